@@ -1,0 +1,208 @@
+#include "compiler/backend/cuda/nvrtc.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+
+#include "compiler/support/error.h"
+
+namespace sagejit {
+namespace {
+
+using Program = void*;
+
+}  // namespace
+
+// The part of NVRTC's C interface that is used. Every function returns 0 on success.
+struct Toolchain::Api {
+  void* library = nullptr;
+  std::string version;
+  int (*create)(Program*, const char* source, const char* name, int num_headers,
+                const char* const* headers, const char* const* include_names) = nullptr;
+  int (*compile)(Program, int num_options, const char* const* options) = nullptr;
+  int (*destroy)(Program*) = nullptr;
+  int (*ptx_size)(Program, size_t*) = nullptr;
+  int (*ptx)(Program, char*) = nullptr;
+  int (*cubin_size)(Program, size_t*) = nullptr;
+  int (*cubin)(Program, char*) = nullptr;
+  int (*log_size)(Program, size_t*) = nullptr;
+  int (*log)(Program, char*) = nullptr;
+  int (*query_version)(int* major, int* minor) = nullptr;
+  const char* (*error_string)(int) = nullptr;
+
+  ~Api() {
+    if (library) dlclose(library);
+  }
+
+  void check(int result, std::string_view what) const {
+    if (result != 0) fail(ErrorKind::kToolchain, "NVRTC: {}: {}", what, error_string(result));
+  }
+
+  // Reads one of NVRTC's size-then-contents outputs.
+  template <typename Bytes>
+  Bytes fetch(int (*size)(Program, size_t*), int (*contents)(Program, char*), Program program) const {
+    size_t bytes = 0;
+    check(size(program, &bytes), "size of an output");
+    Bytes result(bytes, {});
+    if (bytes) check(contents(program, reinterpret_cast<char*>(result.data())), "an output");
+    return result;
+  }
+};
+
+namespace {
+
+// Owns one nvrtcProgram.
+template <typename Api>
+struct ProgramGuard {
+  const Api& api;
+  Program program = nullptr;
+  ~ProgramGuard() {
+    if (program) api.destroy(&program);
+  }
+};
+
+std::string without_terminator(std::string text) {
+  while (!text.empty() && text.back() == '\0') text.pop_back();
+  return text;
+}
+
+// The number that stands before `unit` in `line`, e.g. (" bytes stack frame"); 0 if it does not occur.
+int number_before(std::string_view line, std::string_view unit) {
+  const size_t at = line.find(unit);
+  if (at == std::string_view::npos) return 0;
+  size_t begin = at;
+  while (begin > 0 && line[begin - 1] >= '0' && line[begin - 1] <= '9') --begin;
+  int value = 0;
+  std::from_chars(line.data() + begin, line.data() + at, value);
+  return value;
+}
+
+// Reads ptxas' verbose report:
+//   Compiling entry function 'K' ...  |  N bytes stack frame, N bytes spill stores, N bytes spill loads
+//   Used N registers, ... N bytes smem
+std::vector<KernelResources> parse_resources(std::string_view log) {
+  std::vector<KernelResources> result;
+  while (!log.empty()) {
+    const size_t end = std::min(log.find('\n'), log.size());
+    const std::string_view line = log.substr(0, end);
+    log.remove_prefix(std::min(end + 1, log.size()));
+    constexpr std::string_view kEntry = "Compiling entry function '";
+    if (const size_t at = line.find(kEntry); at != std::string_view::npos) {
+      const std::string_view rest = line.substr(at + kEntry.size());
+      result.push_back({.kernel = std::string(rest.substr(0, rest.find('\'')))});
+    } else if (!result.empty() && line.find("spill stores") != std::string_view::npos) {
+      result.back().stack_bytes = number_before(line, " bytes stack frame");
+      result.back().spill_store_bytes = number_before(line, " bytes spill stores");
+      result.back().spill_load_bytes = number_before(line, " bytes spill loads");
+    } else if (!result.empty() && line.find("Used ") != std::string_view::npos) {
+      result.back().registers = number_before(line, " registers");
+      result.back().static_smem_bytes = number_before(line, " bytes smem");
+    }
+  }
+  return result;
+}
+
+// Messages that mean the assembler serialized wgmma or ignored setmaxnreg: correct code, wrong speed.
+constexpr std::string_view kFatalWarnings[] = {"C7504", "C7508", "C7511",
+                                               "C7512", "C7514", "C7520"};
+
+void reject_bad_assembly(const ToolchainOutput& output) {
+  for (const KernelResources& kernel : output.resources) {
+    if (kernel.spill_store_bytes || kernel.spill_load_bytes) {
+      throw Error(ErrorKind::kToolchain,
+                  fmt::format("the assembler spills {} bytes of registers in kernel '{}': choose a "
+                              "schedule with smaller tiles or fewer resident blocks",
+                              std::max(kernel.spill_store_bytes, kernel.spill_load_bytes),
+                              kernel.kernel),
+                  output.log);
+    }
+  }
+  for (const std::string_view warning : kFatalWarnings) {
+    if (output.log.find(warning) != std::string::npos) {
+      throw Error(ErrorKind::kToolchain,
+                  fmt::format("the assembler reports {}: the kernel would run serialized", warning),
+                  output.log);
+    }
+  }
+}
+
+}  // namespace
+
+Toolchain::Toolchain(std::unique_ptr<Api> api) : api_(std::move(api)) {}
+Toolchain::~Toolchain() = default;
+
+std::unique_ptr<Toolchain> Toolchain::load(const std::string& library) {
+  auto api = std::make_unique<Api>();
+  api->library = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!api->library) fail(ErrorKind::kToolchain, "NVRTC cannot be loaded: {}", dlerror());
+  const auto bind = [&](auto& function, const char* name) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(
+        dlsym(api->library, name));
+    if (!function) fail(ErrorKind::kToolchain, "{} has no function {}: it is not NVRTC 12 or newer", library, name);
+  };
+  bind(api->create, "nvrtcCreateProgram");
+  bind(api->compile, "nvrtcCompileProgram");
+  bind(api->destroy, "nvrtcDestroyProgram");
+  bind(api->ptx_size, "nvrtcGetPTXSize");
+  bind(api->ptx, "nvrtcGetPTX");
+  bind(api->cubin_size, "nvrtcGetCUBINSize");
+  bind(api->cubin, "nvrtcGetCUBIN");
+  bind(api->log_size, "nvrtcGetProgramLogSize");
+  bind(api->log, "nvrtcGetProgramLog");
+  bind(api->query_version, "nvrtcVersion");
+  bind(api->error_string, "nvrtcGetErrorString");
+  int major = 0, minor = 0;
+  api->check(api->query_version(&major, &minor), "version");
+  api->version = fmt::format("nvrtc {}.{}", major, minor);
+  return std::unique_ptr<Toolchain>(new Toolchain(std::move(api)));
+}
+
+const std::string& Toolchain::version() const { return api_->version; }
+
+std::vector<std::string> Toolchain::flags(const Target& target, bool assemble) const {
+  // --fmad=false: every fused multiply-add is an explicit operation of the IR.
+  std::vector<std::string> result = {"--std=c++17", "--minimal", "--fmad=false"};
+  if (assemble) {
+    result.push_back(fmt::format("--gpu-architecture={}", target.name));
+    result.push_back("--ptxas-options=-v");
+  } else {
+    std::string virtual_arch(target.name);
+    result.push_back("--gpu-architecture=compute" + virtual_arch.substr(virtual_arch.find('_')));
+  }
+  return result;
+}
+
+ToolchainOutput Toolchain::compile(std::string_view source, const Target& target,
+                                   bool assemble) const {
+  const std::string text(source);
+  ProgramGuard<Api> guard{*api_};
+  api_->check(api_->create(&guard.program, text.c_str(), "kernel.cu", 0, nullptr, nullptr),
+              "creating a program");
+  const std::vector<std::string> options = flags(target, assemble);
+  std::vector<const char*> pointers;
+  for (const std::string& option : options) pointers.push_back(option.c_str());
+  const int result =
+      api_->compile(guard.program, static_cast<int>(pointers.size()), pointers.data());
+  ToolchainOutput output;
+  output.log = without_terminator(
+      api_->fetch<std::string>(api_->log_size, api_->log, guard.program));
+  if (result != 0) {
+    throw Error(ErrorKind::kToolchain,
+                fmt::format("NVRTC refuses the generated kernel for {}: {}", target.name,
+                            api_->error_string(result)),
+                output.log);
+  }
+  output.ptx =
+      without_terminator(api_->fetch<std::string>(api_->ptx_size, api_->ptx, guard.program));
+  if (assemble) {
+    output.cubin =
+        api_->fetch<std::vector<uint8_t>>(api_->cubin_size, api_->cubin, guard.program);
+    output.resources = parse_resources(output.log);
+    reject_bad_assembly(output);
+  }
+  return output;
+}
+
+}  // namespace sagejit

@@ -1,0 +1,48 @@
+// NVRTC, NVIDIA's run-time compiler for CUDA C++, loaded from a shared library on request.
+//
+// No CUDA header is needed to build this. Where the library is found is the host program's business.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/artifact.h"
+#include "compiler/target/target.h"
+
+namespace sagejit {
+
+struct ToolchainOutput {
+  std::string ptx;
+  std::vector<uint8_t> cubin;  // empty unless assembled
+  std::vector<KernelResources> resources;
+  std::string log;
+};
+
+// Safe to use from several threads at once.
+class Toolchain {
+ public:
+  // Opens the library (a path, or a bare name the loader resolves). Throws Error{kToolchain}.
+  static std::unique_ptr<Toolchain> load(const std::string& library);
+  ~Toolchain();
+
+  // "nvrtc 13.0": takes part in cache keys.
+  const std::string& version() const;
+
+  // The flags a compilation for `target` uses; they take part in cache keys.
+  std::vector<std::string> flags(const Target& target, bool assemble) const;
+
+  // CUDA C++ to PTX and, if `assemble`, to a cubin with its resource report.
+  // Throws Error{kToolchain} with NVRTC's log if it refuses, and if the assembler reports register
+  // spills or serialized wgmma (C7504, C7508, C7511, C7512, C7514, C7520).
+  ToolchainOutput compile(std::string_view source, const Target& target, bool assemble) const;
+
+ private:
+  struct Api;
+  explicit Toolchain(std::unique_ptr<Api> api);
+  std::unique_ptr<Api> api_;
+};
+
+}  // namespace sagejit

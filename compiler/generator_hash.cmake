@@ -1,0 +1,20 @@
+# Writes generator_hash.h: a hash over every source of the compiler, part of every cache key, so that code
+# made by another version of the generators is never taken for this one's.
+#   cmake -DSOURCE_DIR=... -DOUTPUT=... -P generator_hash.cmake
+file(GLOB_RECURSE sources ${SOURCE_DIR}/*.cc ${SOURCE_DIR}/*.h ${SOURCE_DIR}/*.def)
+list(SORT sources)
+set(hashes "")
+foreach(source ${sources})
+  file(SHA256 ${source} hash)
+  file(RELATIVE_PATH name ${SOURCE_DIR} ${source})
+  string(APPEND hashes "${name} ${hash}\n")
+endforeach()
+string(SHA256 hash "${hashes}")
+set(text "#pragma once\ninline constexpr char kGeneratorHash[] = \"${hash}\";\n")
+set(old "")
+if(EXISTS ${OUTPUT})
+  file(READ ${OUTPUT} old)
+endif()
+if(NOT old STREQUAL text)
+  file(WRITE ${OUTPUT} "${text}")
+endif()

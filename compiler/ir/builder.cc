@@ -1,0 +1,222 @@
+#include "compiler/ir/builder.h"
+
+#include <bit>
+#include <optional>
+
+#include "compiler/support/error.h"
+
+namespace sagejit::ir {
+namespace {
+
+Type type_of_letter(char letter) {
+  switch (letter) {
+    case 'p': return Type::kPred;
+    case 'h': return Type::kB16;
+    case 'l': return Type::kI64;
+    case 'f': return Type::kF32;
+    default: return Type::kI32;  // 'r', and 'i' for constants
+  }
+}
+
+void check_operands(Op op, const std::vector<Value>& operands) {
+  const OpInfo& row = info(op);
+  if (operands.size() != row.operands.size()) {
+    fail(ErrorKind::kInternal, "{} takes {} operands, got {}", row.name, row.operands.size(),
+         operands.size());
+  }
+  for (size_t i = 0; i < operands.size(); ++i) {
+    const bool fits = operands[i] && operands[i].type == type_of_letter(row.operands[i]) &&
+                      operands[i].kind != Value::Kind::kVariable &&
+                      (row.operands[i] != 'i' || operands[i].is_const());
+    if (!fits) fail(ErrorKind::kInternal, "operand {} of {} has the wrong type", i, row.name);
+  }
+}
+
+std::optional<uint32_t> fold(Op op, uint32_t a, uint32_t b) {
+  switch (op) {
+    case Op::kAddI32: return a + b;
+    case Op::kSubI32: return a - b;
+    case Op::kMulI32: return a * b;
+    case Op::kDivU32: return b ? std::optional(a / b) : std::nullopt;
+    case Op::kRemU32: return b ? std::optional(a % b) : std::nullopt;
+    case Op::kAndI32: return a & b;
+    case Op::kOrI32: return a | b;
+    case Op::kXorI32: return a ^ b;
+    case Op::kShlI32: return a << b;
+    case Op::kShrU32: return a >> b;
+    case Op::kMinS32: return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b;
+    case Op::kMaxS32: return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
+    default: return std::nullopt;
+  }
+}
+
+// x op c == x
+bool is_right_identity(Op op, uint32_t c) {
+  switch (op) {
+    case Op::kAddI32: case Op::kSubI32: case Op::kOrI32: case Op::kXorI32:
+    case Op::kShlI32: case Op::kShrU32:
+      return c == 0;
+    case Op::kMulI32: case Op::kDivU32:
+      return c == 1;
+    default:
+      return false;
+  }
+}
+
+bool is_commutative(Op op) {
+  return op == Op::kAddI32 || op == Op::kMulI32 || op == Op::kOrI32 || op == Op::kXorI32 ||
+         op == Op::kAndI32;
+}
+
+}  // namespace
+
+Value constant_f32(float value) {
+  return {Value::Kind::kConst, Type::kF32, std::bit_cast<uint32_t>(value)};
+}
+
+Builder::Builder(std::string name, int block_threads, int min_blocks_per_sm) {
+  function_.name = std::move(name);
+  function_.block_threads = block_threads;
+  function_.min_blocks_per_sm = min_blocks_per_sm;
+  blocks_.push_back(&function_.body);
+  tid_ = emit1(Op::kTid, {});
+  lane_ = bit_and(tid_, constant(31));
+  warp_ = shr(tid_, 5);
+}
+
+Value Builder::new_register(Type type, Value::Kind kind) {
+  return {kind, type, static_cast<uint64_t>(function_.num_registers++)};
+}
+
+Value Builder::param(const std::string& name, Type type) {
+  const int number = static_cast<int>(function_.params.size());
+  function_.params.push_back({name, type});
+  const Value result = new_register(type);
+  append({Op::kParam, {result}, {constant(number)}, {}, {}, {}});
+  return result;
+}
+
+Value Builder::smem(const std::string& name, int bytes, int align) {
+  const int number = static_cast<int>(function_.smem.size());
+  const int offset = (function_.smem_bytes() + align - 1) / align * align;
+  function_.smem.push_back({name, offset, bytes});
+  const Value result = new_register(Type::kI32);
+  append({Op::kSmem, {result}, {constant(number)}, {}, {}, {}});
+  return result;
+}
+
+void Builder::comment(std::string text) {
+  append({Op::kComment, {}, {}, {}, {}, std::move(text)});
+}
+
+std::vector<Value> Builder::emit(Op op, std::initializer_list<Value> operands) {
+  return emit(op, std::vector<Value>(operands));
+}
+
+std::vector<Value> Builder::emit(Op op, const std::vector<Value>& operands) {
+  check_operands(op, operands);
+  std::vector<Value> results;
+  for (const char letter : info(op).results) results.push_back(new_register(type_of_letter(letter)));
+  append({op, results, operands, {}, {}, {}});
+  return results;
+}
+
+Value Builder::fold_or_emit(Op op, Value a, Value b) {
+  if (a.is_const() && b.is_const()) {
+    if (const auto folded = fold(op, static_cast<uint32_t>(a.bits), static_cast<uint32_t>(b.bits)))
+      return constant(static_cast<int32_t>(*folded));
+  }
+  if (a.is_const() && is_commutative(op)) std::swap(a, b);
+  if (b.is_const() && is_right_identity(op, static_cast<uint32_t>(b.bits))) return a;
+  if (b.is_const() && b.bits == 0 && (op == Op::kMulI32 || op == Op::kAndI32)) return constant(0);
+  const bool power = b.is_const() && std::has_single_bit(static_cast<uint32_t>(b.bits));
+  if (power && op == Op::kMulI32) return shl(a, std::countr_zero(static_cast<uint32_t>(b.bits)));
+  if (power && op == Op::kDivU32) return shr(a, std::countr_zero(static_cast<uint32_t>(b.bits)));
+  if (power && op == Op::kRemU32) return bit_and(a, constant(static_cast<int32_t>(b.bits) - 1));
+  return emit1(op, {a, b});
+}
+
+Value Builder::add(Value a, Value b) { return fold_or_emit(Op::kAddI32, a, b); }
+Value Builder::sub(Value a, Value b) { return fold_or_emit(Op::kSubI32, a, b); }
+Value Builder::mul(Value a, Value b) { return fold_or_emit(Op::kMulI32, a, b); }
+Value Builder::div(Value a, Value b) { return fold_or_emit(Op::kDivU32, a, b); }
+Value Builder::rem(Value a, Value b) { return fold_or_emit(Op::kRemU32, a, b); }
+Value Builder::bit_and(Value a, Value b) { return fold_or_emit(Op::kAndI32, a, b); }
+Value Builder::bit_or(Value a, Value b) { return fold_or_emit(Op::kOrI32, a, b); }
+Value Builder::bit_xor(Value a, Value b) { return fold_or_emit(Op::kXorI32, a, b); }
+Value Builder::shl(Value a, int bits) { return fold_or_emit(Op::kShlI32, a, constant(bits)); }
+Value Builder::shr(Value a, int bits) { return fold_or_emit(Op::kShrU32, a, constant(bits)); }
+Value Builder::min(Value a, Value b) { return fold_or_emit(Op::kMinS32, a, b); }
+Value Builder::max(Value a, Value b) { return fold_or_emit(Op::kMaxS32, a, b); }
+
+Value Builder::zext(Value a) {
+  if (a.is_const()) return {Value::Kind::kConst, Type::kI64, a.bits};
+  return emit1(Op::kZextI64, {a});
+}
+Value Builder::sext(Value a) {
+  if (a.is_const()) {
+    return {Value::Kind::kConst, Type::kI64,
+            static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(a.bits)))};
+  }
+  return emit1(Op::kSextI64, {a});
+}
+
+Value Builder::add64(Value a, Value b) {
+  if (b.is_const() && b.bits == 0) return a;
+  if (a.is_const() && a.bits == 0) return b;
+  return emit1(Op::kAddI64, {a, b});
+}
+Value Builder::mul64(Value a, Value b) {
+  if (a.is_const() && b.is_const()) return {Value::Kind::kConst, Type::kI64, a.bits * b.bits};
+  return emit1(Op::kMulI64, {a, b});
+}
+
+Value Builder::address(Value base, Value index, int element_bytes) {
+  const Value scale{Value::Kind::kConst, Type::kI64, static_cast<uint64_t>(element_bytes)};
+  return add64(base, element_bytes == 1 ? zext(index) : mul64(zext(index), scale));
+}
+
+Value Builder::select(Value predicate, Value a, Value b) {
+  return emit1(a.type == Type::kF32 ? Op::kSelectF32 : Op::kSelectI32, {predicate, a, b});
+}
+
+Var Builder::var(Value init) {
+  const Value reg = new_register(init.type, Value::Kind::kVariable);
+  append({Op::kVar, {reg}, {init}, {}, {}, {}});
+  return {reg};
+}
+
+Value Builder::get(Var variable) {
+  const Value result = new_register(variable.reg.type);
+  append({Op::kGet, {result}, {variable.reg}, {}, {}, {}});
+  return result;
+}
+
+void Builder::set(Var variable, Value value) {
+  if (variable.reg.type != value.type) fail(ErrorKind::kInternal, "set: types differ");
+  append({Op::kSet, {}, {variable.reg, value}, {}, {}, {}});
+}
+
+void Builder::loop(Value begin, Value end, Value step, const std::function<void(Value)>& body) {
+  const Value index = new_register(Type::kI32);
+  Inst inst{Op::kFor, {index}, {begin, end, step}, {}, {}, {}};
+  blocks_.push_back(&inst.body);
+  body(index);
+  blocks_.pop_back();
+  append(std::move(inst));
+}
+
+void Builder::when(Value predicate, const std::function<void()>& body) {
+  Inst inst{Op::kIf, {}, {predicate}, {}, {}, {}};
+  blocks_.push_back(&inst.body);
+  body();
+  blocks_.pop_back();
+  append(std::move(inst));
+}
+
+Function Builder::finish(int sm) {
+  verify(function_, sm);
+  return std::move(function_);
+}
+
+}  // namespace sagejit::ir

@@ -1,0 +1,89 @@
+#include "compiler/ir/ir.h"
+
+#include <algorithm>
+#include <array>
+
+#include "compiler/ir/fragment.h"
+#include "compiler/support/error.h"
+
+namespace sagejit::ir {
+namespace {
+
+constexpr MmaInfo kMmas[] = {
+#define MMA(id, name, m, n, k, a, b, c, ptx) {Op::id, m, n, k, DType::a, DType::b, DType::c},
+#include "compiler/ir/mma.def"
+#undef MMA
+};
+
+// An mma's operand letters and PTX template follow from its shape: D, A, B, C in 32-bit registers.
+struct MmaRow {
+  std::string results, operands, ptx;
+
+  MmaRow(const MmaInfo& mma, std::string_view instruction) {
+    const char c = mma.c == DType::kF32 ? 'f' : 'r';
+    const int counts[] = {c_registers(mma), a_registers(mma), b_registers(mma), c_registers(mma)};
+    results.assign(counts[0], c);
+    operands = std::string(counts[1] + counts[2], 'r') + std::string(counts[3], c);
+    ptx = std::string(instruction);
+    int number = 0;
+    for (int group = 0; group < 4; ++group) {
+      ptx += group ? ", {" : " {";
+      for (int i = 0; i < counts[group]; ++i) ptx += fmt::format("{}${}", i ? ", " : "", number++);
+      ptx += "}";
+    }
+    ptx += ";";
+  }
+};
+
+struct Table {
+  std::array<OpInfo, static_cast<size_t>(Op::kCount)> rows{};
+  std::vector<MmaRow> mma_rows;
+
+  Table() {
+    using enum Effect;
+#define OP(id, name, results, operands, effect, min_sm, cuda, ptx) \
+  rows[static_cast<size_t>(Op::id)] = {name, results, operands, effect, min_sm, cuda, ptx};
+#include "compiler/ir/ops.def"
+#undef OP
+    mma_rows.reserve(std::size(kMmas));
+#define MMA(id, name_, m, n, k, a, b, c, ptx_)                                               \
+  mma_rows.emplace_back(mma_info(Op::id), ptx_);                                             \
+  rows[static_cast<size_t>(Op::id)] = {name_, mma_rows.back().results, mma_rows.back().operands, \
+                                       kPure, 80, "", mma_rows.back().ptx};
+#include "compiler/ir/mma.def"
+#undef MMA
+    const auto structural = [&](Op op, std::string_view name) {
+      rows[static_cast<size_t>(op)].name = name;
+    };
+    structural(Op::kParam, "param");
+    structural(Op::kSmem, "smem");
+    structural(Op::kVar, "var");
+    structural(Op::kGet, "get");
+    structural(Op::kSet, "set");
+    structural(Op::kFor, "for");
+    structural(Op::kIf, "if");
+    structural(Op::kComment, "#");
+  }
+};
+
+}  // namespace
+
+const OpInfo& info(Op op) {
+  static const Table table;
+  return table.rows[static_cast<size_t>(op)];
+}
+
+const MmaInfo& mma_info(Op op) {
+  const auto* it = std::find_if(std::begin(kMmas), std::end(kMmas),
+                                [&](const MmaInfo& mma) { return mma.op == op; });
+  if (it == std::end(kMmas)) fail(ErrorKind::kInternal, "operation is not a tensor-core product");
+  return *it;
+}
+
+int Function::smem_bytes() const {
+  int end = 0;
+  for (const SmemObject& object : smem) end = std::max(end, object.offset_bytes + object.bytes);
+  return end;
+}
+
+}  // namespace sagejit::ir

@@ -1,0 +1,157 @@
+#include <algorithm>
+#include <vector>
+
+#include "compiler/ir/ir.h"
+#include "compiler/support/error.h"
+
+namespace sagejit::ir {
+namespace {
+
+// What is known of a register while the function is walked.
+enum class State : uint8_t { kUndefined, kInScope, kOutOfScope };
+
+class Verifier {
+ public:
+  Verifier(const Function& function, int sm)
+      : function_(function), sm_(sm), state_(function.num_registers, State::kUndefined) {}
+
+  void run() {
+    if (function_.block_threads <= 0 || function_.block_threads > 1024) {
+      fail_function("threads must be 1..1024");
+    }
+    check_smem();
+    check_block(function_.body, /*divergent=*/false);
+  }
+
+ private:
+  [[noreturn]] void fail_function(std::string_view what) const {
+    fail(ErrorKind::kInternal, "kernel IR of '{}': {}", function_.name, what);
+  }
+
+  [[noreturn]] void fail_at(const Inst& inst, std::string_view what) const {
+    Function line = function_;
+    line.body = {inst};
+    std::string text = print(line);
+    text.erase(0, text.find('\n') + 1);
+    fail(ErrorKind::kInternal, "kernel IR of '{}': {} in '{}': {}", function_.name,
+         info(inst.op).name, text.substr(0, text.find('\n')), what);
+  }
+
+  void check_smem() const {
+    int end = 0;
+    for (const SmemObject& object : function_.smem) {
+      if (object.offset_bytes < end) fail_function("shared-memory objects overlap");
+      end = object.offset_bytes + object.bytes;
+    }
+  }
+
+  void use(const Inst& inst, Value value) const {
+    if (value.is_const()) return;
+    if (value.kind == Value::Kind::kNone || value.bits >= state_.size()) {
+      fail_at(inst, "an operand is no register of this function");
+    }
+    if (state_[value.bits] == State::kUndefined) fail_at(inst, "an operand is used before it is defined");
+    if (state_[value.bits] == State::kOutOfScope) fail_at(inst, "an operand belongs to a closed block");
+  }
+
+  void define(const Inst& inst, Value value, std::vector<uint64_t>& scope) {
+    if (value.bits >= state_.size()) fail_at(inst, "a result's number is out of range");
+    if (state_[value.bits] != State::kUndefined) fail_at(inst, "a register is defined twice");
+    state_[value.bits] = State::kInScope;
+    scope.push_back(value.bits);
+  }
+
+  static bool letter_fits(char letter, Value value) {
+    return letter == 'i' ? value.is_const() : letter == letter_of(value.type);
+  }
+
+  void check_signature(const Inst& inst) const {
+    const OpInfo& row = info(inst.op);
+    if (row.operands.size() != inst.operands.size() || row.results.size() != inst.results.size()) {
+      fail_at(inst, "wrong number of operands or results");
+    }
+    for (size_t i = 0; i < inst.operands.size(); ++i) {
+      if (!letter_fits(row.operands[i], inst.operands[i])) fail_at(inst, "operand types do not fit");
+    }
+    for (size_t i = 0; i < inst.results.size(); ++i) {
+      if (letter_of(inst.results[i].type) != row.results[i]) fail_at(inst, "result types do not fit");
+    }
+    if (row.min_sm > sm_) fail_at(inst, fmt::format("needs sm_{} or newer", row.min_sm));
+  }
+
+  void check_structural(const Inst& inst) const {
+    const auto require = [&](bool condition, std::string_view what) {
+      if (!condition) fail_at(inst, what);
+    };
+    switch (inst.op) {
+      case Op::kParam:
+        require(inst.operands[0].bits < function_.params.size(), "no such parameter");
+        require(function_.params[inst.operands[0].bits].type == inst.results[0].type, "parameter type");
+        return;
+      case Op::kSmem:
+        require(inst.operands[0].bits < function_.smem.size(), "no such shared-memory object");
+        return;
+      case Op::kVar:
+        require(inst.results[0].kind == Value::Kind::kVariable, "result must be a variable");
+        require(inst.results[0].type == inst.operands[0].type, "types differ");
+        return;
+      case Op::kGet:
+      case Op::kSet:
+        require(inst.operands[0].kind == Value::Kind::kVariable, "operand 0 must be a variable");
+        require(inst.operands[0].type ==
+                    (inst.op == Op::kGet ? inst.results[0].type : inst.operands[1].type),
+                "types differ");
+        return;
+      case Op::kFor:
+        for (const Value& operand : inst.operands) {
+          require(operand.type == Type::kI32, "bounds must be i32");
+        }
+        return;
+      case Op::kIf:
+        require(inst.operands[0].type == Type::kPred, "condition must be a predicate");
+        return;
+      default:
+        return;
+    }
+  }
+
+  static bool is_structural(Op op) { return op >= Op::kParam; }
+
+  // `divergent`: inside an `if`, whose condition may differ between threads.
+  void check_block(const Block& block, bool divergent) {
+    std::vector<uint64_t> scope;
+    for (const Inst& inst : block) {
+      for (const Value& operand : inst.operands) use(inst, operand);
+      if (is_structural(inst.op)) {
+        check_structural(inst);
+      } else {
+        check_signature(inst);
+        if (inst.op == Op::kBarrier && divergent) {
+          fail_at(inst, "a barrier stands inside an if: threads that skip it would hang the block");
+        }
+      }
+      if (inst.op == Op::kFor) {
+        std::vector<uint64_t> index_scope;
+        define(inst, inst.results[0], index_scope);
+        check_block(inst.body, divergent);
+        for (const uint64_t number : index_scope) state_[number] = State::kOutOfScope;
+      } else if (inst.op == Op::kIf) {
+        check_block(inst.body, true);
+        check_block(inst.orelse, true);
+      } else {
+        for (const Value& result : inst.results) define(inst, result, scope);
+      }
+    }
+    for (const uint64_t number : scope) state_[number] = State::kOutOfScope;
+  }
+
+  const Function& function_;
+  int sm_;
+  std::vector<State> state_;
+};
+
+}  // namespace
+
+void verify(const Function& function, int sm) { Verifier(function, sm).run(); }
+
+}  // namespace sagejit::ir

@@ -1,0 +1,27 @@
+// The parameters of one launch, declared on a builder in the plan's order and found by the plan's names.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "compiler/artifact.h"
+#include "compiler/ir/builder.h"
+
+namespace sagejit {
+
+class KernelArgs {
+ public:
+  KernelArgs(ir::Builder& b, const KernelLaunch& launch);
+  // Throws Error{kInternal} if the launch has no such parameter.
+  ir::Value operator[](std::string_view name) const;
+
+ private:
+  const KernelLaunch& launch_;
+  std::vector<ir::Value> values_;
+};
+
+// Address of row `token` of a tensor that the plan passes with byte strides NAME_stride_b, _h, _AXIS.
+ir::Value row_address(ir::Builder& b, const KernelArgs& args, const std::string& name,
+                      std::string_view token_axis, ir::Value batch, ir::Value head, ir::Value token);
+
+}  // namespace sagejit

@@ -1,0 +1,44 @@
+// Which keys a block of query rows sees, as runs of key tiles: masked, full, masked. Tiles nobody sees are
+// not visited; full tiles need no mask.
+#pragma once
+
+#include <vector>
+
+#include "compiler/ir/builder.h"
+#include "compiler/sema/variant.h"
+
+namespace sagejit {
+
+struct TileRun {
+  ir::Value begin, end;  // i32, key tiles
+  bool masked;
+};
+
+// The visible keys of query row i are j with low(i) <= j <= high(i), j < n:
+//   causal top_left      high = i
+//   causal bottom_right  high = i + n - m
+//   window               low = i + n - m - left, high = i + n - m + right
+class MaskRegions {
+ public:
+  // first_row: i32, the block's first query row; it computes `num_rows` of them.
+  MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, ir::Value first_row, int num_rows,
+              int tile_keys);
+
+  const std::vector<TileRun>& runs() const { return runs_; }
+  ir::Value first_tile() const { return runs_.front().begin; }
+  ir::Value end_tile() const { return runs_.back().end; }
+
+  // The last and first key that `row` sees; `low` is none where the mask has no lower bound.
+  struct Bounds {
+    ir::Value low, high;
+  };
+  Bounds bounds_of(ir::Value row) const;
+
+ private:
+  ir::Builder& b_;
+  Mask mask_;
+  ir::Value n_, offset_;
+  std::vector<TileRun> runs_;
+};
+
+}  // namespace sagejit

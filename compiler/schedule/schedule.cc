@@ -1,0 +1,121 @@
+#include "compiler/schedule/schedule.h"
+
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <vector>
+
+#include "compiler/layout/scale_groups.h"
+#include "compiler/support/error.h"
+
+namespace sagejit {
+namespace {
+
+// The text form, one row a field.
+struct Field {
+  std::string_view key;
+  int (*get)(const Schedule&);
+  void (*set)(Schedule&, int);
+};
+
+#define SCHEDULE_FIELD(key, member)                          \
+  {key, [](const Schedule& s) { return static_cast<int>(s.member); }, \
+   [](Schedule& s, int value) { s.member = static_cast<decltype(s.member)>(value); }}
+constexpr Field kFields[] = {
+    SCHEDULE_FIELD("block_m", block_m),
+    SCHEDULE_FIELD("block_n", block_n),
+    SCHEDULE_FIELD("warps", num_warps),
+    SCHEDULE_FIELD("stages", stages),
+    SCHEDULE_FIELD("q_in_registers", q_in_registers),
+    SCHEDULE_FIELD("blocks_per_sm", blocks_per_sm),
+};
+#undef SCHEDULE_FIELD
+
+std::string known_keys() {
+  std::vector<std::string_view> keys;
+  for (const Field& field : kFields) keys.push_back(field.key);
+  return fmt::format("{}", fmt::join(keys, ", "));
+}
+
+void parse_pair(std::string_view pair, Schedule& schedule) {
+  const size_t equals = pair.find('=');
+  const std::string_view key = pair.substr(0, equals);
+  for (const Field& field : kFields) {
+    if (field.key != key || equals == std::string_view::npos) continue;
+    const std::string_view text = pair.substr(equals + 1);
+    int value = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (code != std::errc() || end != text.data() + text.size() || value < 0 || value > 4096) {
+      fail(ErrorKind::kArgument, "schedule: '{}' needs a whole number from 0 to 4096, got '{}'", key,
+           text);
+    }
+    return field.set(schedule, value);
+  }
+  fail(ErrorKind::kArgument, "schedule: '{}' is not key=value with a known key; known keys: {}", pair,
+       known_keys());
+}
+
+}  // namespace
+
+std::string print_schedule(const Schedule& schedule) {
+  std::string line;
+  for (const Field& field : kFields) {
+    line += fmt::format("{}{}={}", line.empty() ? "" : " ", field.key, field.get(schedule));
+  }
+  return line;
+}
+
+Schedule parse_schedule(std::string_view line, const Schedule& base) {
+  Schedule schedule = base;
+  while (!line.empty()) {
+    const size_t end = std::min(line.find(' '), line.size());
+    if (end > 0) parse_pair(line.substr(0, end), schedule);
+    line.remove_prefix(std::min(end + 1, line.size()));
+  }
+  return schedule;
+}
+
+TileLayout q_tile(const Variant& variant, const Schedule& schedule) {
+  return {schedule.block_m, padded_head_dim(variant) / kChunkBytes};
+}
+TileLayout k_tile(const Variant& variant, const Schedule& schedule) {
+  return {schedule.block_n, padded_head_dim(variant) / kChunkBytes};
+}
+TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
+  return {schedule.block_n, padded_value_head_dim(variant) * 2 / kChunkBytes};
+}
+
+int attention_smem_bytes(const Variant& variant, const Schedule& schedule) {
+  const int stage = k_tile(variant, schedule).bytes() + v_tile(variant, schedule).bytes();
+  return q_tile(variant, schedule).bytes() + schedule.stages * stage;
+}
+
+void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
+  const auto require = [&](bool condition, std::string_view limit) {
+    if (!condition) {
+      fail(ErrorKind::kUnsupported, "schedule '{}' is not possible: {}", print_schedule(schedule),
+           limit);
+    }
+  };
+  require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
+  require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
+          "block_m must be a multiple of 16 rows for every warp");
+  require(schedule.block_n > 0 && schedule.block_n % 16 == 0 && kScaleRunTokens % schedule.block_n == 0,
+          "block_n must be 16, 32, 64 or 128");
+  require(schedule.stages >= 2, "stages must be at least 2");
+  require(schedule.blocks_per_sm >= 1, "blocks_per_sm must be at least 1");
+  const Accumulator& pv = variant.pv_accumulator;
+  require(!pv.outer || schedule.block_n % pv.interval == 0,
+          fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",
+                      pv.interval));
+  const int bytes = attention_smem_bytes(variant, schedule);
+  require(bytes <= target.smem_per_block,
+          fmt::format("it needs {} bytes of shared memory, {} allows {} to a block", bytes,
+                      target.name, target.smem_per_block));
+  constexpr int kReservedBytes = 1024;  // per resident block
+  require(schedule.blocks_per_sm * (bytes + kReservedBytes) <= target.smem_per_sm,
+          fmt::format("{} blocks of {} bytes of shared memory exceed the {} of one SM of {}",
+                      schedule.blocks_per_sm, bytes, target.smem_per_sm, target.name));
+}
+
+}  // namespace sagejit

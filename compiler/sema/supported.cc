@@ -1,0 +1,159 @@
+// The limits of today's generators, one row per limit.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "compiler/sema/check.h"
+#include "compiler/sema/keys.h"
+#include "compiler/sema/read_values.h"
+#include "compiler/support/error.h"
+
+namespace sagejit {
+namespace {
+
+struct Limit {
+  std::string_view key;
+  std::string_view message;
+  bool (*holds)(const Variant&, const Target&);
+  void (*mend)(Variant&);  // to the nearest that holds; later rows may rely on earlier ones
+};
+
+constexpr int kSpanStep = 16, kMaxSpan = 128;  // rows of one tensor-core tile; rows of the largest block
+constexpr int kIntervals[] = {16, 32, 64, 128};
+
+bool is_half(DType type) { return type == DType::kF16 || type == DType::kBF16; }
+
+bool has_span(Granularity g) {
+  return g == Granularity::kBlock || g == Granularity::kWarp || g == Granularity::kThread;
+}
+
+bool span_holds(const Quantization& o) {
+  return !has_span(o.granularity) || (o.span % kSpanStep == 0 && o.span <= kMaxSpan);
+}
+
+void mend_span(Quantization& o) {
+  o.span = std::clamp((o.span + kSpanStep / 2) / kSpanStep * kSpanStep, kSpanStep, kMaxSpan);
+}
+
+bool interval_holds(const Variant& v, const Target&) {
+  return !v.pv_accumulator.outer ||
+         std::find(std::begin(kIntervals), std::end(kIntervals), v.pv_accumulator.interval) !=
+             std::end(kIntervals);
+}
+
+void mend_interval(Variant& v) {
+  int& interval = v.pv_accumulator.interval;
+  interval = *std::min_element(std::begin(kIntervals), std::end(kIntervals), [&](int a, int b) {
+    return std::abs(a - interval) < std::abs(b - interval);
+  });
+}
+
+constexpr Limit kLimits[] = {
+    {"input", "q, k and v in memory must be f16 or bf16",
+     [](const Variant& v, const Target&) { return is_half(v.input); },
+     [](Variant& v) { v.input = DType::kF16; }},
+    {"q", "q must be int8", [](const Variant& v, const Target&) { return v.q.type == DType::kS8; },
+     [](Variant& v) {
+       if (v.q.type == DType::kE2M1) v.q = default_quantization(DType::kS8, Operand::kQ);
+       v.q.type = DType::kS8;
+     }},
+    {"q", "the span must be a multiple of 16 up to 128",
+     [](const Variant& v, const Target&) { return span_holds(v.q); },
+     [](Variant& v) { mend_span(v.q); }},
+    {"k", "k must be int8", [](const Variant& v, const Target&) { return v.k.type == DType::kS8; },
+     [](Variant& v) {
+       if (v.k.type == DType::kE2M1) v.k = default_quantization(DType::kS8, Operand::kK);
+       v.k.type = DType::kS8;
+     }},
+    {"k", "the span must be a multiple of 16 up to 128",
+     [](const Variant& v, const Target&) { return span_holds(v.k); },
+     [](Variant& v) { mend_span(v.k); }},
+    {"smooth_q", "q must not be smoothed",
+     [](const Variant& v, const Target&) { return v.smooth_q == Smoothing::kNone; },
+     [](Variant& v) { v.smooth_q = Smoothing::kNone, v.smooth_q_span = 0; }},
+    {"hadamard", "q and k must not be rotated",
+     [](const Variant& v, const Target&) { return !v.hadamard; },
+     [](Variant& v) { v.hadamard = false; }},
+    {"qk_accumulator", "products of q and k must add up in s32",
+     [](const Variant& v, const Target&) { return v.qk_accumulator == DType::kS32; },
+     [](Variant& v) { v.qk_accumulator = DType::kS32; }},
+    {"softcap", "scores must not be capped",
+     [](const Variant& v, const Target&) { return !v.score.softcap; },
+     [](Variant& v) { v.score.softcap.reset(); }},
+    {"alibi", "scores must have no ALiBi bias",
+     [](const Variant& v, const Target&) { return !v.score.alibi; },
+     [](Variant& v) { v.score.alibi = false; }},
+    {"sinks", "rows must have no sink",
+     [](const Variant& v, const Target&) { return !v.score.sinks; },
+     [](Variant& v) { v.score.sinks = false; }},
+    {"score", "scores must have no expression",
+     [](const Variant& v, const Target&) { return v.score.expression.canonical_text.empty(); },
+     [](Variant& v) { v.score.expression = {}; }},
+    {"mask", "the mask must be none, causal(top_left), causal(bottom_right) or window(left, right)",
+     [](const Variant& v, const Target&) {
+       return v.mask.kind == MaskKind::kNone || v.mask.kind == MaskKind::kCausalTopLeft ||
+              v.mask.kind == MaskKind::kCausalBottomRight || v.mask.kind == MaskKind::kWindow;
+     },
+     [](Variant& v) { v.mask = {}; }},
+    {"p", "P must have the type of the input, and range 1",
+     [](const Variant& v, const Target&) {
+       return v.p == ProbabilityOperand{v.input, 1.0, false};
+     },
+     [](Variant& v) { v.p = {v.input, 1.0, false}; }},
+    {"v", "V must have the type of the input",
+     [](const Variant& v, const Target&) { return v.v.type == v.input; },
+     [](Variant& v) {
+       const Smoothing smoothing = v.v.smoothing;
+       v.v = default_value_operand(v.input);
+       v.v.smoothing = smoothing;
+     }},
+    {"smooth_v", "V must not be smoothed",
+     [](const Variant& v, const Target&) { return v.v.smoothing == Smoothing::kNone; },
+     [](Variant& v) { v.v.smoothing = Smoothing::kNone; }},
+    {"pv_accumulator", "products of P and V must add up in f32 or, where P is f16, in f16",
+     [](const Variant& v, const Target&) {
+       return v.pv_accumulator.inner == DType::kF32 ||
+              (v.pv_accumulator.inner == DType::kF16 && v.p.type == DType::kF16);
+     },
+     [](Variant& v) { v.pv_accumulator.inner = DType::kF32; }},
+    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys", interval_holds, mend_interval},
+    {"exp2_polynomial", "every exp2 must be the hardware's",
+     [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
+     [](Variant& v) { v.exp2_polynomial_share = 0.0; }},
+    {"structure", "the structure must be dense",
+     [](const Variant& v, const Target&) { return v.structure.kind == StructureKind::kDense; },
+     [](Variant& v) { v.structure = {}; }},
+};
+
+}  // namespace
+
+Variant nearest_supported(const Variant& variant, const Target& target) {
+  Variant nearest = variant;
+  for (const Limit& limit : kLimits) {
+    if (!limit.holds(nearest, target)) limit.mend(nearest);
+  }
+  return nearest;
+}
+
+void check_supported(const Variant& variant, const Target& target) {
+  std::string limits;
+  for (const Limit& limit : kLimits) {
+    if (limit.holds(variant, target)) continue;
+    const Key& key = *find_key(limit.key);
+    limits += fmt::format("\n  {} = {}: {}", key.name, key.print(variant), limit.message);
+  }
+  if (limits.empty()) return;
+  const Variant nearest = nearest_supported(variant, target);
+  std::string changes;
+  for (const Key& key : all_keys()) {
+    const std::string value = key.print(nearest);
+    if (value != key.print(variant)) changes += fmt::format("\n  {} = {}", key.name, value);
+  }
+  fail(ErrorKind::kUnsupported,
+       "variant `{}` is valid, but no generator makes it for {} yet{}\n"
+       "the nearest variant that is supported has these lines instead:{}",
+       variant.name, target.name, limits, changes);
+}
+
+}  // namespace sagejit

@@ -1,0 +1,28 @@
+// A cache entry: one artifact and the key it was made for, as the bytes of one file.
+//
+// Format: specs/cache_format.md. The digest covers every byte but itself, so a flipped bit anywhere, a
+// truncation or trailing bytes are noticed.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "compiler/artifact.h"
+
+namespace sagejit {
+
+inline constexpr uint32_t kEntryFormatVersion = 1;
+
+std::string encode_entry(std::string_view key_text, const Artifact& artifact);
+
+struct DecodedEntry {
+  std::string key_text;
+  Artifact artifact;
+};
+
+// Empty with the reason in `why_not` if the bytes are not a whole entry of this format version.
+// Throws nothing but std::bad_alloc, whatever the bytes.
+std::optional<DecodedEntry> decode_entry(std::string_view bytes, std::string& why_not);
+
+}  // namespace sagejit

@@ -1,0 +1,147 @@
+#include "runtime/context/context.h"
+
+#include <cstring>
+
+#include "compiler/sema/print.h"
+#include "compiler/support/error.h"
+
+namespace sagejit {
+namespace {
+
+std::string directory_for(const ContextOptions& options, const Environment& environment,
+                          std::string& why_not) {
+  if (options.disk_cache) return cache_directory(options.cache_dir, environment, why_not);
+  why_not = "it was turned off";
+  return "";
+}
+
+DiskCache open_cache(const ContextOptions& options, const Environment& environment) {
+  std::string why_not;
+  const std::string path = directory_for(options, environment, why_not);
+  if (path.empty() && options.disk_cache) {
+    options.log.warn(fmt::format("the kernel cache is off: {}", why_not));
+  }
+  return DiskCache(path, why_not, options.log);
+}
+
+}  // namespace
+
+std::string cache_directory(const std::string& option, const Environment& environment,
+                            std::string& why_not) {
+  if (!option.empty()) return option;
+  if (!environment.cache_dir.empty()) return environment.cache_dir;
+  // The XDG Base Directory Specification has relative paths ignored.
+  if (environment.xdg_cache_home.starts_with('/')) return environment.xdg_cache_home + "/sagejit";
+  if (environment.home.starts_with('/')) return environment.home + "/.cache/sagejit";
+  why_not = "none of SAGEJIT_CACHE_DIR, XDG_CACHE_HOME and HOME is set";
+  return "";
+}
+
+KernelRequest make_request(Variant variant, std::optional<Schedule> schedule) {
+  std::string text = canonical_key_text(variant);
+  text += schedule ? print_schedule(*schedule) : "default schedule";
+  return {std::move(variant), schedule, sha256(text)};
+}
+
+std::string_view name_of(Origin origin) {
+  switch (origin) {
+    case Origin::kMemory: return "memory";
+    case Origin::kDisk: return "disk";
+    case Origin::kCompiled: return "jit";
+  }
+  return "?";
+}
+
+Context::Context(ContextOptions options, const Environment& environment)
+    : Context(options, environment,
+              make_nvrtc_compiler(ToolchainOptions::from(environment, options.nvrtc))) {}
+
+Context::Context(ContextOptions options, const Environment& environment,
+                 std::unique_ptr<Compiler> compiler)
+    : options_(std::move(options)),
+      compiler_(std::move(compiler)),
+      disk_(open_cache(options_, environment)) {}
+
+size_t Context::KeyHash::operator()(const Key& key) const {
+  size_t word = 0;  // any bytes of a SHA-256 are a good hash
+  std::memcpy(&word, key.identity.data(), sizeof(word));
+  return word ^ std::hash<const void*>()(key.device);
+}
+
+FoundKernel Context::get(const KernelRequest& request, const std::shared_ptr<Device>& device) {
+  const Key key = {request.identity, device.get()};
+  Origin origin = Origin::kMemory;
+  auto kernel = kernels_.find(key);
+  if (!kernel) {
+    kernel = kernels_.find_or_make(key, [&] {
+      Obtained obtained = obtain({.variant = request.variant,
+                                  .target = device->info().target,
+                                  .schedule = request.schedule,
+                                  .assemble = device->info().runs_machine_code});
+      origin = obtained.origin;
+      return std::make_shared<const Kernel>(device, std::move(obtained.artifact));
+    });
+  }
+  if (origin == Origin::kMemory) memory_hits_.fetch_add(1, std::memory_order_relaxed);
+  return {std::move(kernel), origin};
+}
+
+Context::Obtained Context::obtain(const CompileRequest& request) {
+  const std::string key_text = compiler_->key_text(request);
+  auto cached = disk_.find(key_text);
+  FileDescriptor lock;
+  if (!cached && options_.compile) {
+    lock = disk_.lock(key_text, kLockTimeout);
+    if (lock) cached = disk_.find(key_text);  // another process may have made it meanwhile
+  }
+  if (cached) {
+    disk_hits_.fetch_add(1, std::memory_order_relaxed);
+    cached->variant_name = request.variant.name;  // a label, not part of the key
+    if (options_.verify_cache) verify(request, *cached);
+    return {std::move(*cached), Origin::kDisk};
+  }
+  misses_.fetch_add(1, std::memory_order_relaxed);
+  if (!options_.compile) {
+    fail(ErrorKind::kNotFound,
+         "the kernel of variant '{}' for {} is not in the cache{}, and compiling is turned off; to "
+         "build it, run: sagejit compile FILE --variant '{}' --target {}",
+         request.variant.name, request.target->name,
+         disk_.enabled() ? fmt::format(" '{}'", disk_.path())
+                         : fmt::format(" (it is off: {})", disk_.why_disabled()),
+         request.variant.name, request.target->name);
+  }
+  Artifact artifact = compile(request);
+  if (disk_.store(key_text, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
+  return {std::move(artifact), Origin::kCompiled};
+}
+
+Artifact Context::compile(const CompileRequest& request) {
+  Artifact artifact = compiler_->compile(request);
+  compiles_.fetch_add(1, std::memory_order_relaxed);
+  return artifact;
+}
+
+// The assembler's log is left out: it may hold times.
+void Context::verify(const CompileRequest& request, const Artifact& cached) {
+  const Artifact fresh = compile(request);
+  const char* difference = fresh.ptx != cached.ptx       ? "PTX"
+                           : fresh.cubin != cached.cubin ? "machine code"
+                           : fresh.plan != cached.plan   ? "plan"
+                           : fresh.tensors != cached.tensors ? "tensor contract"
+                                                             : nullptr;
+  if (!difference) return;
+  fail(ErrorKind::kInternal,
+       "the cached kernel of variant '{}' for {} differs from a fresh one in its {}: the cache key "
+       "lacks something that determines the code; empty '{}' and report this",
+       request.variant.name, request.target->name, difference, disk_.path());
+}
+
+Counters Context::counters() const {
+  return {.memory_hits = memory_hits_.load(std::memory_order_relaxed),
+          .disk_hits = disk_hits_.load(std::memory_order_relaxed),
+          .misses = misses_.load(std::memory_order_relaxed),
+          .compiles = compiles_.load(std::memory_order_relaxed),
+          .stores = stores_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace sagejit

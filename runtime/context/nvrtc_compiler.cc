@@ -1,0 +1,27 @@
+#include "runtime/context/compiler.h"
+
+namespace sagejit {
+namespace {
+
+class NvrtcCompiler final : public Compiler {
+ public:
+  explicit NvrtcCompiler(ToolchainOptions options) : toolchain_(std::move(options)) {}
+
+  std::string key_text(const CompileRequest& request) override {
+    return cache_key_text(request, toolchain_.get());
+  }
+  Artifact compile(const CompileRequest& request) override {
+    return sagejit::compile(request, toolchain_.get());
+  }
+
+ private:
+  LazyToolchain toolchain_;
+};
+
+}  // namespace
+
+std::unique_ptr<Compiler> make_nvrtc_compiler(ToolchainOptions options) {
+  return std::make_unique<NvrtcCompiler>(std::move(options));
+}
+
+}  // namespace sagejit

@@ -1,0 +1,330 @@
+#include "runtime/device/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "compiler/support/error.h"
+#include "runtime/device/cuda/driver.h"
+
+namespace sagejit {
+namespace {
+
+using cuda::Driver;
+
+// What every object of one device shares; the last of them releases the context.
+struct CudaState {
+  explicit CudaState(const Driver& loaded) : driver(loaded) {}
+  CudaState(const CudaState&) = delete;
+  CudaState& operator=(const CudaState&) = delete;
+
+  const Driver& driver;
+  DeviceInfo info;
+  int ordinal = 0;
+  int device = 0;
+  cuda::Context context = nullptr;
+  bool retained = false;
+  bool reaches_pageable_memory = false;
+
+  ~CudaState() {
+    if (retained) driver.primary_release(device);
+  }
+  void check(int result, std::string_view what) const { driver.check(result, info.name, what); }
+};
+
+// Makes the device's context current for a scope.
+class CurrentContext {
+ public:
+  explicit CurrentContext(const CudaState& state) : state_(state) {
+    cuda::Context current = nullptr;
+    state.check(state.driver.context_current(&current), "reading the current context");
+    if (current == state.context) return;
+    state.check(state.driver.context_push(state.context), "entering the context");
+    pushed_ = true;
+  }
+  ~CurrentContext() {
+    cuda::Context popped = nullptr;
+    if (pushed_) state_.driver.context_pop(&popped);
+  }
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+
+ private:
+  const CudaState& state_;
+  bool pushed_ = false;
+};
+
+class CudaModule final : public LoadedModule {
+ public:
+  CudaModule(std::shared_ptr<const CudaState> state, const Artifact& artifact)
+      : state_(std::move(state)) {
+    const CurrentContext current(*state_);
+    std::array<char, 8192> log{};
+    std::array<int, 2> options = {cuda::kJitErrorLogBuffer, cuda::kJitErrorLogBytes};
+    std::array<void*, 2> values = {log.data(), reinterpret_cast<void*>(log.size())};
+    const bool machine_code = !artifact.cubin.empty();
+    const void* image = machine_code ? static_cast<const void*>(artifact.cubin.data())
+                                     : static_cast<const void*>(artifact.ptx.c_str());
+    const int result = state_->driver.module_load(&module_, image, options.size(), options.data(),
+                                                  values.data());
+    if (result != cuda::kSuccess) refuse(result, artifact, log.data());
+  }
+
+  ~CudaModule() override {
+    // Without a context (the driver is shutting down) there is nothing left to unload.
+    if (!module_ || state_->driver.context_push(state_->context) != cuda::kSuccess) return;
+    cuda::Context popped = nullptr;
+    state_->driver.module_unload(module_);
+    state_->driver.context_pop(&popped);
+  }
+
+  KernelHandle kernel(const std::string& name) const override {
+    return {function(name)};
+  }
+
+  // Beyond 48 KiB a kernel must be allowed its dynamic shared memory once; a launch then needs no call.
+  void allow_dynamic_smem(const std::vector<KernelLaunch>& launches) const {
+    constexpr int kAllowedByDefault = 48 * 1024;
+    const CurrentContext current(*state_);
+    for (const KernelLaunch& launch : launches) {
+      if (launch.dynamic_smem_bytes <= kAllowedByDefault) continue;
+      state_->check(state_->driver.function_set(function(launch.kernel),
+                                                cuda::kFunctionMaxDynamicSmem,
+                                                launch.dynamic_smem_bytes),
+                    fmt::format("giving kernel '{}' {} bytes of shared memory", launch.kernel,
+                                launch.dynamic_smem_bytes));
+    }
+  }
+
+ private:
+  [[noreturn]] void refuse(int result, const Artifact& artifact, const char* log) const {
+    const int version = state_->info.driver_version;
+    throw Error(
+        ErrorKind::kDevice,
+        fmt::format("{}: the driver (CUDA {}.{}) refuses the module made for {} by {}: {}; a driver "
+                    "at least as new as the compiler is needed",
+                    state_->info.name, version / 1000, version % 1000 / 10, artifact.target,
+                    artifact.backend, state_->driver.describe(result)),
+        log);
+  }
+
+  cuda::Function function(const std::string& name) const {
+    const CurrentContext current(*state_);
+    cuda::Function result = nullptr;
+    if (state_->driver.module_function(&result, module_, name.c_str()) != cuda::kSuccess) {
+      fail(ErrorKind::kInternal, "the module has no kernel '{}'", name);
+    }
+    return result;
+  }
+
+  std::shared_ptr<const CudaState> state_;
+  cuda::Module module_ = nullptr;
+};
+
+class EventTimer final : public Timer {
+ public:
+  explicit EventTimer(std::shared_ptr<const CudaState> state) : state_(std::move(state)) {
+    const CurrentContext current(*state_);
+    for (cuda::Event& event : events_) {
+      state_->check(state_->driver.event_create(&event, 0), "creating an event");
+    }
+  }
+  ~EventTimer() override {
+    for (cuda::Event event : events_) {
+      if (event) state_->driver.event_destroy(event);
+    }
+  }
+  void start(Stream stream) override { record(0, stream); }
+  void stop(Stream stream) override { record(1, stream); }
+  double elapsed_ms() override {
+    const CurrentContext current(*state_);
+    float ms = 0;
+    state_->check(state_->driver.event_synchronize(events_[1]), "waiting for an event");
+    state_->check(state_->driver.event_elapsed(&ms, events_[0], events_[1]), "reading a timer");
+    return ms;
+  }
+
+ private:
+  void record(int index, Stream stream) {
+    const CurrentContext current(*state_);
+    state_->check(state_->driver.event_record(events_[index], stream), "recording an event");
+  }
+
+  std::shared_ptr<const CudaState> state_;
+  std::array<cuda::Event, 2> events_ = {};
+};
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(std::shared_ptr<const CudaState> state)
+      : state_(std::move(state)), driver_(state_->driver) {}
+
+  const DeviceInfo& info() const override { return state_->info; }
+
+  std::unique_ptr<LoadedModule> load(const Artifact& artifact) override {
+    auto module = std::make_unique<CudaModule>(state_, artifact);
+    module->allow_dynamic_smem(artifact.plan.launches);
+    return module;
+  }
+
+  void launch(const LaunchCommand& command) override {
+    const CurrentContext current(*state_);
+    size_t param_bytes = command.params.size();
+    void* extra[] = {cuda::kParamBuffer, const_cast<std::byte*>(command.params.data()),
+                     cuda::kParamBufferBytes, &param_bytes, cuda::kParamEnd};
+    const cuda::LaunchConfig config = {
+        .grid = {command.grid[0], command.grid[1], command.grid[2]},
+        .block = {command.block_threads, 1, 1},
+        .dynamic_smem_bytes = command.dynamic_smem_bytes,
+        .stream = command.stream,
+        .attributes = nullptr,
+        .num_attributes = 0};
+    state_->check(driver_.launch(&config, static_cast<cuda::Function>(command.kernel.native),
+                                 nullptr, extra),
+                  "launching a kernel");
+  }
+
+  void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) override {
+    if (!bytes) return;
+    const CurrentContext current(*state_);
+    state_->check(driver_.memset_async(address, value, bytes, stream), "clearing memory");
+  }
+
+  void check_reachable(const MemoryRange& range) const override {
+    const CurrentContext current(*state_);
+    int owner = -1;
+    const int result =
+        driver_.pointer_attribute(&owner, cuda::kPointerDeviceOrdinal, range.address);
+    if (result == cuda::kSuccess && owner != state_->device) {
+      fail(ErrorKind::kArgument, "{} lies in memory of cuda:{}, but the kernel was loaded for {}",
+           range.name, owner, state_->info.name);
+    }
+    // Pageable host memory is unknown to the driver, yet reachable on some systems.
+    if (result == cuda::kErrorInvalidValue && !state_->reaches_pageable_memory) {
+      fail(ErrorKind::kArgument,
+           "{} ({:#x}) is not memory that {} can reach: pass a device address", range.name,
+           range.address, state_->info.name);
+    }
+    if (result != cuda::kErrorInvalidValue) {
+      state_->check(result, fmt::format("looking up {}", range.name));
+    }
+  }
+
+  uint64_t allocate(uint64_t bytes) override {
+    const CurrentContext current(*state_);
+    uint64_t address = 0;
+    const int result = driver_.allocate(&address, std::max<uint64_t>(bytes, 1));
+    if (result != cuda::kSuccess) state_->check(result, fmt::format("allocating {} bytes", bytes));
+    return address;
+  }
+
+  void free(uint64_t address) override {
+    if (!address) return;
+    const CurrentContext current(*state_);
+    state_->check(driver_.free(address), "freeing memory");
+  }
+
+  void copy_in(uint64_t to, const void* from, uint64_t bytes, Stream stream) override {
+    if (!bytes) return;
+    const CurrentContext current(*state_);
+    state_->check(driver_.copy_in_async(to, from, bytes, stream), "copying to the device");
+    state_->check(driver_.stream_synchronize(stream), "copying to the device");
+  }
+
+  void copy_out(void* to, uint64_t from, uint64_t bytes, Stream stream) override {
+    if (!bytes) return;
+    const CurrentContext current(*state_);
+    state_->check(driver_.copy_out_async(to, from, bytes, stream), "copying from the device");
+    state_->check(driver_.stream_synchronize(stream), "copying from the device");
+  }
+
+  void synchronize(Stream stream) override {
+    const CurrentContext current(*state_);
+    state_->check(driver_.stream_synchronize(stream), "waiting for the stream");
+  }
+
+  std::unique_ptr<Timer> make_timer() override { return std::make_unique<EventTimer>(state_); }
+
+ private:
+  std::shared_ptr<const CudaState> state_;
+  const Driver& driver_;
+};
+
+int attribute(const CudaState& state, int which) {
+  int value = 0;
+  state.check(state.driver.device_attribute(&value, which, state.device), "reading an attribute");
+  return value;
+}
+
+void choose_context(CudaState& state) {
+  cuda::Context current = nullptr;
+  int owner = -1;
+  if (state.driver.context_current(&current) == cuda::kSuccess && current &&
+      state.driver.context_device(&owner) == cuda::kSuccess && owner == state.device) {
+    state.context = current;
+    return;
+  }
+  state.check(state.driver.primary_retain(&state.context, state.device),
+              "retaining the primary context");
+  state.retained = true;
+}
+
+std::shared_ptr<Device> open_with(const Driver& driver, int ordinal) {
+  auto state = std::make_shared<CudaState>(driver);
+  state->ordinal = ordinal;
+  state->info.name = fmt::format("cuda:{}", ordinal);
+  int count = 0;
+  state->check(driver.device_count(&count), "counting devices");
+  if (ordinal >= count) {
+    fail(ErrorKind::kDevice, "there is no {}: the driver shows {} GPU{}", state->info.name, count,
+         count == 1 ? "" : "s");
+  }
+  state->check(driver.device_get(&state->device, ordinal), "opening the device");
+  const int major = attribute(*state, cuda::kAttributeComputeMajor);
+  const int minor = attribute(*state, cuda::kAttributeComputeMinor);
+  state->info.target = &target_for_device(major, minor);
+  std::array<char, 256> product{};
+  state->check(driver.device_name(product.data(), product.size(), state->device), "its name");
+  state->info.product = product.data();
+  state->info.num_sms = attribute(*state, cuda::kAttributeNumSms);
+  state->check(driver.driver_version(&state->info.driver_version), "the driver's version");
+  state->info.runs_machine_code = true;
+  state->reaches_pageable_memory = attribute(*state, cuda::kAttributePageableMemoryAccess) != 0;
+  choose_context(*state);
+  return std::make_shared<CudaDevice>(state);
+}
+
+// A compute capability that kernels exist for; target_for_device() throws below it.
+bool supported(const Driver& driver, int ordinal) {
+  int device = 0, major = 0;
+  return driver.device_get(&device, ordinal) == cuda::kSuccess &&
+         driver.device_attribute(&major, cuda::kAttributeComputeMajor, device) == cuda::kSuccess &&
+         std::any_of(all_targets().begin(), all_targets().end(),
+                     [&](const Target& target) { return target.sm / 10 == major; });
+}
+
+}  // namespace
+
+std::shared_ptr<Device> open_cuda_device(int ordinal) {
+  std::string why_not;
+  const Driver* driver = cuda::find_driver(why_not);
+  if (!driver) fail(ErrorKind::kDevice, "cuda:{} cannot be opened: {}", ordinal, why_not);
+  return open_with(*driver, ordinal);
+}
+
+std::shared_ptr<Device> open_first_cuda_device(std::string& why_not) {
+  const Driver* driver = cuda::find_driver(why_not);
+  if (!driver) return nullptr;
+  int count = 0;
+  if (driver->device_count(&count) != cuda::kSuccess || count == 0) {
+    why_not = "the CUDA driver shows no GPU";
+    return nullptr;
+  }
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    if (supported(*driver, ordinal)) return open_with(*driver, ordinal);
+  }
+  why_not = fmt::format("none of the {} GPUs has a compute capability that kernels exist for", count);
+  return nullptr;
+}
+
+}  // namespace sagejit

@@ -1,0 +1,147 @@
+#include "runtime/device/emulated_device.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "compiler/support/error.h"
+
+namespace sagejit {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+template <typename T>
+T* host_pointer(uint64_t address) {
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
+}
+
+// Runs `body`; the emulator's own error becomes ours, with its whole report.
+template <typename Body>
+auto translate_errors(std::string_view what, Body body) {
+  try {
+    return body();
+  } catch (const emulator::Error& error) {
+    throw Error(ErrorKind::kDevice, fmt::format("emulator: {}: {}", what, error.what()));
+  }
+}
+
+struct EmulatedKernel {
+  emulator::Program program;
+  std::string name;
+};
+
+class EmulatedModule final : public LoadedModule {
+ public:
+  explicit EmulatedModule(const emulator::Program& program) {
+    kernels_.reserve(program.kernels().size());
+    for (const emulator::KernelInfo& kernel : program.kernels()) {
+      kernels_.push_back({program, kernel.name});
+    }
+  }
+
+  KernelHandle kernel(const std::string& name) const override {
+    for (const EmulatedKernel& kernel : kernels_) {
+      if (kernel.name == name) return {const_cast<EmulatedKernel*>(&kernel)};
+    }
+    fail(ErrorKind::kInternal, "the module has no kernel '{}'", name);
+  }
+
+ private:
+  std::vector<EmulatedKernel> kernels_;
+};
+
+class WallTimer final : public Timer {
+ public:
+  void start(Stream) override { start_ = Clock::now(); }
+  void stop(Stream) override { elapsed_ms_ = ms_since(start_); }
+  double elapsed_ms() override { return elapsed_ms_; }
+
+ private:
+  Clock::time_point start_ = Clock::now();
+  double elapsed_ms_ = 0;
+};
+
+}  // namespace
+
+EmulatedDevice::EmulatedDevice(const Target& target, emulator::Options options)
+    : options_(options) {
+  info_.name = fmt::format("emulator:{}", target.name);
+  info_.product = "PTX emulator";
+  info_.target = &target;
+  info_.num_sms = 1;
+}
+
+std::unique_ptr<LoadedModule> EmulatedDevice::load(const Artifact& artifact) {
+  const auto program = translate_errors(
+      "loading the module", [&] { return emulator::Program::parse(artifact.ptx); });
+  return std::make_unique<EmulatedModule>(program);
+}
+
+void EmulatedDevice::launch(const LaunchCommand& command) {
+  const auto& kernel = *static_cast<const EmulatedKernel*>(command.kernel.native);
+  std::vector<emulator::MemoryRange> memory;
+  memory.reserve(command.memory.size());
+  for (const MemoryRange& range : command.memory) {
+    memory.push_back({range.address, range.bytes, range.writable, range.name});
+  }
+  emulator::LaunchConfig config;
+  config.kernel = kernel.name;
+  for (int i = 0; i < 3; ++i) config.grid[i] = command.grid[i];
+  config.block[0] = command.block_threads;
+  config.dynamic_shared_bytes = command.dynamic_smem_bytes;
+  config.params = command.params;
+  config.memory = memory;
+  config.options = options_;
+
+  const Clock::time_point start = Clock::now();
+  const emulator::Report report =
+      translate_errors(kernel.name, [&] { return emulator::run(kernel.program, config); });
+  const std::scoped_lock lock(mutex_);
+  if (launches_.size() == kMaxRecords) launches_.erase(launches_.begin());
+  launches_.push_back({kernel.name, ms_since(start), report});
+}
+
+void EmulatedDevice::memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream) {
+  if (bytes) std::memset(host_pointer<void>(address), value, bytes);
+}
+
+// Host memory cannot be told from other addresses; the ranges of a launch are checked by the emulator.
+void EmulatedDevice::check_reachable(const MemoryRange&) const {}
+
+uint64_t EmulatedDevice::allocate(uint64_t bytes) {
+  constexpr uint64_t kAlignment = 256;
+  if (bytes > SIZE_MAX - kAlignment) {
+    fail(ErrorKind::kMemory, "{} cannot allocate {} bytes", info_.name, bytes);
+  }
+  const uint64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  void* memory = std::aligned_alloc(kAlignment, rounded ? rounded : kAlignment);
+  if (!memory) fail(ErrorKind::kMemory, "{} cannot allocate {} bytes", info_.name, bytes);
+  return reinterpret_cast<uintptr_t>(memory);
+}
+
+void EmulatedDevice::free(uint64_t address) { std::free(host_pointer<void>(address)); }
+
+void EmulatedDevice::copy_in(uint64_t to, const void* from, uint64_t bytes, Stream) {
+  if (bytes) std::memcpy(host_pointer<void>(to), from, bytes);
+}
+
+void EmulatedDevice::copy_out(void* to, uint64_t from, uint64_t bytes, Stream) {
+  if (bytes) std::memcpy(to, host_pointer<const void>(from), bytes);
+}
+
+void EmulatedDevice::synchronize(Stream) {}
+
+std::unique_ptr<Timer> EmulatedDevice::make_timer() { return std::make_unique<WallTimer>(); }
+
+std::vector<EmulatedLaunch> EmulatedDevice::take_launches() {
+  const std::scoped_lock lock(mutex_);
+  return std::exchange(launches_, {});
+}
+
+}  // namespace sagejit

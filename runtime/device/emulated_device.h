@@ -1,0 +1,48 @@
+// The PTX emulator as a Device. Memory is the host's; a launch has finished when it returns.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/device/device.h"
+#include "runtime/device/emulator/emulator.h"
+
+namespace sagejit {
+
+// What one launch on the emulator did.
+struct EmulatedLaunch {
+  std::string kernel;
+  double wall_ms = 0;
+  emulator::Report report;
+};
+
+class EmulatedDevice final : public Device {
+ public:
+  explicit EmulatedDevice(const Target& target, emulator::Options options = {});
+
+  const DeviceInfo& info() const override { return info_; }
+  std::unique_ptr<LoadedModule> load(const Artifact& artifact) override;
+  void launch(const LaunchCommand& command) override;
+  void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) override;
+  void check_reachable(const MemoryRange& range) const override;
+  uint64_t allocate(uint64_t bytes) override;
+  void free(uint64_t address) override;
+  void copy_in(uint64_t to, const void* from, uint64_t bytes, Stream stream) override;
+  void copy_out(void* to, uint64_t from, uint64_t bytes, Stream stream) override;
+  void synchronize(Stream stream) override;
+  std::unique_ptr<Timer> make_timer() override;
+
+  // The launches since the last call, oldest first; the device keeps the latest kMaxRecords.
+  std::vector<EmulatedLaunch> take_launches();
+  static constexpr size_t kMaxRecords = 4096;
+
+ private:
+  DeviceInfo info_;
+  emulator::Options options_;
+  std::mutex mutex_;  // guards launches_
+  std::vector<EmulatedLaunch> launches_;
+};
+
+}  // namespace sagejit

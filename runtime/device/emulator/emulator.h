@@ -1,0 +1,110 @@
+// A PTX interpreter on the CPU: the device of machines without a GPU, and the referee of generated kernels.
+//
+// It runs a subset of PTX (sm_80..sm_90, what NVRTC emits for mma.sync attention kernels) warp by warp and is
+// adversarial: asynchronous copies land as late as they may, uninitialised registers and shared bytes are
+// poison, and every hazard (see ErrorKind) stops the launch with the PTX line, block, thread and last writer.
+// Anything outside the subset is refused when parsing; nothing is ignored.
+//
+// Not modelled: races through global memory, ordering by fences and flags in shared memory (only barriers
+// order plain accesses), texture, clusters, calls. Module-level .global variables start from their
+// initialisers at every launch. Numeric models are in semantics/numerics.h.
+//
+// Thread safety: Program is immutable; run() may be called from many threads at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/device/emulator/error.h"
+
+namespace sagejit::emulator {
+
+struct Module;  // parsed and decoded form
+
+struct ParamInfo {
+  std::string name;
+  std::string type;  // element type as written: "u64", "b8"
+  uint32_t offset;   // byte offset in the packed parameter buffer
+  uint32_t bytes;
+};
+
+struct KernelInfo {
+  std::string name;
+  std::vector<ParamInfo> params;
+  uint32_t param_bytes = 0;    // size of the packed parameter buffer
+  Index3 max_ntid{0, 0, 0};    // .maxntid; 0 = not given
+  Index3 req_ntid{0, 0, 0};    // .reqntid; 0 = not given
+  uint32_t static_shared_bytes = 0;
+  std::string target;          // "sm_90a"
+  std::string version;         // "9.0"
+};
+
+class Program {
+ public:
+  // Parses and decodes; throws Error (kParse, kUnsupported) with the line.
+  static Program parse(std::string_view ptx);
+
+  const std::vector<KernelInfo>& kernels() const;
+  const Module& module() const { return *module_; }
+
+ private:
+  std::shared_ptr<const Module> module_;
+};
+
+// Memory the kernel may touch. Device addresses are host addresses.
+struct MemoryRange {
+  uint64_t address = 0;
+  uint64_t bytes = 0;
+  bool writable = true;
+  std::string name;  // for messages
+};
+
+// When an asynchronous copy reads its source and writes its destination.
+enum class AsyncOrder {
+  kLate,    // at the wait that covers it
+  kEarly,   // at issue
+  kRandom,  // anywhere between, chosen by Options::seed
+};
+
+struct Options {
+  AsyncOrder async = AsyncOrder::kLate;
+  uint64_t seed = 0;         // not 0: warps are also scheduled in pseudo-random order. Same seed, same run
+  unsigned num_threads = 0;  // host threads; 0 = one per core
+  uint64_t max_steps = uint64_t{1} << 31;  // warp instructions per block before kStepLimit
+  bool check_races = true;
+};
+
+struct LaunchConfig {
+  std::string_view kernel;
+  uint32_t grid[3] = {1, 1, 1};
+  uint32_t block[3] = {1, 1, 1};
+  uint32_t dynamic_shared_bytes = 0;
+  std::span<const std::byte> params;  // packed as KernelInfo::params says
+  std::span<const MemoryRange> memory;
+  Options options;
+};
+
+// Sums over all blocks.
+struct Report {
+  uint64_t warp_steps = 0;         // warp instructions executed
+  uint64_t instructions = 0;       // thread instructions (warp instructions times active lanes)
+  uint64_t divergent_steps = 0;    // warp instructions executed while the warp was diverged
+  uint64_t barriers = 0;           // block or named barriers completed
+  uint64_t mma = 0;                // mma.sync executed
+  uint64_t global_accesses = 0;    // warp loads, stores and atomics of global memory
+  uint64_t async_copies = 0;       // warp cp.async instructions
+  uint64_t shared_accesses = 0;    // warp ld/st/ldmatrix/stmatrix of shared memory
+  uint64_t shared_wavefronts = 0;  // shared-memory passes these needed on 32 banks of 4 bytes
+  uint64_t shared_conflicts = 0;   // wavefronts beyond the fewest possible for the bytes touched
+};
+
+// Runs one launch to completion. Throws Error; with several failing blocks, that of the lowest block index.
+// After an error the contents of writable ranges are unspecified.
+Report run(const Program& program, const LaunchConfig& config);
+
+}  // namespace sagejit::emulator

@@ -1,0 +1,249 @@
+#include "runtime/device/emulator/machine/block.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace sagejit::emulator {
+namespace {
+
+// Warp instructions before another warp gets its turn, so that spinning on memory makes progress.
+constexpr uint64_t kSlice = 2048;
+
+}  // namespace
+
+Block::Block(const Launch& l)
+    : launch(l),
+      kernel(*l.kernel),
+      shared(l.shared_end - kSharedBase),
+      warps((l.num_threads + kWarpLanes - 1) / kWarpLanes),
+      range_hint(kernel.code.size(), 0) {
+  const size_t count = warps.size();
+  register_file_.resize(count * kernel.register_bytes + 64);
+  defined_.resize(count * kernel.num_defined);
+  local_.resize(count * kWarpLanes * kernel.local_bytes);
+  local_written_.resize(local_.size());
+  auto* registers = register_file_.data();
+  registers += (64 - reinterpret_cast<uintptr_t>(registers) % 64) % 64;
+  for (size_t i = 0; i < count; ++i) {
+    Warp& w = warps[i];
+    w.block = this;
+    w.index = static_cast<uint32_t>(i);
+    w.banks[Operand::kRegisters] = registers + i * kernel.register_bytes;
+    w.banks[Operand::kConstants] = const_cast<std::byte*>(l.constants.data());
+    w.defined = defined_.data() + i * kernel.num_defined;
+    w.local = local_.data() + i * kWarpLanes * kernel.local_bytes;
+    w.local_written = local_written_.data() + i * kWarpLanes * kernel.local_bytes;
+    w.groups.reserve(kWarpLanes + 1);
+  }
+}
+
+void Block::start_warps() {
+  std::fill(defined_.begin(), defined_.end(), 0);
+  std::fill(local_written_.begin(), local_written_.end(), uint8_t{0});
+  for (Warp& w : warps) {
+    const uint32_t lanes = std::min(kWarpLanes, launch.num_threads - w.index * kWarpLanes);
+    w.defined[0] = kAllLanes;
+    w.exists = lanes == kWarpLanes ? kAllLanes : (1u << lanes) - 1;
+    w.exited = 0;
+    w.groups.assign(1, Group{0, w.exists, -1});
+    w.clock = WarpClock{};
+    w.clock.order[w.index] = 0;
+    w.copies.clear();
+    w.commit_groups.fill(0);
+    w.random = random_ ^ (uint64_t{w.index} + 1) * 0x9e3779b97f4a7c15ull;
+    w.steps = 0;
+    fill_specials(w, kernel);
+  }
+}
+
+void Block::run(uint64_t linear) {
+  ctaid = {static_cast<uint32_t>(linear % launch.grid[0]),
+           static_cast<uint32_t>(linear / launch.grid[0] % launch.grid[1]),
+           static_cast<uint32_t>(linear / launch.grid[0] / launch.grid[1])};
+  random_ = (launch.options.seed + 1) * 0x9e3779b97f4a7c15ull ^ (linear + 1) * 0xbf58476d1ce4e5b9ull;
+  if (random_ == 0) random_ = 1;
+  barriers.fill(Barrier{});
+  shadow.reset(static_cast<uint32_t>(shared.size()), static_cast<uint32_t>(warps.size()),
+               launch.options.check_races);
+  start_warps();
+  uint64_t steps = 0;
+  for (uint32_t at = 0;;) {
+    at = next_warp(at);
+    if (at == warps.size()) break;
+    Warp& w = warps[at];
+    const uint64_t before = w.steps;
+    const uint64_t end = before + std::min(kSlice, launch.options.max_steps - steps);
+    while (w.steps < end && choose_group(w)) step_group(w, end);
+    steps += w.steps - before;
+    if (steps >= launch.options.max_steps) {
+      w.fail(ErrorKind::kStepLimit, w.first_lane(),
+             fmt::format("the block executed {} warp instructions (Options::max_steps)", steps));
+    }
+    ++at;
+  }
+  report.warp_steps += steps;
+  const bool done = std::all_of(warps.begin(), warps.end(), [](const Warp& w) { return w.groups.empty(); });
+  if (!done) fail_deadlock();
+}
+
+// Round robin from `from`, or a random runnable warp with a seed; warps.size() when none can run.
+uint32_t Block::next_warp(uint32_t from) {
+  const auto count = static_cast<uint32_t>(warps.size());
+  if (launch.options.seed != 0) from = static_cast<uint32_t>(next_random(random_) % count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t at = (from + i) % count;
+    for (const Group& g : warps[at].groups) {
+      if (g.barrier < 0) return at;
+    }
+  }
+  return count;
+}
+
+// Joins groups at the same place and picks the one whose position is lowest; false when none can run.
+bool Block::choose_group(Warp& w) {
+  auto& groups = w.groups;
+  if (groups.size() == 1) {
+    w.running = 0;
+    return groups[0].barrier < 0;
+  }
+  for (size_t i = 0; i < groups.size(); ++i) {
+    for (size_t j = i + 1; j < groups.size();) {
+      if (groups[i].pc == groups[j].pc && groups[i].barrier < 0 && groups[j].barrier < 0) {
+        groups[i].mask |= groups[j].mask;
+        groups.erase(groups.begin() + static_cast<std::ptrdiff_t>(j));
+      } else {
+        ++j;
+      }
+    }
+  }
+  bool found = false;
+  for (uint32_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].barrier >= 0) continue;
+    if (!found || kernel.code[groups[i].pc].position < kernel.code[groups[w.running].pc].position) {
+      w.running = i;
+    }
+    found = true;
+  }
+  return found;
+}
+
+// Runs the chosen group until control changes, lanes may rejoin, or `end` steps.
+void Block::step_group(Warp& w, uint64_t end) {
+  const Instr* code = kernel.code.data();
+  const bool diverged = w.groups.size() > 1;
+  const uint32_t lanes = w.groups[w.running].mask;
+  uint32_t pc = w.groups[w.running].pc;
+  const uint64_t before = w.steps;
+  uint64_t thread_steps = 0;
+  for (bool first = true;; first = false) {
+    const Instr& in = code[pc];
+    if (w.steps >= end || (diverged && in.block_start && !first)) {
+      w.groups[w.running].pc = pc;
+      break;
+    }
+    w.current = &in;
+    w.mask = lanes;
+    if (in.guarded) {
+      if ((w.defined_lanes(in.guard) & lanes) != lanes) w.fail_guard(in);
+      w.mask = lanes & w.predicate(in.guard);
+    }
+    ++w.steps;
+    thread_steps += w.mask == kAllLanes ? kWarpLanes : static_cast<unsigned>(std::popcount(w.mask));
+    ++pc;
+    if (w.mask == 0) continue;
+    if (in.control == Control::kNone) {
+      in.exec(w, in);
+      continue;
+    }
+    w.groups[w.running].pc = pc;
+    in.exec(w, in);
+    break;
+  }
+  report.instructions += thread_steps;
+  if (diverged) report.divergent_steps += w.steps - before;
+}
+
+void Block::arrive(Warp& w, uint32_t id, uint32_t expected, bool waits) {
+  Barrier& b = barriers[id];
+  if (expected == 0) expected = static_cast<uint32_t>(warps.size()) * kWarpLanes;
+  if (expected % kWarpLanes != 0 || expected > warps.size() * kWarpLanes) {
+    w.fail(ErrorKind::kDeadlock, w.first_lane(),
+           fmt::format("barrier {} for {} threads: the count must be a multiple of 32 of at most the "
+                       "block's {} threads", id, expected, launch.num_threads));
+  }
+  if (b.expected != 0 && b.expected != expected) {
+    w.fail(ErrorKind::kDeadlock, w.first_lane(),
+           fmt::format("barrier {} is awaited for {} threads by some and {} by others", id, b.expected,
+                       expected));
+  }
+  b.expected = expected;
+  // Hardware counts warps: a whole warp is 32 threads even when the block's last warp is short.
+  b.arrived += w.mask == w.exists ? kWarpLanes : static_cast<uint32_t>(std::popcount(w.mask));
+  ++w.clock.now;
+  for (uint32_t i = 0; i < warps.size(); ++i) b.clock[i] = std::max(b.clock[i], w.clock.order[i]);
+  b.clock[w.index] = std::max(b.clock[w.index], w.clock.now);
+  if (waits) {
+    Group& g = w.groups[w.running];
+    if (w.mask != g.mask) {
+      g.mask &= ~w.mask;
+      w.groups.push_back({g.pc, w.mask, static_cast<int32_t>(id)});
+    } else {
+      g.barrier = static_cast<int32_t>(id);
+    }
+  }
+  if (b.arrived > b.expected) {
+    w.fail(ErrorKind::kDeadlock, w.first_lane(),
+           fmt::format("{} threads arrived at barrier {}, which awaits {}", b.arrived, id, b.expected));
+  }
+  if (b.arrived == b.expected) complete(id);
+}
+
+void Block::complete(uint32_t id) {
+  Barrier& b = barriers[id];
+  ++report.barriers;
+  for (Warp& w : warps) {
+    for (Group& g : w.groups) {
+      if (g.barrier != static_cast<int32_t>(id)) continue;
+      for (uint32_t i = 0; i < warps.size(); ++i) {
+        if (i != w.index) w.clock.order[i] = std::max(w.clock.order[i], b.clock[i]);
+      }
+      w.clock.sync(w.index, g.mask, g.mask == w.exists);
+      if (b.reduces) finish_reduction(w, g, b);
+      g.barrier = -1;
+    }
+  }
+  b = Barrier{};
+}
+
+void Block::exit_lanes(Warp& w, uint32_t lanes) {
+  Group& g = w.groups[w.running];
+  w.exited |= lanes;
+  g.mask &= ~lanes;
+  if (g.mask == 0) w.groups.erase(w.groups.begin() + w.running);
+  w.running = 0;
+}
+
+void Block::fail_deadlock() {
+  std::string message = "no thread of the block can run:";
+  const Group* first = nullptr;
+  Warp* owner = nullptr;
+  for (Warp& w : warps) {
+    for (const Group& g : w.groups) {
+      if (first == nullptr) {
+        first = &g;
+        owner = &w;
+      }
+      const Barrier& b = barriers[static_cast<size_t>(g.barrier)];
+      message += fmt::format(
+          " warp {} lanes {:#010x} wait at line {} on barrier {} ({} of {} threads arrived);", w.index,
+          g.mask, kernel.code[g.pc - 1].line, g.barrier, b.arrived, b.expected);
+    }
+    if (w.exited != 0) message += fmt::format(" warp {} lanes {:#010x} have exited;", w.index, w.exited);
+  }
+  message.pop_back();
+  owner->current = &kernel.code[first->pc - 1];
+  owner->fail(ErrorKind::kDeadlock, static_cast<unsigned>(std::countr_zero(first->mask)), message);
+}
+
+}  // namespace sagejit::emulator

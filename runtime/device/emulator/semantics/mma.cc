@@ -1,0 +1,212 @@
+// mma.sync: one row of kShapes per shape and type.
+//
+// Fragment layouts (PTX ISA, "Matrix Fragments for mma"): with g = lane / 4, t = lane % 4 and e elements per
+// 32-bit register,
+//   A (16 x k): register r, element i: row g + 8 * (r % 2), column t * e + i + 4 * e * (r / 2)
+//   B (k x 8):  register r, element i: row t * e + i + 4 * e * r, column g
+//   C, D (16 x 8), 32-bit: register r: row g + 8 * (r / 2), column 2 * t + r % 2
+//   C, D (16 x 8), 16-bit: register r, element i: row g + 8 * r, column 2 * t + i
+#include "runtime/device/emulator/machine/block.h"
+#include "runtime/device/emulator/semantics/bind.h"
+#include "runtime/device/emulator/semantics/collective.h"
+
+namespace sagejit::emulator {
+namespace {
+
+struct Place {
+  unsigned row, column;
+};
+constexpr Place place_a(unsigned lane, unsigned r, unsigned i, unsigned e) {
+  return {lane / 4 + 8 * (r % 2), lane % 4 * e + i + 4 * e * (r / 2)};
+}
+constexpr Place place_b(unsigned lane, unsigned r, unsigned i, unsigned e) {
+  return {lane % 4 * e + i + 4 * e * r, lane / 4};
+}
+constexpr Place place_c32(unsigned lane, unsigned r) { return {lane / 4 + 8 * (r / 2), 2 * (lane % 4) + r % 2}; }
+constexpr Place place_c16(unsigned lane, unsigned r, unsigned i) { return {lane / 4 + 8 * r, 2 * (lane % 4) + i}; }
+
+constexpr unsigned kM = 16;
+constexpr unsigned kN = 8;
+
+// Each element of A and B is held exactly once.
+consteval bool layouts_cover(unsigned k, unsigned e) {
+  bool a[kM * 64] = {};
+  bool b[64 * kN] = {};
+  const unsigned ra = kM * k / (kWarpLanes * e);
+  const unsigned rb = k * kN / (kWarpLanes * e);
+  unsigned count = 0;
+  for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+    for (unsigned i = 0; i < e; ++i) {
+      for (unsigned r = 0; r < ra; ++r) {
+        const Place p = place_a(lane, r, i, e);
+        count += a[p.row * k + p.column] ? 0 : 1;
+        a[p.row * k + p.column] = true;
+      }
+      for (unsigned r = 0; r < rb; ++r) {
+        const Place p = place_b(lane, r, i, e);
+        count += b[p.row * kN + p.column] ? 0 : 1;
+        b[p.row * kN + p.column] = true;
+      }
+    }
+  }
+  return count == (kM + kN) * k;
+}
+
+// Element types of A and B: how a 32-bit register is taken apart, and the type products are formed in.
+struct S8 {
+  using Value = int16_t;
+  static constexpr unsigned kPerRegister = 4;
+  static Value get(uint32_t word, unsigned i) { return static_cast<int8_t>(word >> 8 * i); }
+};
+struct U8 {
+  using Value = int16_t;
+  static constexpr unsigned kPerRegister = 4;
+  static Value get(uint32_t word, unsigned i) { return static_cast<uint8_t>(word >> 8 * i); }
+};
+struct F16 {
+  using Value = float;
+  static constexpr unsigned kPerRegister = 2;
+  static Value get(uint32_t word, unsigned i) { return f16_to_f32(static_cast<uint16_t>(word >> 16 * i)); }
+};
+struct BF16 {
+  using Value = float;
+  static constexpr unsigned kPerRegister = 2;
+  static Value get(uint32_t word, unsigned i) { return bf16_to_f32(static_cast<uint16_t>(word >> 16 * i)); }
+};
+
+// a[row][k], b[column][k]: both with k contiguous, so that the inner products vectorise.
+template <class A, class B, unsigned kK>
+struct Operands {
+  alignas(64) typename A::Value a[kM][kK];
+  alignas(64) typename B::Value b[kN][kK];
+};
+
+template <class A, class B, unsigned kK>
+void gather(const Warp& w, const Operand* s, Operands<A, B, kK>& out) {
+  constexpr unsigned e = A::kPerRegister;
+  static_assert(layouts_cover(kK, e));
+  constexpr unsigned ra = kM * kK / (kWarpLanes * e);
+  constexpr unsigned rb = kK * kN / (kWarpLanes * e);
+  for (unsigned r = 0; r < ra; ++r) {
+    const uint32_t* reg = w.src<uint32_t>(s[r]);
+    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+      const Place p = place_a(lane, r, 0, e);
+      for (unsigned i = 0; i < e; ++i) out.a[p.row][p.column + i] = A::get(reg[lane], i);
+    }
+  }
+  for (unsigned r = 0; r < rb; ++r) {
+    const uint32_t* reg = w.src<uint32_t>(s[ra + r]);
+    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+      const Place p = place_b(lane, r, 0, e);
+      for (unsigned i = 0; i < e; ++i) out.b[p.column][p.row + i] = B::get(reg[lane], i);
+    }
+  }
+}
+
+// Sum of products, exact for integers; in double for floats (each product is exact).
+template <unsigned kK>
+int32_t dot(const int16_t* a, const int16_t* b) {
+  int32_t sum = 0;
+  for (unsigned k = 0; k < kK; ++k) sum += int32_t{a[k]} * int32_t{b[k]};
+  return sum;
+}
+template <unsigned kK>
+double dot(const float* a, const float* b) {
+  double part[4] = {};
+  for (unsigned k = 0; k < kK; k += 4) {
+    for (unsigned i = 0; i < 4; ++i) part[i] += double{a[k + i]} * double{b[k + i]};
+  }
+  return (part[0] + part[1]) + (part[2] + part[3]);
+}
+
+enum MmaFlags : uint32_t { kSatfinite = 1 };
+
+// Accumulator kinds.
+struct AccS32 {
+  static constexpr unsigned kRegisters = 4;
+  static uint32_t add(uint32_t c, int32_t sum, uint32_t flags) {
+    const int64_t wide = int64_t{static_cast<int32_t>(c)} + sum;
+    if ((flags & kSatfinite) == 0) return static_cast<uint32_t>(wide);
+    const int64_t low = wide > INT32_MAX ? INT32_MAX : wide;
+    return static_cast<uint32_t>(low < INT32_MIN ? INT32_MIN : low);
+  }
+};
+struct AccF32 {
+  static constexpr unsigned kRegisters = 4;
+  static uint32_t add(uint32_t c, double sum, uint32_t) {
+    return std::bit_cast<uint32_t>(canonical(static_cast<float>(sum_odd(std::bit_cast<float>(c), sum))));
+  }
+};
+struct AccF16 {
+  static constexpr unsigned kRegisters = 2;
+  static uint16_t add(uint16_t c, double sum, uint32_t) {
+    return FormatF16::round(sum_odd(f16_to_f32(c), sum), Round::kNearest, kNanHalf);
+  }
+};
+
+template <class Acc, class O>
+void accumulate(Warp& w, const Instr& in, const Operand* c, const O& o) {
+  constexpr unsigned kK = sizeof(o.a[0]) / sizeof(o.a[0][0]);
+  for (unsigned r = 0; r < Acc::kRegisters; ++r) {
+    const uint32_t* source = w.src<uint32_t>(c[r]);
+    uint32_t* d = w.dst<uint32_t>(in.op[r]);
+    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+      if constexpr (Acc::kRegisters == 4) {
+        const Place p = place_c32(lane, r);
+        d[lane] = Acc::add(source[lane], dot<kK>(o.a[p.row], o.b[p.column]), in.aux);
+      } else {
+        uint32_t both = 0;
+        for (unsigned i = 0; i < 2; ++i) {
+          const Place p = place_c16(lane, r, i);
+          const auto old = static_cast<uint16_t>(source[lane] >> 16 * i);
+          both |= static_cast<uint32_t>(Acc::add(old, dot<kK>(o.a[p.row], o.b[p.column]), in.aux)) << 16 * i;
+        }
+        d[lane] = both;
+      }
+    }
+    w.defined[in.op[r].defined] = kAllLanes;
+  }
+}
+
+template <class A, class B, class Acc, unsigned kK>
+void exec_mma(Warp& w, const Instr& in) {
+  require_whole_warp(w);
+  w.require_sources(in);
+  ++w.block->report.mma;
+  Operands<A, B, kK> o;
+  gather<A, B, kK>(w, in.op + in.num_dst, o);
+  accumulate<Acc>(w, in, in.op + in.num_ops - Acc::kRegisters, o);
+}
+
+template <class A, class B, class Acc, unsigned kK>
+void bind_mma(const Match& m, Instr& in) {
+  in.aux = m.has("satfinite") ? kSatfinite : 0u;
+  in.exec = exec_mma<A, B, Acc, kK>;
+}
+
+constexpr Row kShapes[] = {
+    {"mma.sync.aligned.m16n8k16.row.col.satfinite?.s32.s8.s8.s32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
+     bind_mma<S8, S8, AccS32, 16>},
+    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.s8.s8.s32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
+     bind_mma<S8, S8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.s8.s32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
+     bind_mma<U8, S8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.u8.s32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
+     bind_mma<U8, U8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
+     bind_mma<F16, F16, AccF32, 8>},
+    {"mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
+     bind_mma<F16, F16, AccF32, 16>},
+    {"mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16", "d:b32*2 s:b32*4 s:b32*2 s:b32*2",
+     bind_mma<F16, F16, AccF16, 16>},
+    {"mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
+     bind_mma<BF16, BF16, AccF32, 8>},
+    {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
+     bind_mma<BF16, BF16, AccF32, 16>},
+};
+
+}  // namespace
+
+std::span<const Row> mma_rows() { return kShapes; }
+
+}  // namespace sagejit::emulator

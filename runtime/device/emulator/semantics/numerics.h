@@ -1,0 +1,149 @@
+// The numeric models of the emulator, in one place.
+//
+// Exact (bit-equal to the device): IEEE arithmetic in all roundings, conversions, f16/bf16 arithmetic,
+// integer mma. A NaN result is the device's canonical NaN.
+// Models (within the documented error of the device, not bit-equal): ex2, lg2, rcp, rsqrt, sqrt .approx, sin,
+// cos, tanh, div.full and div.approx are computed in double and rounded once; floating-point mma multiplies
+// exactly, adds the products of one instruction and the accumulator in double, and rounds once to the
+// accumulator's type (tensor cores truncate while aligning, with an unspecified order).
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace sagejit::emulator {
+
+enum class Round : uint8_t { kNearest, kZero, kDown, kUp };
+
+inline constexpr uint32_t kNanF32 = 0x7fffffffu;
+inline constexpr uint64_t kNanF64 = 0x7ff8000000000000ull;
+inline constexpr uint16_t kNanHalf = 0x7fffu;  // of f16 and of bf16
+
+inline float canonical(float x) { return x == x ? x : std::bit_cast<float>(kNanF32); }
+inline double canonical(double x) { return x == x ? x : std::bit_cast<double>(kNanF64); }
+
+// Subnormals to zero of the same sign.
+inline float flush(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return std::bit_cast<float>((bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits);
+}
+
+// [0, 1]; NaN becomes +0.
+inline float saturate(float x) {
+  const float low = x > 0.0f ? x : 0.0f;
+  return low < 1.0f ? low : 1.0f;
+}
+
+// s + e, with s the nearest double and e the exact rest, as the double that rounds like s + e to any format
+// of at most 51 bits: the odd one of the two doubles around the true value (Boldo and Melquiond).
+inline double to_odd(double s, double e) {
+  const auto bits = std::bit_cast<uint64_t>(s);
+  const bool inexact = e != 0.0 && std::abs(s) <= std::numeric_limits<double>::max() && (bits & 1) == 0;
+  const bool away = (e > 0.0) == (s > 0.0);
+  const uint64_t odd = away ? bits + 1 : bits - 1;
+  return std::bit_cast<double>(inexact ? odd : bits);
+}
+
+inline double sum_odd(double a, double b) {
+  const double s = a + b;
+  const double v = s - a;
+  const double e = (a - (s - v)) + (b - v);
+  return to_odd(s, std::abs(s) <= std::numeric_limits<double>::max() ? e : 0.0);
+}
+
+// a * b + c for operands of at most 26 bits each, where a * b is exact in double.
+inline double fma_odd(double a, double b, double c) { return sum_odd(a * b, c); }
+
+inline double div_odd(double a, double b) {
+  const double q = a / b;
+  if (!(std::abs(q) <= std::numeric_limits<double>::max()) || q == 0.0) return q;
+  const double rest = std::fma(-q, b, a);
+  return to_odd(q, (rest > 0.0) == (b > 0.0) ? std::abs(rest) : -std::abs(rest));
+}
+
+inline double sqrt_odd(double a) {
+  const double r = std::sqrt(a);
+  if (!(r <= std::numeric_limits<double>::max()) || r == 0.0) return r;
+  return to_odd(r, std::fma(-r, r, a));
+}
+
+// A binary floating-point format of at most 32 bits with IEEE infinities.
+template <class Bits, int kExponentBits, int kMantissaBits>
+struct Format {
+  static constexpr int kBias = (1 << (kExponentBits - 1)) - 1;
+  static constexpr int kMinExponent = 1 - kBias;  // of normal numbers
+  static constexpr Bits kInfinity = static_cast<Bits>(((Bits{1} << kExponentBits) - 1) << kMantissaBits);
+  static constexpr Bits kSign = static_cast<Bits>(Bits{1} << (kExponentBits + kMantissaBits));
+
+  // x is rounded once; give a value made by *_odd to round an inexact one correctly.
+  static Bits round(double x, Round mode, Bits nan) {
+    const auto raw = std::bit_cast<uint64_t>(x);
+    const bool negative = (raw >> 63) != 0;
+    const Bits sign = negative ? kSign : Bits{0};
+    if (x != x) return nan;
+    const int exponent = static_cast<int>(raw >> 52 & 0x7ff) - 1023;
+    if (exponent == 1024) return static_cast<Bits>(sign | kInfinity);
+    if (exponent == -1023 && (raw << 12) == 0) return sign;
+    // Bits of the double's 53-bit significand below the last one kept.
+    const int least = exponent < kMinExponent ? kMinExponent : exponent;
+    const int drop = 52 - kMantissaBits + (least - exponent);
+    const uint64_t significand = (raw & ((uint64_t{1} << 52) - 1)) | uint64_t{exponent != -1023} << 52;
+    const uint64_t kept = drop > 63 ? 0 : significand >> drop;
+    const uint64_t rest = drop > 63 ? significand : significand & ((uint64_t{1} << drop) - 1);
+    const uint64_t half = drop > 63 ? ~uint64_t{0} : uint64_t{1} << (drop - 1);
+    bool up = false;
+    switch (mode) {
+      case Round::kNearest: up = rest > half || (rest == half && (kept & 1) != 0); break;
+      case Round::kZero: break;
+      case Round::kDown: up = negative && rest != 0; break;
+      case Round::kUp: up = !negative && rest != 0; break;
+    }
+    // Adding the significand to the exponent field carries as needed, also from subnormal to normal.
+    const uint64_t field = exponent < kMinExponent ? 0 : static_cast<uint64_t>(exponent + kBias - 1);
+    const uint64_t magnitude = (field << kMantissaBits) + kept + (up ? 1 : 0);
+    if (magnitude < kInfinity) return static_cast<Bits>(sign | magnitude);
+    const bool to_infinity = mode == Round::kNearest || (mode == Round::kUp && !negative) ||
+                             (mode == Round::kDown && negative);
+    return static_cast<Bits>(sign | (to_infinity ? kInfinity : kInfinity - 1));
+  }
+};
+
+using FormatF32 = Format<uint32_t, 8, 23>;
+using FormatF16 = Format<uint16_t, 5, 10>;
+using FormatBF16 = Format<uint16_t, 8, 7>;
+
+inline float round_f32(double x, Round mode) {
+  if (mode == Round::kNearest) return canonical(static_cast<float>(x));
+  return std::bit_cast<float>(FormatF32::round(x, mode, kNanF32));
+}
+
+// Branch-free, so that loops over lanes vectorise.
+inline float f16_to_f32(uint16_t h) {
+  const uint32_t magnitude = static_cast<uint32_t>(h & 0x7fffu) << 13;
+  float value = std::bit_cast<float>(magnitude) * 0x1p112f;  // exact for normal and subnormal inputs
+  const bool special = (h & 0x7c00u) == 0x7c00u;
+  const uint32_t bits = special ? magnitude | 0x7f800000u : std::bit_cast<uint32_t>(value);
+  return std::bit_cast<float>(bits | static_cast<uint32_t>(h & 0x8000u) << 16);
+}
+
+inline float bf16_to_f32(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(h) << 16); }
+
+// 2^x in double, relative error below 1e-12; for |x| beyond 1000 infinity or 0. Vectorises.
+inline double exp2_model(double x) {
+  const double clamped = x > 1000.0 ? 1000.0 : (x < -1000.0 ? -1000.0 : x);
+  constexpr double kMagic = 0x1.8p52;
+  const double shifted = clamped + kMagic;
+  const double f = clamped - (shifted - kMagic);
+  const double t = f * 0.693147180559945309417;
+  double p = 1.0 / 39916800;
+  for (double c : {1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6,
+                   0.5, 1.0, 1.0}) {
+    p = p * t + c;
+  }
+  const uint64_t n = std::bit_cast<uint64_t>(shifted) << 52;
+  return x != x ? x : std::bit_cast<double>(std::bit_cast<uint64_t>(p) + n);
+}
+
+}  // namespace sagejit::emulator

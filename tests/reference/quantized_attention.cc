@@ -1,0 +1,119 @@
+#include "tests/reference/quantized_attention.h"
+
+#include <algorithm>
+
+#include "compiler/support/error.h"
+#include "tests/reference/float16.h"
+#include "tests/reference/parallel.h"
+#include "tests/reference/quantizer.h"
+
+namespace sagejit::reference {
+namespace {
+
+bool is_half(DType type) {
+  return type == DType::kF16 || type == DType::kBF16;
+}
+
+double rounded_to(DType type, double value) {
+  return type == DType::kF16 ? f16_to_f32(f64_to_f16(value)) : bf16_to_f32(f64_to_bf16(value));
+}
+
+std::vector<float> key_mean(const Variant& variant, const HostTensor& k) {
+  if (variant.smooth_k == Smoothing::kNone) return {};
+  const std::vector<double> mean = token_mean(k);
+  return {mean.begin(), mean.end()};
+}
+
+struct QuantizedInputs {
+  const Variant& variant;
+  const HostTensor &q, &v;
+  GroupRule q_rule, k_rule;
+  std::vector<float> mean;  // [b, hkv, d] or empty
+  Quantized q_codes, k_codes;
+  int64_t hkv;
+};
+
+QueryOperand load_queries(const QuantizedInputs& in, int64_t b, int64_t h) {
+  const int64_t hq = in.q.shape()[1], m = in.q.shape()[2], d = in.q.shape()[3];
+  const int64_t head = b * hq + h;
+  const double scale = score_scale(in.variant);
+  const int8_t* codes = in.q_codes.codes.data() + head * m * d;
+  QueryOperand operand;
+  operand.rows.assign(codes, codes + m * d);
+  for (int64_t i = 0; i < m; ++i) {
+    const size_t group = static_cast<size_t>(head * in.q_codes.num_groups + in.q_rule.group_of(i));
+    operand.row_factor.push_back(in.q_codes.scales[group] * scale);
+  }
+  if (in.mean.empty()) return operand;
+  const float* mean = in.mean.data() + (b * in.hkv + h / (hq / in.hkv)) * d;
+  for (int64_t i = 0; i < m; ++i) {
+    double correction = 0;
+    for (int64_t c = 0; c < d; ++c)
+      correction += static_cast<double>(in.q.get(b, h, i, c)) * mean[c];
+    operand.lse_offset.push_back(scale * correction);
+  }
+  return operand;
+}
+
+KeyOperand load_keys(const QuantizedInputs& in, int64_t b, int64_t h) {
+  const int64_t n = in.v.shape()[2], d = in.variant.head_dim, dv = in.variant.value_head_dim;
+  const int64_t head = b * in.hkv + h;
+  KeyOperand operand{PackedMatrix(d, n), PackedMatrix(n, dv), {}};
+  const int8_t* code = in.k_codes.codes.data() + head * n * d;
+  for (int64_t j = 0; j < n; ++j) {
+    const size_t group = static_cast<size_t>(head * in.k_codes.num_groups + in.k_rule.group_of(j));
+    operand.key_factor.push_back(in.k_codes.scales[group]);
+    for (int64_t c = 0; c < d; ++c) operand.keys.at(c, j) = *code++;
+    for (int64_t c = 0; c < dv; ++c) {
+      operand.values.at(j, c) = rounded_to(in.variant.v.type, in.v.get(b, h, j, c));
+    }
+  }
+  return operand;
+}
+
+}  // namespace
+
+bool models_quantization(const Variant& variant, std::string* why) {
+  const char* missing = nullptr;
+  if (variant.q.type != DType::kS8 || variant.k.type != DType::kS8)
+    missing = "Q or K other than int8";
+  if (!is_half(variant.p.type)) missing = "P other than f16 or bf16";
+  if (!is_half(variant.v.type)) missing = "V other than f16 or bf16";
+  if (variant.p.range != 1.0) missing = "a range of P other than 1";
+  if (variant.smooth_q != Smoothing::kNone) missing = "smoothing of Q";
+  if (variant.v.smoothing != Smoothing::kNone) missing = "smoothing of V";
+  if (variant.hadamard) missing = "Hadamard rotation";
+  if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
+    missing = "a softcap over smoothed K";
+  }
+  if (missing && why) *why = missing;
+  return missing == nullptr;
+}
+
+AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
+                                    const HostTensor& k, const HostTensor& v) {
+  check_problem(variant, q, k, v);
+  if (std::string why; !models_quantization(variant, &why)) {
+    fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
+  }
+  QuantizedInputs in{
+      variant, q,  v,           query_groups(variant), key_groups(variant), key_mean(variant, k),
+      {},      {}, k.shape()[1]};
+  in.q_codes = quantize(q, in.q_rule, {});
+  in.k_codes = quantize(k, in.k_rule, in.mean);
+  AttentionEngine engine{variant,
+                         q.shape()[0],
+                         q.shape()[1],
+                         k.shape()[1],
+                         q.shape()[2],
+                         k.shape()[2],
+                         {},
+                         {},
+                         variant.p.type,
+                         variant.row_sum == RowSum::kQuantized};
+  engine.load_queries = [&](int64_t b, int64_t h) { return load_queries(in, b, h); };
+  engine.load_keys = [&](int64_t b, int64_t h) { return load_keys(in, b, h); };
+  return run_engine(engine);
+}
+
+}  // namespace sagejit::reference

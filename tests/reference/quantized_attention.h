@@ -1,0 +1,29 @@
+// What a quantized variant should cost in accuracy: its quantization done exactly, the rest in
+// float64.
+//
+//   Qhat, Khat and their scales by the bit-exact model, K smoothed by its f32-rounded mean where
+//   asked S = (Qhat . Khat) * scale_q * scale_k * scale, exact softmax P rounded to the variant's
+//   type relative to the row's final maximum, V rounded to the variant's type O = (P V) / l, exact
+//   accumulators; l sums P before or after rounding as the variant says
+// A kernel differs from it by what this leaves out: accumulator rounding, approximate exp2, and P
+// rounded relative to the running maximum instead of the final one. None of them should move its
+// error much.
+#pragma once
+
+#include <string>
+
+#include "compiler/sema/variant.h"
+#include "tests/reference/attention.h"
+#include "tests/reference/host_tensor.h"
+
+namespace sagejit::reference {
+
+// Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
+// than int8 Q and K with f16 or bf16 P and V, smoothing of Q or V, Hadamard rotation.
+AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
+                                    const HostTensor& k, const HostTensor& v);
+
+// Whether quantized_attention models the variant; if not, `why` says what is missing.
+bool models_quantization(const Variant& variant, std::string* why);
+
+}  // namespace sagejit::reference

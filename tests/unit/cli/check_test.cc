@@ -1,0 +1,94 @@
+#include "tests/support/catch.h"
+#include "tests/unit/cli/runner.h"
+
+namespace sagejit::cli_test {
+namespace {
+
+constexpr const char* kGood =
+    "tiny {\n"
+    "  head_dim in {64, 128}\n"
+    "  q = int8 per block(128)\n"
+    "  k = int8 per block(64)\n"
+    "  smooth_k = mean\n"
+    "  p = f16\n"
+    "  v = f16\n"
+    "}\n";
+
+TEST_CASE("check lists what a file holds") {
+  const std::string file = file_with("good.attn", kGood);
+  const Outcome outcome = sagejit("check --list " + file);
+  CHECK(outcome.exit_code == 0);
+  CHECK(outcome.out == file + ": 2 variants, valid\n  tiny[head_dim=64]\n  tiny[head_dim=128]\n");
+  CHECK(outcome.err.empty());
+}
+
+TEST_CASE("every variant that ships is valid") {
+  const Outcome outcome = sagejit("check " + variant_file("*.attn").insert(0, "$(ls ") + ")");
+  CHECK(outcome.exit_code == 0);
+  CHECK(outcome.err.empty());
+}
+
+TEST_CASE("--print gives text that check reads back") {
+  const std::string file = file_with("good.attn", kGood);
+  const Outcome printed = sagejit("check --print " + file);
+  REQUIRE(printed.exit_code == 0);
+  const Outcome again = sagejit("check --print " + file_with("printed.attn", printed.out));
+  CHECK(again.exit_code == 0);
+  CHECK(again.out == printed.out);
+}
+
+TEST_CASE("standard input is read as -") {
+  const std::string file = file_with("good.attn", kGood);
+  CHECK(sagejit("check - <" + file).out == "<stdin>: 2 variants, valid\n");
+}
+
+TEST_CASE("a bad text is shown with its place, and other files are still checked") {
+  const std::string good = file_with("good.attn", kGood);
+  const std::string bad = file_with("bad.attn", "tiny {\n  head_dim = 60\n}\n");
+  const Outcome outcome = sagejit("check " + bad + " " + good);
+  CHECK(outcome.exit_code == 1);
+  CHECK_THAT(outcome.err, Catch::StartsWith(bad + ":2:14: error: ") &&
+                              Catch::EndsWith("sagejit: error: the variant text cannot be used\n"));
+  CHECK(outcome.out == good + ": 2 variants, valid\n");
+}
+
+TEST_CASE("an unsupported variant is exit code 2, with what would work") {
+  const Outcome outcome = sagejit("check --target sm_80 --set k=int4 --set head_dim=64 " +
+                                  file_with("good.attn", kGood));
+  CHECK(outcome.exit_code == 2);
+  CHECK_THAT(outcome.err, Catch::StartsWith("sagejit: error: ") && Catch::Contains("k is int8"));
+  CHECK_THAT(outcome.out, Catch::EndsWith(": 1 variant, 0 supported on sm_80\n"));
+}
+
+TEST_CASE("missing files, bad overrides, targets and selectors are user errors or limits") {
+  const std::string file = file_with("good.attn", kGood);
+  Outcome outcome = sagejit("check /nonexistent.attn");
+  CHECK(outcome.exit_code == 1);
+  CHECK(outcome.err ==
+        "sagejit: error: cannot open /nonexistent.attn: No such file or directory\n");
+  outcome = sagejit("check /tmp");
+  CHECK(outcome.exit_code == 1);
+  CHECK(outcome.err == "sagejit: error: cannot read /tmp: it is a directory\n");
+  CHECK(sagejit("check --set head_dim " + file).exit_code == 1);
+  CHECK(sagejit("check --select nothing " + file).exit_code == 1);
+  outcome = sagejit("check --target sm_30 " + file);
+  CHECK(outcome.exit_code == 2);
+  CHECK_THAT(outcome.err, Catch::Contains("sm_80"));
+}
+
+TEST_CASE("compile wants exactly one variant and lists the candidates") {
+  const Outcome outcome = sagejit("compile --target sm_80 " + file_with("good.attn", kGood));
+  CHECK(outcome.exit_code == 1);
+  CHECK(outcome.err ==
+        "sagejit: error: 2 variants are selected; pick one with --select or --set:\n"
+        "  tiny[head_dim=64]\n  tiny[head_dim=128]\n");
+}
+
+TEST_CASE("a full disk is not success") {
+  const std::string file = file_with("good.attn", kGood);
+  const Outcome outcome = sagejit("check " + file + " >/dev/full; exit $?");
+  CHECK(outcome.exit_code == 1);
+}
+
+}  // namespace
+}  // namespace sagejit::cli_test

@@ -1,0 +1,58 @@
+#include <cstdlib>
+#include <fstream>
+
+#include "tests/support/catch.h"
+#include "tests/unit/cli/runner.h"
+
+namespace sagejit::cli_test {
+namespace {
+
+// SAGEJIT_BLESS=1 rewrites the golden texts instead.
+void check_golden(const std::string& name, const std::string& text) {
+  const std::string path = SAGEJIT_ROOT "/tests/unit/cli/golden/" + name;
+  if (std::getenv("SAGEJIT_BLESS")) std::ofstream(path, std::ios::binary) << text;
+  CHECK(text == read_file(path));
+}
+
+TEST_CASE("help is complete and goes to standard output") {
+  const char* const commands[] = {"", "check", "compile", "run", "doctor"};
+  for (const std::string command : commands) {
+    const Outcome outcome = sagejit(command + " --help");
+    CHECK(outcome.exit_code == 0);
+    CHECK(outcome.err.empty());
+    check_golden(command.empty() ? "help.txt" : "help_" + command + ".txt", outcome.out);
+  }
+}
+
+TEST_CASE("the version is one line") {
+  const Outcome outcome = sagejit("--version");
+  CHECK(outcome.exit_code == 0);
+  CHECK_THAT(outcome.out, Catch::StartsWith("sagejit 0.") && Catch::EndsWith("\n"));
+}
+
+TEST_CASE("bad command lines are user errors that point to the help") {
+  struct Case {
+    std::string arguments, message;
+  };
+  const Case cases[] = {
+      {"", "A subcommand is required"},
+      {"frobnicate", "The following argument was not expected: frobnicate"},
+      {"check", "FILE is required"},
+      {"compile x.attn", "--target is required"},
+      {"run x.attn --repeat 0", "--repeat: Value 0 not in range 1 to 100000"},
+      {"run x.attn --input a --shape b=1", "--input excludes --shape"},
+      {"run x.attn --layout nhwc", "--layout: "},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.arguments);
+    const Outcome outcome = sagejit(c.arguments);
+    CHECK(outcome.exit_code == 1);
+    CHECK(outcome.out.empty());
+    CHECK_THAT(outcome.err,
+               Catch::StartsWith("sagejit: error: ") && Catch::Contains(c.message) &&
+                   Catch::EndsWith("Run 'sagejit --help' or 'sagejit COMMAND --help'.\n"));
+  }
+}
+
+}  // namespace
+}  // namespace sagejit::cli_test

@@ -1,0 +1,156 @@
+#include <nlohmann/json.hpp>
+
+#include "tests/support/catch.h"
+#include "tests/unit/cli/runner.h"
+
+namespace sagejit::cli_test {
+namespace {
+
+using nlohmann::json;
+
+const std::string kEmulated = "run --device emulator ";
+
+TEST_CASE("a small problem passes on the emulator, twice, the second time from the cache") {
+  const std::string arguments = kEmulated + variant_file("sage1_b.attn") +
+                                " --shape b=1,hq=2,hkv=1,m=20,n=70,d=64 --set lse=true --json";
+  const Outcome first = sagejit(arguments);
+  CAPTURE(first.err);
+  REQUIRE(first.exit_code == 0);
+  CHECK(first.err.empty());
+  const json report = json::parse(first.out);
+  CHECK(report["passed"] == true);
+  CHECK(report["cache"] == "miss");
+  CHECK(report["device"]["name"] == "emulator:sm_80");
+  CHECK(report["cosine_bar"] == 0.9995);
+  REQUIRE(report["layers"].size() == 1);
+  const json& layer = report["layers"][0];
+  CHECK(layer["name"] == "normal");
+  CHECK(layer["shape"]["n"] == 70);
+  CHECK(layer["shape"]["d"] == 64);
+  CHECK(layer["cosine"] > 0.9995);
+  CHECK(layer["ideal_cosine"] > 0.9995);
+  CHECK(layer["num_non_finite"] == 0);
+  CHECK(layer["lse_max_abs_error"] < 0.1);
+  CHECK(layer["worst_head"]["cosine"] <= layer["cosine"]);
+  CHECK(report["stages_ms"]["toolchain"] > 0);
+
+  const json again = json::parse(sagejit(arguments).out);
+  CHECK(again["cache"] == "hit");
+  CHECK(again["stages_ms"]["toolchain"] == 0);
+  CHECK(again["layers"][0]["cosine"] == layer["cosine"]);
+  CHECK(json::parse(sagejit(arguments + " --no-cache").out)["cache"] == "off");
+}
+
+TEST_CASE("the layout in memory does not change the result, the seed does") {
+  const std::string arguments =
+      kEmulated + variant_file("sage1_b.attn") + " --shape hq=2,m=10,n=20,d=64 --json";
+  const json base = json::parse(sagejit(arguments).out)["layers"][0];
+  CHECK(json::parse(sagejit(arguments + " --layout bthd").out)["layers"][0]["cosine"] ==
+        base["cosine"]);
+  CHECK(json::parse(sagejit(arguments + " --seed 2").out)["layers"][0]["cosine"] != base["cosine"]);
+}
+
+TEST_CASE("the text report names what matters") {
+  const Outcome outcome =
+      sagejit(kEmulated + variant_file("sage1_b.attn") + " --shape hq=1,m=8,d=64 --repeat 2");
+  REQUIRE(outcome.exit_code == 0);
+  for (const char* part : {"variant   sage1_b", "schedule  ", "cache     ", "worst head",
+                           "NVRTC, assemble", "TFLOP/s", "verdict: PASS (cosine at least 0.9995"}) {
+    CHECK_THAT(outcome.out, Catch::Contains(part));
+  }
+}
+
+TEST_CASE("an output that misses a bar is exit code 5, with the reason") {
+  // Values at the f16 maximum overflow an f16 accumulator: specs/numerics.md, section 4.
+  const Outcome outcome =
+      sagejit(kEmulated + variant_file("sage1_b.attn") +
+              " --set pv_accumulator=f16 --dist fp16_max --shape hq=1,m=16,n=256,d=64");
+  CHECK(outcome.exit_code == 5);
+  CHECK_THAT(outcome.out,
+             Catch::Contains("outputs are NaN or infinite") && Catch::Contains("verdict: FAIL"));
+}
+
+TEST_CASE("a real transformer's layers choose the head_dim and pass") {
+  const Outcome outcome = sagejit(kEmulated + variant_file("sage1_b.attn") + " --input " +
+                                  data_file("minilm_l6_qkv.safetensors") + " --json");
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const json report = json::parse(outcome.out);
+  REQUIRE(report["layers"].size() == 6);
+  for (size_t i = 0; i < 6; ++i) {
+    CHECK(report["layers"][i]["name"] == "layer." + std::to_string(i));
+    CHECK(report["layers"][i]["shape"]["d"] == 32);
+    CHECK(report["layers"][i]["cosine"] > 0.9995);
+  }
+}
+
+TEST_CASE("wrong data are user errors that say what to change") {
+  const std::string file = variant_file("sage1_b.attn");
+  struct Case {
+    std::string arguments, message;
+  };
+  const Case cases[] = {
+      {" --shape b=1,x=2",
+       "--shape: 'x=2' is not a size of b, hq, hkv, m, n, d or dv; write b=1,hq=8"},
+      {" --shape hq=0", "--shape: 'hq=0' is not a whole number from 1 to 2147483647"},
+      {" --shape hq=3,hkv=2", "--shape: hq 3 is not a multiple of hkv 2"},
+      {" --shape d=40",
+       "the data have head_dim 40, but the selected variants have 128, 32, 64, 96; to ask for it: "
+       "--set "
+       "head_dim=40"},
+      {" --dist gauss",
+       "no input distribution is called 'gauss'; there are normal, biased_k, outlier_v, sink, "
+       "zero, "
+       "constant, fp16_max"},
+      {" --input /nonexistent", "cannot open /nonexistent: No such file or directory"},
+      {" --device tpu",
+       "device 'tpu' is not known: use 'auto', 'cuda', 'cuda:N', 'emulator' or 'emulator:TARGET'"},
+  };
+  for (const Case& c : cases) {
+    const Outcome outcome = sagejit("run " + file + c.arguments);
+    CHECK(outcome.exit_code == 1);
+    CHECK(outcome.err == "sagejit: error: " + c.message + "\n");
+  }
+}
+
+TEST_CASE("compile emits every form, and warms the cache for run") {
+  const std::string base =
+      "compile " + variant_file("sage1_b.attn") +
+      " --select 'head_dim=64, mask=none, pv_accumulator=f32' --target sm_80 --emit ";
+  CHECK_THAT(sagejit(base + "source").out, Catch::Contains("__global__"));
+  CHECK_FALSE(sagejit(base + "ir").out.empty());
+  const Outcome ptx = sagejit(base + "ptx");
+  CHECK(ptx.exit_code == 0);
+  CHECK_THAT(ptx.out, Catch::Contains(".target sm_80") && Catch::Contains(".entry"));
+  CHECK_THAT(sagejit(base + "cubin").out, Catch::StartsWith("\177ELF"));
+  CHECK_THAT(sagejit(base + "report").out,
+             Catch::Contains("registers") && Catch::Contains("workspace"));
+  const Outcome run =
+      sagejit(kEmulated + variant_file("sage1_b.attn") +
+              " --select 'head_dim=64, mask=none, pv_accumulator=f32' --shape m=4 --json");
+  CHECK(json::parse(run.out)["cache"] == "hit");
+}
+
+TEST_CASE("a missing NVRTC is an environment error that says how to get it") {
+  const Outcome outcome =
+      sagejit(kEmulated + variant_file("sage1_b.attn") + " --nvrtc /nonexistent.so --shape m=4");
+  CHECK(outcome.exit_code == 3);
+  CHECK_THAT(outcome.err,
+             Catch::StartsWith("sagejit: error: ") && Catch::Contains("/nonexistent.so"));
+  const Outcome doctor = sagejit("doctor --nvrtc /nonexistent.so");
+  CHECK(doctor.exit_code == 3);
+  CHECK_THAT(doctor.out, Catch::Contains("NVRTC (compiler and assembler): not found") &&
+                             Catch::Contains("Kernels cannot be compiled"));
+}
+
+TEST_CASE("doctor finds what a compilation needs") {
+  const Outcome outcome = sagejit("doctor");
+  CHECK(outcome.exit_code == 0);
+  for (const char* part : {"GPUs: ", "NVRTC (compiler and assembler): found", "kernel cache: ",
+                           "PTX emulator: built in", "Kernels can be compiled and run."}) {
+    CHECK_THAT(outcome.out, Catch::Contains(part));
+  }
+}
+
+}  // namespace
+}  // namespace sagejit::cli_test

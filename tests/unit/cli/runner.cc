@@ -1,0 +1,67 @@
+#include "tests/unit/cli/runner.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+namespace sagejit::cli_test {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Removed when the process ends.
+class Folder {
+ public:
+  Folder() : path_(fs::temp_directory_path() / ("sagejit_cli_" + std::to_string(::getpid()))) {
+    fs::create_directories(path_);
+  }
+  ~Folder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+const fs::path& folder() {
+  static const Folder instance;
+  return instance.path();
+}
+
+}  // namespace
+
+std::string read_file(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+Outcome sagejit(const std::string& arguments) {
+  const std::string out = folder() / "stdout", err = folder() / "stderr";
+  const std::string command = "SAGEJIT_CACHE_DIR='" + (folder() / "cache").string() +
+                              "' '" SAGEJIT_CLI "' " + arguments + " >'" + out + "' 2>'" + err +
+                              "'";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+}
+
+std::string file_with(const std::string& name, const std::string& text) {
+  const std::string path = folder() / name;
+  std::ofstream(path, std::ios::binary) << text;
+  return path;
+}
+
+std::string variant_file(const std::string& name) {
+  return SAGEJIT_ROOT "/specs/variants/" + name;
+}
+std::string data_file(const std::string& name) {
+  return SAGEJIT_ROOT "/tests/data/" + name;
+}
+
+}  // namespace sagejit::cli_test

@@ -1,0 +1,23 @@
+// Runs the real command line as a user's shell would.
+#pragma once
+
+#include <string>
+
+namespace sagejit::cli_test {
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out, err;
+};
+
+// `arguments` is shell text. The kernel cache is a folder of this process's own.
+Outcome sagejit(const std::string& arguments);
+
+// A file with this text in the test's folder; its path.
+std::string file_with(const std::string& name, const std::string& text);
+
+std::string variant_file(const std::string& name);  // of specs/variants
+std::string data_file(const std::string& name);     // of tests/data
+std::string read_file(const std::string& path);
+
+}  // namespace sagejit::cli_test

@@ -1,0 +1,66 @@
+#include "tests/reference/quantized_attention.h"
+
+#include "compiler/support/error.h"
+#include "tests/reference/inputs.h"
+#include "tests/reference/metrics.h"
+#include "tests/support/catch.h"
+
+namespace sagejit::reference {
+namespace {
+
+Variant sage1(int d) {
+  Variant variant;
+  variant.head_dim = variant.value_head_dim = d;
+  variant.q = {DType::kS8, Granularity::kBlock, 128};
+  variant.k = {DType::kS8, Granularity::kBlock, 64};
+  variant.smooth_k = Smoothing::kMean;
+  return variant;
+}
+
+struct Outcome {
+  OutputMetrics output;
+  double lse;
+};
+Outcome outcome(const Variant& variant, const Inputs& in) {
+  const AttentionResult exact = exact_attention(variant, in.q, in.k, in.v);
+  const AttentionResult model = quantized_attention(variant, in.q, in.k, in.v);
+  return {compare_output({exact.b, exact.h, exact.m, exact.dv}, model.o, exact.o),
+          max_lse_error(model.lse, exact.lse)};
+}
+
+TEST_CASE("int8 Q and K with f16 P and V keep the published accuracy on N(0, 1)") {
+  const Inputs in = make_inputs("normal", {1, 2, 2, 256, 512, 64, 64}, DType::kF16, 1);
+  const Outcome result = outcome(sage1(64), in);
+  CHECK(result.output.overall.cosine > 0.9995);
+  CHECK(result.output.overall.cosine < 0.999999);  // quantization does cost something
+  CHECK(result.lse < 0.05);
+}
+
+TEST_CASE("smoothing K is what saves biased keys, and the LSE is of the true scores") {
+  const Inputs in = make_inputs("biased_k", {1, 2, 1, 128, 256, 64, 64}, DType::kF16, 2);
+  Variant variant = sage1(64);
+  const Outcome smoothed = outcome(variant, in);
+  CHECK(smoothed.output.overall.cosine > 0.9995);
+  CHECK(smoothed.lse < 0.1);
+  variant.smooth_k = Smoothing::kNone;
+  CHECK(outcome(variant, in).output.overall.cosine < smoothed.output.overall.cosine - 0.0005);
+}
+
+TEST_CASE("finer scales are better") {
+  const Inputs in = make_inputs("normal", {1, 1, 1, 128, 256, 64, 64}, DType::kF16, 3);
+  Variant coarse = sage1(64), fine = sage1(64);
+  coarse.q.granularity = coarse.k.granularity = Granularity::kTensor;
+  fine.q.granularity = fine.k.granularity = Granularity::kToken;
+  CHECK(outcome(fine, in).output.overall.rmse < outcome(coarse, in).output.overall.rmse);
+}
+
+TEST_CASE("what is not modelled is refused by name") {
+  const Inputs in = make_inputs("normal", {1, 1, 1, 1, 1, 64, 64}, DType::kF16, 1);
+  Variant variant = sage1(64);
+  variant.k.type = DType::kS4;
+  CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
+                    "the model of the quantized variant does not cover Q or K other than int8");
+}
+
+}  // namespace
+}  // namespace sagejit::reference

@@ -1,0 +1,113 @@
+#include "tests/reference/quantizer.h"
+
+#include <cmath>
+#include <limits>
+
+#include "compiler/support/error.h"
+#include "tests/reference/inputs.h"
+#include "tests/support/catch.h"
+
+namespace sagejit::reference {
+namespace {
+
+Variant with_key(Granularity granularity, int span) {
+  Variant variant;
+  variant.head_dim = variant.value_head_dim = 16;
+  variant.k = {DType::kS8, granularity, span};
+  variant.q = {DType::kS8, granularity, span};
+  return variant;
+}
+
+HostTensor rows_of(std::initializer_list<std::initializer_list<double>> rows) {
+  HostTensor x(DType::kF16, {1, 1, static_cast<int64_t>(rows.size()),
+                             static_cast<int64_t>(rows.begin()->size())});
+  int64_t t = 0;
+  for (const auto& row : rows) {
+    int64_t d = 0;
+    for (double value : row) x.set(0, 0, t, d++, value);
+    ++t;
+  }
+  return x;
+}
+
+TEST_CASE("codes of a hand-computed group") {
+  // amax 127: scale and inverse are 1, so halves show the rounding to even.
+  const HostTensor x = rows_of({{127, 0.5, 1.5, 2.5}, {-127, -0.5, -1.5, -126.5}});
+  const Quantized result = quantize(x, {2, 1, false}, {});
+  CHECK(result.scales == std::vector<float>{1.0f});
+  CHECK(result.codes == std::vector<int8_t>{127, 0, 2, 2, -127, 0, -2, -126});
+}
+
+TEST_CASE("the mean is subtracted in f32 before anything else") {
+  const HostTensor x = rows_of({{10, 4}, {12, -4}});
+  const Quantized result = quantize(x, {2, 1, false}, {11.0f, 0.0f});
+  CHECK(result.scales == std::vector<float>{4.0f / 127.0f});
+  CHECK(result.codes == std::vector<int8_t>{-32, 127, 32, -127});  // 31.75 rounds to 32
+}
+
+TEST_CASE("a zero group has scale 0 and codes 0; NaN becomes 0") {
+  const HostTensor zeros = rows_of({{0, -0.0}});
+  CHECK(quantize(zeros, {1, 1, false}, {}).scales == std::vector<float>{0.0f});
+  CHECK(quantize(zeros, {1, 1, false}, {}).codes == std::vector<int8_t>{0, 0});
+  const HostTensor nan = rows_of({{std::nan(""), 1}});
+  CHECK(quantize(nan, {1, 1, false}, {}).codes == std::vector<int8_t>{0, 127});
+}
+
+TEST_CASE("groups are those of one thread of an m16n8k32 product") {
+  const GroupRule q = query_groups(with_key(Granularity::kThread, 32));
+  const GroupRule k = key_groups(with_key(Granularity::kThread, 64));
+  CHECK(q.num_groups(33) == 16);
+  CHECK(k.num_groups(129) == 12);
+  for (int64_t t = 0; t < 256; ++t) {
+    // A C fragment: row = lane / 4 (+ 8), columns = 2 * (lane % 4) + {0, 1} (+ 8).
+    CHECK(q.group_of(t) == t / 32 * 8 + t % 8);
+    CHECK(k.group_of(t) == t / 64 * 4 + t % 8 / 2);
+  }
+}
+
+TEST_CASE("the other granularities") {
+  CHECK(key_groups(with_key(Granularity::kBlock, 64)).group_of(130) == 2);
+  CHECK(key_groups(with_key(Granularity::kWarp, 16)).num_groups(17) == 2);
+  CHECK(key_groups(with_key(Granularity::kToken, 0)).group_of(77) == 77);
+  CHECK(key_groups(with_key(Granularity::kHead, 0)).num_groups(1000) == 1);
+  CHECK(key_groups(with_key(Granularity::kTensor, 0)).whole_tensor);
+  CHECK_THROWS_AS(key_groups(with_key(Granularity::kChannel, 0)), Error);
+}
+
+TEST_CASE("a tensor-wide scale is the largest of all heads") {
+  HostTensor x(DType::kF16, {2, 1, 1, 2});
+  for (int64_t b = 0; b < 2; ++b) {
+    for (int64_t d = 0; d < 2; ++d) x.set(b, 0, 0, d, b == 1 && d == 1 ? -254 : 2);
+  }
+  const Quantized result = quantize(x, {0, 1, true}, {});
+  CHECK(result.scales == std::vector<float>{2.0f, 2.0f});
+  CHECK(result.codes == std::vector<int8_t>{1, 1, 1, -127});
+}
+
+TEST_CASE("decoded values stay within half a step of the input, in every granularity") {
+  const Inputs in = make_inputs("biased_k", {2, 3, 3, 1, 100, 24, 24}, DType::kBF16, 4);
+  const GroupRule rules[] = {{64, 1, false}, {64, 4, false}, {32, 8, false},
+                             {1, 1, false},  {0, 1, false},  {0, 1, true}};
+  for (const GroupRule& rule : rules) {
+    const Quantized result = quantize(in.k, rule, {});
+    double worst = 0;
+    for_each_index(in.k.shape(), [&](int64_t b, int64_t h, int64_t t, int64_t d) {
+      const int64_t head = b * 3 + h;
+      const double scale =
+          result.scales[static_cast<size_t>(head * result.num_groups + rule.group_of(t))];
+      const double code = result.codes[static_cast<size_t>((head * 100 + t) * 24 + d)];
+      worst = std::max(worst, std::abs(code * scale - in.k.get(b, h, t, d)) / scale);
+    });
+    CHECK(worst > 0.4);
+    CHECK(worst < 0.5001);
+  }
+}
+
+TEST_CASE("the mean over tokens") {
+  const std::vector<double> mean = token_mean(rows_of({{1, -8}, {2, 4}, {6, 1}}));
+  CHECK(mean == std::vector<double>{3.0, -1.0});
+  CHECK(token_mean(HostTensor(DType::kF16, {1, 1, 0, 2})) == std::vector<double>{0.0, 0.0});
+}
+
+}  // namespace
+}  // namespace sagejit::reference

@@ -1,0 +1,150 @@
+#include "compiler/sema/check.h"
+
+#include "compiler/sema/print.h"
+#include "compiler/sema/resolve.h"
+#include "compiler/support/error.h"
+#include "tests/support/catch.h"
+#include "tests/unit/sema/random_variant.h"
+
+namespace sagejit {
+namespace {
+
+Variant resolve(std::string_view body) {
+  return resolve_variants("t", "x { head_dim = 64\n" + std::string(body) + "\n}").at(0);
+}
+
+bool is_supported(const Variant& v) {
+  for (const Target& target : all_targets()) {
+    try {
+      check_supported(v, target);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kUnsupported);
+      return false;
+    }
+  }
+  return true;
+}
+
+std::string unsupported_message(const Variant& v, const Target& target) {
+  try {
+    check_supported(v, target);
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("what the generators make is supported on every target") {
+  for (const char* body : {
+           "", "head_dim = 64", "value_head_dim = 16", "value_head_dim = 256", "input = bf16",
+           "output = f32", "lse = on", "smooth_k = mean", "row_sum = quantized", "scale = -3.5",
+           "mask = causal(top_left)", "mask = causal(bottom_right)", "mask = window(0, 0)",
+           "q = int8 per tensor", "q = int8 per head", "q = int8 per block(16)", "q = int8 per warp",
+           "q = int8 per thread(16)", "q = int8 per token", "k = int8 per tensor",
+           "k = int8 per block(128)", "k = int8 per warp(48)", "k = int8 per thread",
+           "pv_accumulator = f16", "pv_accumulator = f16 + f32 every 16",
+           "pv_accumulator = f32 + f32 every 128"}) {
+    INFO(body);
+    // head_dim is in the frame already.
+    CHECK(is_supported(resolve(std::string_view(body) == "head_dim = 64" ? "" : body)));
+  }
+}
+
+TEST_CASE("what no generator makes is not supported") {
+  for (const char* body : {
+           "input = f32", "q = int4", "q = e4m3", "q = fp4", "q = int8 per block(136)",
+           "k = int8 per block(24)", "k = int8 per thread(8)", "smooth_q = mean", "hadamard = on",
+           "softcap = 30", "alibi = on", "sinks = on", "score = s + 1", "mask = k < 7",
+           "mask = tensor(bool)", "mask = tensor(additive)", "p = f16 range 2", "v = e4m3",
+           "v = int8", "v = bf16", "smooth_v = mean", "pv_accumulator = f16 + f32 every 48",
+           "pv_accumulator = f32 + f32 every 256", "exp2_polynomial = 0.5", "structure = varlen",
+           "structure = paged(64)"}) {
+    INFO(body);
+    CHECK_FALSE(is_supported(resolve(body)));
+  }
+}
+
+TEST_CASE("the message names each limit and the lines that mend it") {
+  const Variant v = resolve("v = e4m3\npv_accumulator = f32 + f32 every 96");
+  CHECK(unsupported_message(v, find_target("sm_89")) ==
+        "variant `x` is valid, but no generator makes it for sm_89 yet\n"
+        "  p = e4m3 range 448 rounded: P must have the type of the input, and range 1\n"
+        "  v = e4m3 per channel range 448: V must have the type of the input\n"
+        "  pv_accumulator = f32 + f32 every 96: the interval must be 16, 32, 64 or 128 keys\n"
+        "the nearest variant that is supported has these lines instead:\n"
+        "  p = f16 range 1\n"
+        "  v = f16\n"
+        "  pv_accumulator = f32 + f32 every 64");
+}
+
+TEST_CASE("the nearest supported variant is valid, supported, and what the message says") {
+  Rng rng(3);
+  const Target& target = find_target("sm_80");
+  for (int i = 0; i < 1000; ++i) {
+    Variant v = random_variant(rng);
+    v.name = "x";
+    INFO(print_variant(v));
+    const Variant nearest = nearest_supported(v, target);
+    CHECK(find_contradictions(nearest).empty());
+    CHECK(is_supported(nearest));
+    CHECK(nearest_supported(nearest, target) == nearest);
+    const std::string message = unsupported_message(v, target);
+    CHECK(message.empty() == (nearest == v));
+    if (message.empty()) continue;
+    const std::string lines = message.substr(message.find("instead:") + 8);
+    const std::vector<Variant> pasted =
+        resolve_variants("pasted", print_variant(v) + "y : x {" + lines + "\n}\n");
+    REQUIRE(pasted.size() == 2);
+    CHECK(same_computation(pasted[1], nearest));
+  }
+}
+
+TEST_CASE("variants made by a program are checked too") {
+  Variant v = resolve("");
+  CHECK_NOTHROW(check_valid(v));
+  v.head_dim = 60;
+  v.v.range = 2.0;
+  v.mask.window_left = 3;
+  CHECK_THROWS_WITH(check_valid(v),
+                    "variant `x` contradicts itself\n"
+                    "  head_dim: head_dim 60 is not a multiple of 8\n"
+                    "    note: the nearest that work are 56 and 64\n"
+                    "  mask: window bounds are set on a mask that is no window\n"
+                    "    note: leave them 0\n"
+                    "  v: V in f16 is not scaled, and has no range\n"
+                    "    note: leave it 0");
+}
+
+TEST_CASE("forms without meaning are contradictions") {
+  const auto contradicts = [](void (*change)(Variant&)) {
+    Variant v = resolve("");
+    change(v);
+    return !find_contradictions(v).empty();
+  };
+  CHECK(contradicts([](Variant& v) { v.q.span = 0; }));
+  CHECK(contradicts([](Variant& v) { v.k = {DType::kS8, Granularity::kToken, 16}; }));
+  CHECK(contradicts([](Variant& v) { v.smooth_q_span = 16; }));
+  CHECK(contradicts([](Variant& v) { v.smooth_q = Smoothing::kMean; }));
+  CHECK(contradicts([](Variant& v) { v.mask.kind = MaskKind::kExpression; }));
+  CHECK(contradicts([](Variant& v) { v.mask = {MaskKind::kExpression, 0, 0, {"(k < 7)"}}; }));
+  CHECK(contradicts([](Variant& v) { v.score.expression = {"s"}; }));
+  CHECK(contradicts([](Variant& v) { v.score.expression = {"k < 7"}; }));
+  CHECK(contradicts([](Variant& v) { v.v.granularity = Granularity::kChannel; }));
+  CHECK(contradicts([](Variant& v) { v.pv_accumulator.interval = 64; }));
+  CHECK(contradicts([](Variant& v) { v.structure.parameter = 64; }));
+  CHECK(contradicts([](Variant& v) { v.input = DType::kS8; }));
+}
+
+TEST_CASE("ranges that fit f16 sums are the published ones") {
+  // SageAttention 2++, table 2: products of the ranges below 65504 / 64.
+  CHECK(find_contradictions(resolve("p = e4m3 range 448\nv = e4m3 range 2.25\n"
+                                    "pv_accumulator = f16 + f32 every 64"))
+            .empty());
+  CHECK(find_contradictions(resolve("p = e4m3 range 224\nv = e4m3 range 4.5\n"
+                                    "pv_accumulator = f16 + f32 every 64"))
+            .empty());
+}
+
+}  // namespace sagejit

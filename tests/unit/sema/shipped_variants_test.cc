@@ -1,0 +1,65 @@
+// specs/variants: every file resolves without a warning, and every instance is made on every target.
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "compiler/sema/check.h"
+#include "compiler/sema/resolve.h"
+#include "tests/support/catch.h"
+
+namespace sagejit {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+fs::path folder() { return fs::path(SAGEJIT_TEST_SPECS_DIR) / "variants"; }
+
+std::vector<Variant> shipped(const std::string& name, std::span<const Override> overrides = {}) {
+  return resolve_variants(name, read_file(folder() / name), overrides);
+}
+
+}  // namespace
+
+TEST_CASE("shipped variants resolve cleanly and are supported everywhere") {
+  int num_files = 0;
+  for (const auto& entry : fs::directory_iterator(folder())) {
+    if (entry.path().extension() != ".attn") continue;
+    ++num_files;
+    INFO(entry.path().string());
+    const Resolved resolved = resolve_file(entry.path().string(), read_file(entry.path()));
+    CHECK(resolved.warnings.empty());
+    for (const Variant& v : resolved.variants) {
+      INFO(v.name);
+      for (const Target& target : all_targets()) CHECK_NOTHROW(check_supported(v, target));
+      CHECK(v.smooth_k == Smoothing::kMean);
+    }
+  }
+  CHECK(num_files >= 3);
+}
+
+TEST_CASE("the head dimension of the data picks the default instance") {
+  const std::vector<Variant> picked = select_variants(shipped("sage1_b.attn"), "head_dim=128");
+  REQUIRE(picked.size() == 9);
+  CHECK(picked[0].name ==
+        "sage1_b[head_dim=128, mask=none, pv_accumulator=f16 + f32 every 64]");
+  CHECK(picked[0].q == Quantization{DType::kS8, Granularity::kBlock, 128});
+  CHECK(picked[0].k == Quantization{DType::kS8, Granularity::kBlock, 64});
+}
+
+TEST_CASE("any head dimension can be set") {
+  const std::vector<Override> overrides = {{"head_dim", "80"}, {"mask", "causal(bottom_right)"}};
+  const std::vector<Variant> variants = shipped("sage1_t.attn", overrides);
+  REQUIRE(variants.size() == 3);
+  CHECK(variants[0].head_dim == 80);
+  CHECK(variants[0].q.granularity == Granularity::kToken);
+  CHECK(variants[0].name == "sage1_t[pv_accumulator=f16 + f32 every 64]");
+}
+
+}  // namespace sagejit

@@ -1,0 +1,71 @@
+#include "tools/cli/artifact_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tools/cli/table.h"
+
+namespace sagejit::cli {
+namespace {
+
+int dynamic_smem_bytes(const Artifact& artifact, const std::string& kernel) {
+  int bytes = 0;
+  for (const KernelLaunch& launch : artifact.plan.launches) {
+    if (launch.kernel == kernel) bytes = std::max(bytes, launch.dynamic_smem_bytes);
+  }
+  return bytes;
+}
+
+std::string launch_table(const Plan& plan) {
+  Table table({"step", "kernel", "phase", ">threads", "grid"});
+  for (size_t i = 0; i < plan.launches.size(); ++i) {
+    const KernelLaunch& launch = plan.launches[i];
+    table.add({fmt::format("{}", i + 1), launch.kernel,
+               launch.phase == Phase::kQuantize ? "quantize" : "attend",
+               fmt::format("{}", launch.block_threads),
+               fmt::format("{}  x  {}  x  {}", launch.grid[0].text(), launch.grid[1].text(),
+                           launch.grid[2].text())});
+  }
+  return table.text("  ");
+}
+
+std::string workspace_table(const Plan& plan) {
+  Table table({"workspace", "bytes"});
+  for (const WorkspaceBuffer& buffer : plan.workspace) {
+    table.add({buffer.name, buffer.bytes.text() + (buffer.zeroed ? "  (zeroed)" : "")});
+  }
+  return table.empty() ? "  no workspace\n" : table.text("  ");
+}
+
+}  // namespace
+
+std::string describe_resources(const Artifact& artifact) {
+  if (artifact.resources.empty()) return "  not assembled: registers are unknown\n";
+  Table table(
+      {"kernel", ">registers", ">spill stores", ">spill loads", ">stack", ">shared memory"});
+  for (const KernelResources& r : artifact.resources) {
+    table.add({r.kernel, fmt::format("{}", r.registers), fmt::format("{} B", r.spill_store_bytes),
+               fmt::format("{} B", r.spill_load_bytes), fmt::format("{} B", r.stack_bytes),
+               fmt::format("{} B", r.static_smem_bytes + dynamic_smem_bytes(artifact, r.kernel))});
+  }
+  return table.text("  ");
+}
+
+std::string describe_artifact(const Artifact& artifact) {
+  std::string variant;
+  for (size_t begin = 0; begin < artifact.variant_text.size();) {
+    const size_t end =
+        std::min(artifact.variant_text.find('\n', begin), artifact.variant_text.size());
+    variant += "  " + artifact.variant_text.substr(begin, end - begin) + "\n";
+    begin = end + 1;
+  }
+  return fmt::format(
+      "variant   {}\ntarget    {}\nback end  {}\nschedule  {}\nPTX       {} bytes\ncubin     {} "
+      "bytes\n\n{}\n{}\n{}\ncanonical variant:\n{}",
+      artifact.variant_name, artifact.target, artifact.backend, artifact.schedule_text,
+      artifact.ptx.size(), artifact.cubin.size(), describe_resources(artifact),
+      launch_table(artifact.plan), workspace_table(artifact.plan), variant);
+}
+
+}  // namespace sagejit::cli

@@ -1,0 +1,64 @@
+#include "tools/cli/run_judge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tests/reference/attention.h"
+#include "tests/reference/quantized_attention.h"
+
+namespace sagejit::cli {
+namespace {
+
+struct Bar {
+  int min_bits;  // of the narrower of P and V
+  double cosine;
+};
+constexpr Bar kBars[] = {{16, 0.9995}, {8, 0.999}, {4, 0.995}};
+
+std::vector<std::string> failures_of(const Judgement& judgement, const DeviceResult& result,
+                                     double bar) {
+  std::vector<std::string> failures;
+  const reference::OutputMetrics& metrics = judgement.metrics;
+  if (metrics.num_non_finite > 0) {
+    failures.push_back(fmt::format("{} outputs are NaN or infinite", metrics.num_non_finite));
+  } else if (!(metrics.overall.cosine >= bar)) {
+    failures.push_back(fmt::format("cosine {:.6f} is below {}", metrics.overall.cosine, bar));
+  }
+  if (judgement.lse_error && !(*judgement.lse_error <= kMaxLseError)) {
+    failures.push_back(fmt::format("the LSE is off by up to {:.3g}, more than {}",
+                                   *judgement.lse_error, kMaxLseError));
+  }
+  if (!result.repeatable) failures.push_back("launches of the same problem gave different bits");
+  return failures;
+}
+
+}  // namespace
+
+double cosine_bar(const Variant& variant) {
+  const int bits = std::min(bits_of(variant.p.type), bits_of(variant.v.type));
+  for (const Bar& bar : kBars) {
+    if (bits >= bar.min_bits) return bar.cosine;
+  }
+  return std::end(kBars)[-1].cosine;
+}
+
+Judgement judge(const Variant& variant, const Layer& layer, const DeviceResult& result) {
+  const reference::Inputs& in = layer.inputs;
+  const reference::AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
+  const reference::Shape4 shape{exact.b, exact.h, exact.m, exact.dv};
+  Judgement judgement;
+  judgement.metrics = reference::compare_output(shape, result.o.to_f64(), exact.o);
+  if (variant.lse) {
+    judgement.lse_error = reference::max_lse_error(result.lse.to_f64(), exact.lse);
+  }
+  if (reference::models_quantization(variant, nullptr)) {
+    const reference::AttentionResult ideal =
+        reference::quantized_attention(variant, in.q, in.k, in.v);
+    judgement.ideal_cosine = reference::compare_output(shape, ideal.o, exact.o).overall.cosine;
+  }
+  judgement.failures = failures_of(judgement, result, cosine_bar(variant));
+  return judgement;
+}
+
+}  // namespace sagejit::cli
