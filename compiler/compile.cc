@@ -36,13 +36,28 @@ ForwardPlan plan_of(const CompileRequest& request) {
   return make_forward_plan(request.variant, schedule_of(request), *request.target);
 }
 
+// The kernels know what shared memory they reserve; for attention the schedule was chosen by a prediction,
+// which must have been right.
+void take_smem_sizes(Plan& plan, const std::vector<ir::Function>& kernels) {
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    KernelLaunch& launch = plan.launches[i];
+    const int bytes = kernels[i].smem_bytes();
+    if (launch.dynamic_smem_bytes != 0 && launch.dynamic_smem_bytes != bytes) {
+      fail(ErrorKind::kInternal, "kernel '{}' reserves {} bytes of shared memory, its plan says {}",
+           launch.kernel, bytes, launch.dynamic_smem_bytes);
+    }
+    launch.dynamic_smem_bytes = bytes;
+  }
+}
+
 }  // namespace
 
 Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTimes* times) {
   Stopwatch watch;
   CompileTimes spent;
-  const ForwardPlan plan = plan_of(request);
+  ForwardPlan plan = plan_of(request);
   const std::vector<ir::Function> kernels = generate_kernels(plan);
+  take_smem_sizes(plan.plan, kernels);
   spent.generate_ms = watch.lap_ms();
   const std::string source = print_cuda(kernels);
   spent.print_ms = watch.lap_ms();

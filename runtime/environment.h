@@ -12,12 +12,12 @@ namespace sagejit {
 
 // Unset and empty variables are "".
 struct Environment {
-  std::string cache_dir;
-  std::string xdg_cache_home;
-  std::string home;
-  std::string nvrtc;
-  std::string cuda_home;
-  std::string cuda_path;
+  std::string cache_dir = {};
+  std::string xdg_cache_home = {};
+  std::string home = {};
+  std::string nvrtc = {};
+  std::string cuda_home = {};
+  std::string cuda_path = {};
 
   static Environment read();
 };

@@ -1,5 +1,5 @@
-// The syntax tree of a variant file: names, keys and the tokens of their values, each with its place.
-// What a key's value means is the business of sema (compiler/sema/keys.h).
+// The syntax tree of a variant file: names, keys and the tokens of their values, each with its
+// place. What a key's value means is the business of sema (compiler/sema/keys.h).
 #pragma once
 
 #include <optional>
@@ -22,7 +22,8 @@ struct Value {
 struct Entry {
   Token key;
   bool is_sweep = false;
-  std::vector<Value> values;  // one, or at least one for a sweep; none if it is broken, and diagnosed
+  std::vector<Value>
+      values;  // one, or at least one for a sweep; none if it is broken, and diagnosed
 };
 
 // A name as it is written, without the quotes it may have.
@@ -41,7 +42,8 @@ struct VariantNode {
   std::vector<Entry> entries;
 };
 
-// `text` as the name of a variant: itself where it is a word, else quoted. Control characters become `?`.
+// `text` as the name of a variant: itself where it is a word, else quoted. Control characters
+// become `?`.
 std::string quote_name(std::string_view text);
 
 }  // namespace sagejit::dsl

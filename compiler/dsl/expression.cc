@@ -32,8 +32,8 @@ constexpr Function kFunctions[] = {
 };
 
 constexpr Variable kVariables[] = {
-    {"q", ExprOp::kQuery, ExprType::kInteger},    {"k", ExprOp::kKey, ExprType::kInteger},
-    {"head", ExprOp::kHead, ExprType::kInteger},  {"batch", ExprOp::kBatch, ExprType::kInteger},
+    {"q", ExprOp::kQuery, ExprType::kInteger},   {"k", ExprOp::kKey, ExprType::kInteger},
+    {"head", ExprOp::kHead, ExprType::kInteger}, {"batch", ExprOp::kBatch, ExprType::kInteger},
     {"s", ExprOp::kScore, ExprType::kReal},
 };
 
@@ -67,9 +67,15 @@ std::string print_in(const Expr& e, int least_precedence) {
 
 }  // namespace
 
-std::span<const BinaryOperator> binary_operators() { return kBinaryOperators; }
-std::span<const Function> functions() { return kFunctions; }
-std::span<const Variable> variables() { return kVariables; }
+std::span<const BinaryOperator> binary_operators() {
+  return kBinaryOperators;
+}
+std::span<const Function> functions() {
+  return kFunctions;
+}
+std::span<const Variable> variables() {
+  return kVariables;
+}
 
 std::string print(const Expr& e) {
   if (e.op == ExprOp::kInteger) return fmt::format("{}", e.integer);

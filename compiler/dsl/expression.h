@@ -1,8 +1,8 @@
 // Expressions over the score and positions: `k <= q and q - k < 256`.
 //
-// Values are 32-bit signed integers (positions and literals without a point), reals (f32: `s`, literals
-// with a point or an exponent) and conditions. An operation on two integers is an integer one, with a real
-// among its operands a real one; `/` is always real.
+// Values are 32-bit signed integers (positions and literals without a point), reals (f32: `s`,
+// literals with a point or an exponent) and conditions. An operation on two integers is an integer
+// one, with a real among its operands a real one; `/` is always real.
 //
 //   or                                     weakest
 //   and
@@ -31,12 +31,33 @@ class ValueReader;
 enum class ExprType { kInteger, kReal, kCondition };
 
 enum class ExprOp {
-  kInteger, kReal,                               // literals
-  kScore, kQuery, kKey, kHead, kBatch,           // s, q, k, head, batch
-  kOr, kAnd, kNot,
-  kLess, kLessEqual, kGreater, kGreaterEqual, kEqual, kNotEqual,
-  kAdd, kSubtract, kMultiply, kDivide, kFloorDivide, kModulo, kNegate,
-  kMin, kMax, kAbs, kSelect,
+  kInteger,
+  kReal,  // literals
+  kScore,
+  kQuery,
+  kKey,
+  kHead,
+  kBatch,  // s, q, k, head, batch
+  kOr,
+  kAnd,
+  kNot,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual,
+  kEqual,
+  kNotEqual,
+  kAdd,
+  kSubtract,
+  kMultiply,
+  kDivide,
+  kFloorDivide,
+  kModulo,
+  kNegate,
+  kMin,
+  kMax,
+  kAbs,
+  kSelect,
 };
 
 struct Expr {
@@ -54,16 +75,18 @@ inline constexpr int kMaxExprNodes = 1000;
 inline constexpr int kMaxExprDepth = 64;  // of parentheses, calls and signs
 
 struct ExprRules {
-  std::string_view subject;  // "a mask", for messages
-  bool sees_score = false;   // whether `s` is a name
-  bool is_condition = false; // the type the whole must have; else a number
-  std::span<const std::string_view> other_words;  // what else could have been meant by an unknown name
+  std::string_view subject;   // "a mask", for messages
+  bool sees_score = false;    // whether `s` is a name
+  bool is_condition = false;  // the type the whole must have; else a number
+  std::span<const std::string_view>
+      other_words;  // what else could have been meant by an unknown name
 };
 
 // Reads the rest of a value as an expression and checks its types; diagnoses through the reader.
 ExprPtr parse_expression(ValueReader& reader, const ExprRules& rules);
 
-// A canonical text back to its tree, for generators; throws Error{kSpec} if it is not an expression.
+// A canonical text back to its tree, for generators; throws Error{kSpec} if it is not an
+// expression.
 ExprPtr parse_canonical(std::string_view text, bool is_condition);
 
 // The canonical text: minimal parentheses, one space around binary operators, shortest literals.

@@ -34,13 +34,11 @@ class ExpressionParser {
     if (!reader_.at_end()) unexpected_operator();
     const bool is_condition = whole.expr->type == ExprType::kCondition;
     if (rules_.is_condition && !is_condition) {
-      reader_.fail(whole.span,
-                   fmt::format("{} is a condition, this is a number", rules_.subject),
+      reader_.fail(whole.span, fmt::format("{} is a condition, this is a number", rules_.subject),
                    "it is true where query q sees key k, for example q - k < 256");
     }
     if (!rules_.is_condition && is_condition) {
-      reader_.fail(whole.span,
-                   fmt::format("{} is a number, this is a condition", rules_.subject),
+      reader_.fail(whole.span, fmt::format("{} is a number, this is a condition", rules_.subject),
                    "select(condition, a, b) turns a condition into a number");
     }
     return std::move(whole.expr);
@@ -52,9 +50,10 @@ class ExpressionParser {
    public:
     explicit Level(ExpressionParser& parser) : parser_(parser) {
       if (++parser_.depth_ > kMaxExprDepth) {
-        parser_.reader_.fail(parser_.reader_.peek().span,
-                             fmt::format("the expression nests deeper than {} levels", kMaxExprDepth),
-                             "split it, or write it with fewer parentheses");
+        parser_.reader_.fail(
+            parser_.reader_.peek().span,
+            fmt::format("the expression nests deeper than {} levels", kMaxExprDepth),
+            "split it, or write it with fewer parentheses");
       }
     }
     ~Level() { --parser_.depth_; }
@@ -245,9 +244,10 @@ class ExpressionParser {
     for (size_t i = 0; i < args.size(); ++i) {
       const bool wants_condition = row->op == ExprOp::kSelect && i == 0;
       if ((args[i].expr->type == ExprType::kCondition) != wants_condition) {
-        reader_.fail(args[i].span, fmt::format("argument {} of `{}` is {}, this is {}", i + 1,
-                                               row->name, wants_condition ? "a condition" : "a number",
-                                               name_of(args[i].expr->type)));
+        reader_.fail(
+            args[i].span,
+            fmt::format("argument {} of `{}` is {}, this is {}", i + 1, row->name,
+                        wants_condition ? "a condition" : "a number", name_of(args[i].expr->type)));
       }
       if (args[i].expr->type == ExprType::kReal) type = ExprType::kReal;
     }

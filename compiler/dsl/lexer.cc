@@ -17,8 +17,12 @@ constexpr std::string_view kMarks[] = {"//", "<=", ">=", "==", "!=", "&&", "||",
                                        "(",  ")",  "[",  "]",  ",",  ";",  ":",  "=", "+",
                                        "-",  "*",  "/",  "%",  "<",  ">",  "!"};
 
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 class Lexer {
  public:

@@ -28,7 +28,8 @@ class Parser {
 
   std::vector<VariantNode> file() {
     std::vector<VariantNode> variants;
-    bool in_step = true;  // false while skipping what is not a variant, which needs one message only
+    bool in_step =
+        true;  // false while skipping what is not a variant, which needs one message only
     for (skip_newlines(); !at_end(); skip_newlines()) {
       if (starts_variant()) {
         variants.push_back(variant());
@@ -87,11 +88,13 @@ class Parser {
     }
   }
 
-  // [abstract] name [: name] {    The parts after the name may be missing or wrong at the top level.
+  // [abstract] name [: name] {    The parts after the name may be missing or wrong at the top
+  // level.
   bool starts_variant() const {
     return is_name(peek()) && !peek(1).is("=") && !(peek(1).is("in") && peek(2).is("{"));
   }
-  // The same where an entry is expected: sure enough to say that the block before it was not closed.
+  // The same where an entry is expected: sure enough to say that the block before it was not
+  // closed.
   bool surely_starts_variant() const {
     const size_t name = peek().is("abstract") && is_name(peek(1)) ? 1 : 0;
     if (!is_name(peek(name))) return false;
@@ -183,16 +186,15 @@ class Parser {
     result.key = peek();
     if (peek().kind == TokenKind::kBad) return std::nullopt;
     if (peek().kind != TokenKind::kWord) {
-      diagnostics_.error(peek().span,
-                         fmt::format("expected a key, found {}", describe(peek())),
-                         peek().is("//") ? "comments start with `#`"
-                                         : "entries are written key = value");
+      diagnostics_.error(
+          peek().span, fmt::format("expected a key, found {}", describe(peek())),
+          peek().is("//") ? "comments start with `#`" : "entries are written key = value");
       ++at_;
       return std::nullopt;
     }
     take();
-    if (accept("=")) return peek().is("{") ? set_after_equals(std::move(result))
-                                             : single_value(std::move(result));
+    if (accept("="))
+      return peek().is("{") ? set_after_equals(std::move(result)) : single_value(std::move(result));
     if (accept("in")) return sweep(std::move(result));
     diagnostics_.error(
         peek().span,
@@ -229,10 +231,10 @@ class Parser {
   Entry sweep(Entry result) {
     result.is_sweep = true;
     if (!peek().is("{")) {
-      diagnostics_.error(peek().span, fmt::format("expected `{{` after `{} in`, found {}",
-                                                  result.key.text, describe(peek())),
-                         fmt::format("write {0} in {{value, value}}, or {0} = value for one",
-                                     result.key.text));
+      diagnostics_.error(
+          peek().span,
+          fmt::format("expected `{{` after `{} in`, found {}", result.key.text, describe(peek())),
+          fmt::format("write {0} in {{value, value}}, or {0} = value for one", result.key.text));
       return broken(std::move(result));
     }
     const Token open = take();
@@ -291,9 +293,9 @@ class Parser {
       if (token.is("(")) open.push_back(token);
       if (token.is(")")) open.pop_back();
       if (token.is("{") || token.is("=")) {
-        diagnostics_.error(token.span, fmt::format("unexpected `{}` in the value of `{}`",
-                                                   token.text, key.text),
-                           token.is("=") ? "entries are separated by a new line or `;`" : "");
+        diagnostics_.error(
+            token.span, fmt::format("unexpected `{}` in the value of `{}`", token.text, key.text),
+            token.is("=") ? "entries are separated by a new line or `;`" : "");
         return std::nullopt;
       }
       result.tokens.push_back(token);
@@ -310,10 +312,11 @@ class Parser {
 
 bool fits(const SourceFile& file, Diagnostics& diagnostics) {
   if (file.text.size() <= kMaxFileBytes) return true;
-  diagnostics.error({&file, 0, 1},
-                    fmt::format("the file has {} bytes, more than the {} that a variant file may have",
-                                file.text.size(), kMaxFileBytes),
-                    "is this a variant file?");
+  diagnostics.error(
+      {&file, 0, 1},
+      fmt::format("the file has {} bytes, more than the {} that a variant file may have",
+                  file.text.size(), kMaxFileBytes),
+      "is this a variant file?");
   return false;
 }
 

@@ -31,7 +31,8 @@ class ValueReader {
   void expect(std::string_view mark, std::string_view note);
   void expect_end(std::string_view note);
 
-  // A whole number, without sign and not above 2^31 - 1. `what` names it in messages: "the page size".
+  // A whole number, without sign and not above 2^31 - 1. `what` names it in messages: "the page
+  // size".
   int integer(std::string_view what, std::string_view note_if_negative = "");
   // A finite number with an optional sign; -0 is read as 0.
   double number(std::string_view what);

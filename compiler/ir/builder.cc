@@ -42,8 +42,9 @@ std::optional<uint32_t> fold(Op op, uint32_t a, uint32_t b) {
     case Op::kAndI32: return a & b;
     case Op::kOrI32: return a | b;
     case Op::kXorI32: return a ^ b;
-    case Op::kShlI32: return a << b;
-    case Op::kShrU32: return a >> b;
+    // A shift by more than the width is 0, as in PTX.
+    case Op::kShlI32: return b < 32 ? a << b : 0;
+    case Op::kShrU32: return b < 32 ? a >> b : 0;
     case Op::kMinS32: return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b;
     case Op::kMaxS32: return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
     default: return std::nullopt;

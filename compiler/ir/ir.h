@@ -107,10 +107,15 @@ struct Function {
 
 // Text form: print and parse are inverse; see print.cc for the grammar.
 std::string print(const Function& function);
+// The (first) line that print writes for `inst`, not indented. For messages: `inst` may be wrong in any way.
+std::string print_line(const Function& function, const Inst& inst);
+// Checks form alone: verify() is for the meaning. Registers are numbered as in the text. Throws
+// Error{kInternal} with the line and the reason.
+Function parse(std::string_view text);
 
 // Checks that every register is defined once and before use, that operands fit their signatures, that
 // barriers stand outside divergent control flow as far as that is visible, that shared-memory objects do
-// not overlap and that `sm` has every operation. Throws Error{kInternal} with the offending line.
+// not overlap, that names are unique and that `sm` has every operation. Throws Error{kInternal} with the offending line.
 void verify(const Function& function, int sm);
 
 }  // namespace sagejit::ir

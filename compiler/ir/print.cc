@@ -1,7 +1,10 @@
 // The text form of the kernel IR.
 //
-//   kernel @name(%0 q: i64, ...) threads 128 min_blocks 2 {
+//   kernel @name(q: i64, ...) threads 128 min_blocks 2 {
 //     smem @k_tile offset 0 bytes 16384
+//     %0:i64 = param @q
+//     %1:i32 = smem @k_tile
+//     # a comment up to the end of the line
 //     %5:i32 = add.i32 %3, 16
 //     %7:f32, %8:f32 = unpack.f16x2 %6
 //     $9:f32 = var 0f00000000
@@ -12,8 +15,9 @@
 //     } else {
 //     }
 //   }
-// %N is a register, $N a variable; integers are decimal, f32 constants 0f and eight hex digits, i64
-// constants end in L.
+// A line each; indentation does not matter. %N is a register, $N a variable. Constants: i32 in decimal, i64
+// in decimal with an L behind, f32 0f and eight hex digits; there are none of other types. An else without
+// instructions is left out.
 #include <iterator>
 
 #include "compiler/ir/ir.h"
@@ -57,6 +61,14 @@ void print_results(Out out, const std::vector<Value>& results) {
   if (!results.empty()) fmt::format_to(out, " = ");
 }
 
+// The name of the object that a param or smem refers to.
+template <typename Named>
+void print_reference(Out out, const Inst& inst, const std::vector<Named>& list) {
+  const bool exists = inst.operands.size() == 1 && inst.operands[0].bits < list.size();
+  fmt::format_to(out, "{} @{}\n", info(inst.op).name,
+                 exists ? std::string_view(list[inst.operands[0].bits].name) : "<none>");
+}
+
 void print_block(Out out, const Function& function, const Block& block, int indent);
 
 void print_inst(Out out, const Function& function, const Inst& inst, int indent) {
@@ -90,11 +102,11 @@ void print_inst(Out out, const Function& function, const Inst& inst, int indent)
       return;
     case Op::kParam:
       print_results(out, inst.results);
-      fmt::format_to(out, "param @{}\n", function.params[inst.operands[0].bits].name);
+      print_reference(out, inst, function.params);
       return;
     case Op::kSmem:
       print_results(out, inst.results);
-      fmt::format_to(out, "smem @{}\n", function.smem[inst.operands[0].bits].name);
+      print_reference(out, inst, function.smem);
       return;
     default:
       print_results(out, inst.results);
@@ -109,6 +121,16 @@ void print_block(Out out, const Function& function, const Block& block, int inde
 }
 
 }  // namespace
+
+std::string print_line(const Function& function, const Inst& inst) {
+  std::string text;
+  const bool has_form = (inst.op != Op::kFor || inst.operands.size() == 3) &&
+                        (inst.op != Op::kIf || inst.operands.size() == 1);
+  if (!has_form) return std::string(info(inst.op).name);
+  print_inst(Out(text), function, {inst.op, inst.results, inst.operands, {}, {}, inst.text}, 0);
+  text.resize(text.find('\n'));
+  return text;
+}
 
 std::string print(const Function& function) {
   std::string text;

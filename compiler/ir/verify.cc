@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "compiler/ir/ir.h"
@@ -19,6 +20,8 @@ class Verifier {
     if (function_.block_threads <= 0 || function_.block_threads > 1024) {
       fail_function("threads must be 1..1024");
     }
+    check_names(function_.params, "parameters");
+    check_names(function_.smem, "shared-memory objects");
     check_smem();
     check_block(function_.body, /*divergent=*/false);
   }
@@ -29,12 +32,18 @@ class Verifier {
   }
 
   [[noreturn]] void fail_at(const Inst& inst, std::string_view what) const {
-    Function line = function_;
-    line.body = {inst};
-    std::string text = print(line);
-    text.erase(0, text.find('\n') + 1);
     fail(ErrorKind::kInternal, "kernel IR of '{}': {} in '{}': {}", function_.name,
-         info(inst.op).name, text.substr(0, text.find('\n')), what);
+         info(inst.op).name, print_line(function_, inst), what);
+  }
+
+  template <typename Named>
+  void check_names(const std::vector<Named>& list, std::string_view what) const {
+    std::set<std::string_view> names;
+    for (const Named& item : list) {
+      if (!names.insert(item.name).second) {
+        fail_function(fmt::format("there are two {} '{}'", what, item.name));
+      }
+    }
   }
 
   void check_smem() const {
@@ -46,7 +55,11 @@ class Verifier {
   }
 
   void use(const Inst& inst, Value value) const {
-    if (value.is_const()) return;
+    if (value.is_const()) {
+      const bool exists = value.type == Type::kI32 || value.type == Type::kI64 || value.type == Type::kF32;
+      if (!exists) fail_at(inst, fmt::format("there are no constants of type {}", name_of(value.type)));
+      return;
+    }
     if (value.kind == Value::Kind::kNone || value.bits >= state_.size()) {
       fail_at(inst, "an operand is no register of this function");
     }
@@ -73,23 +86,57 @@ class Verifier {
     for (size_t i = 0; i < inst.operands.size(); ++i) {
       if (!letter_fits(row.operands[i], inst.operands[i])) fail_at(inst, "operand types do not fit");
     }
+    check_no_variables(inst);
     for (size_t i = 0; i < inst.results.size(); ++i) {
       if (letter_of(inst.results[i].type) != row.results[i]) fail_at(inst, "result types do not fit");
     }
     if (row.min_sm > sm_) fail_at(inst, fmt::format("needs sm_{} or newer", row.min_sm));
   }
 
+  // Variables are written by var and set, and read by get alone.
+  void check_no_variables(const Inst& inst) const {
+    const auto is_variable = [](Value value) { return value.kind == Value::Kind::kVariable; };
+    if (std::any_of(inst.operands.begin(), inst.operands.end(), is_variable)) {
+      fail_at(inst, "an operand is a variable, which only get reads");
+    }
+    if (std::any_of(inst.results.begin(), inst.results.end(), is_variable)) {
+      fail_at(inst, "a result is a variable, which only var defines");
+    }
+  }
+
+  void check_structural_shape(const Inst& inst) const {
+    struct Shape {
+      Op op;
+      size_t results, operands;
+    };
+    static constexpr Shape kShapes[] = {
+        {Op::kParam, 1, 1}, {Op::kSmem, 1, 1}, {Op::kVar, 1, 1}, {Op::kGet, 1, 1},
+        {Op::kSet, 0, 2},   {Op::kFor, 1, 3},  {Op::kIf, 0, 1},  {Op::kComment, 0, 0},
+    };
+    for (const Shape& shape : kShapes) {
+      if (shape.op != inst.op) continue;
+      if (inst.results.size() != shape.results || inst.operands.size() != shape.operands) {
+        fail_at(inst, "wrong number of operands or results");
+      }
+    }
+    if (inst.op != Op::kVar && inst.op != Op::kGet && inst.op != Op::kSet) check_no_variables(inst);
+  }
+
   void check_structural(const Inst& inst) const {
+    check_structural_shape(inst);
     const auto require = [&](bool condition, std::string_view what) {
       if (!condition) fail_at(inst, what);
     };
     switch (inst.op) {
       case Op::kParam:
-        require(inst.operands[0].bits < function_.params.size(), "no such parameter");
+        require(inst.operands[0].is_const() && inst.operands[0].bits < function_.params.size(),
+                "no such parameter");
         require(function_.params[inst.operands[0].bits].type == inst.results[0].type, "parameter type");
         return;
       case Op::kSmem:
-        require(inst.operands[0].bits < function_.smem.size(), "no such shared-memory object");
+        require(inst.operands[0].is_const() && inst.operands[0].bits < function_.smem.size(),
+                "no such shared-memory object");
+        require(inst.results[0].type == Type::kI32, "a shared-memory address is i32");
         return;
       case Op::kVar:
         require(inst.results[0].kind == Value::Kind::kVariable, "result must be a variable");
@@ -101,14 +148,21 @@ class Verifier {
         require(inst.operands[0].type ==
                     (inst.op == Op::kGet ? inst.results[0].type : inst.operands[1].type),
                 "types differ");
+        require(inst.op == Op::kGet ? inst.results[0].kind == Value::Kind::kRegister
+                                    : inst.operands[1].kind != Value::Kind::kVariable,
+                "a variable's value goes through a register");
         return;
       case Op::kFor:
         for (const Value& operand : inst.operands) {
           require(operand.type == Type::kI32, "bounds must be i32");
         }
+        require(inst.results[0].type == Type::kI32, "the index must be i32");
         return;
       case Op::kIf:
         require(inst.operands[0].type == Type::kPred, "condition must be a predicate");
+        return;
+      case Op::kComment:
+        require(inst.text.find('\n') == std::string::npos, "a comment must be one line");
         return;
       default:
         return;

@@ -1,5 +1,9 @@
 #include "compiler/schedule/schedule.h"
 
+#include <algorithm>
+
+#include "compiler/support/error.h"
+
 namespace sagejit {
 namespace {
 
@@ -34,7 +38,20 @@ Schedule default_schedule(const Variant& variant, const Target& target) {
   for (const Schedule& candidate : candidates) {
     if (is_legal(variant, candidate, target)) return candidate;
   }
-  return candidates[std::size(candidates) - 1];
+  // Only a long interval can demand too much: every variant fits with tiles of 16 keys.
+  const int interval = variant.pv_accumulator.interval;
+  Variant nearest = variant;
+  const auto fits = [&] {
+    return is_legal(nearest, {.block_m = 64, .block_n = 32, .num_warps = 4, .q_in_registers = false},
+                    target);
+  };
+  while (nearest.pv_accumulator.interval > 16 && !fits()) nearest.pv_accumulator.interval /= 2;
+  fail(ErrorKind::kUnsupported,
+       "variant `{}` does not fit the shared memory of {}: head_dim {} and value_head_dim {} leave no "
+       "room for tiles of {} keys, which its two-level accumulation interval needs; the nearest that "
+       "fits is an interval of {} keys",
+       variant.name, target.name, variant.head_dim, variant.value_head_dim, interval,
+       nearest.pv_accumulator.interval);
 }
 
 }  // namespace sagejit

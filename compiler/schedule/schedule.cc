@@ -14,20 +14,21 @@ namespace {
 // The text form, one row a field.
 struct Field {
   std::string_view key;
+  int max;
   int (*get)(const Schedule&);
   void (*set)(Schedule&, int);
 };
 
-#define SCHEDULE_FIELD(key, member)                          \
-  {key, [](const Schedule& s) { return static_cast<int>(s.member); }, \
+#define SCHEDULE_FIELD(key, max, member)                     \
+  {key, max, [](const Schedule& s) { return static_cast<int>(s.member); }, \
    [](Schedule& s, int value) { s.member = static_cast<decltype(s.member)>(value); }}
 constexpr Field kFields[] = {
-    SCHEDULE_FIELD("block_m", block_m),
-    SCHEDULE_FIELD("block_n", block_n),
-    SCHEDULE_FIELD("warps", num_warps),
-    SCHEDULE_FIELD("stages", stages),
-    SCHEDULE_FIELD("q_in_registers", q_in_registers),
-    SCHEDULE_FIELD("blocks_per_sm", blocks_per_sm),
+    SCHEDULE_FIELD("block_m", 4096, block_m),
+    SCHEDULE_FIELD("block_n", 4096, block_n),
+    SCHEDULE_FIELD("warps", 4096, num_warps),
+    SCHEDULE_FIELD("stages", 4096, stages),
+    SCHEDULE_FIELD("q_in_registers", 1, q_in_registers),
+    SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
 };
 #undef SCHEDULE_FIELD
 
@@ -45,9 +46,9 @@ void parse_pair(std::string_view pair, Schedule& schedule) {
     const std::string_view text = pair.substr(equals + 1);
     int value = 0;
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (code != std::errc() || end != text.data() + text.size() || value < 0 || value > 4096) {
-      fail(ErrorKind::kArgument, "schedule: '{}' needs a whole number from 0 to 4096, got '{}'", key,
-           text);
+    if (code != std::errc() || end != text.data() + text.size() || value < 0 || value > field.max) {
+      fail(ErrorKind::kArgument, "schedule: '{}' needs a whole number from 0 to {}, got '{}'", key,
+           field.max, text);
     }
     return field.set(schedule, value);
   }

@@ -30,7 +30,8 @@ std::string print_schedule(const Schedule& schedule);
 // known keys.
 Schedule parse_schedule(std::string_view line, const Schedule& base = {});
 
-// The schedule a target gets when nobody chooses; always legal for a supported variant.
+// The schedule a target gets when nobody chooses; legal. Throws Error{kUnsupported} for the few variants
+// whose two-level interval demands more keys of K and V at a time than the target's shared memory holds.
 Schedule default_schedule(const Variant& variant, const Target& target);
 
 // Throws Error{kUnsupported} naming the broken limit (divisibility, shared memory, threads).

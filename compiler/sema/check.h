@@ -1,4 +1,5 @@
-// What a variant may be: contradictions, which are wrong for every target, and limits of today's generators.
+// What a variant may be: contradictions, which are wrong for every target, and limits of today's
+// generators.
 #pragma once
 
 #include <string>
@@ -11,21 +12,24 @@
 namespace sagejit {
 
 struct Contradiction {
-  std::string_view key;                    // the key at fault
-  std::vector<std::string_view> involved;  // the others it clashes with; empty: the value is wrong by itself
-  bool about_number = false;               // the value's last number is at fault, not the whole of it
+  std::string_view key;  // the key at fault
+  std::vector<std::string_view>
+      involved;               // the others it clashes with; empty: the value is wrong by itself
+  bool about_number = false;  // the value's last number is at fault, not the whole of it
   std::string message;
   std::string note;  // the nearest that works
 };
 
-// Every contradiction of the variant; empty for a valid one. The resolver reports them with their place.
+// Every contradiction of the variant; empty for a valid one. The resolver reports them with their
+// place.
 std::vector<Contradiction> find_contradictions(const Variant& variant);
 
 // For variants that were not read from a text: throws Error{kSpec} listing every contradiction.
 void check_valid(const Variant& variant);
 
-// Throws Error{kUnsupported} if the generators for this target do not make the (valid) variant: names every
-// limit it is beyond, and the lines to change to get the nearest variant that is supported.
+// Throws Error{kUnsupported} if the generators for this target do not make the (valid) variant:
+// names every limit it is beyond, and the lines to change to get the nearest variant that is
+// supported.
 void check_supported(const Variant& variant, const Target& target);
 
 // That nearest variant; the variant itself if it is supported.

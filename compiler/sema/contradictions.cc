@@ -44,9 +44,15 @@ bool one_of(DType type, std::initializer_list<DType> types) {
   return std::find(types.begin(), types.end(), type) != types.end();
 }
 
-bool is_half(DType type) { return one_of(type, {DType::kF16, DType::kBF16}); }
-bool is_fp8(DType type) { return one_of(type, {DType::kE4M3, DType::kE5M2}); }
-bool is_int(DType type) { return one_of(type, {DType::kS8, DType::kU8, DType::kS4}); }
+bool is_half(DType type) {
+  return one_of(type, {DType::kF16, DType::kBF16});
+}
+bool is_fp8(DType type) {
+  return one_of(type, {DType::kE4M3, DType::kE5M2});
+}
+bool is_int(DType type) {
+  return one_of(type, {DType::kS8, DType::kU8, DType::kS4});
+}
 
 std::string list_types(std::initializer_list<DType> types) {
   std::vector<std::string_view> names;
@@ -70,9 +76,10 @@ Verdict multiple_in(int value, std::string_view what, int step, std::pair<int, i
   }
   const int below = std::clamp(value / step * step, low, high);
   const int above = std::clamp(below + (below <= value ? step : 0), low, high);
-  return Finding{message, below == above || value < low || value > high
-                              ? fmt::format("the nearest that works is {}", value < low ? low : high)
-                              : fmt::format("the nearest that work are {} and {}", below, above)};
+  return Finding{message,
+                 below == above || value < low || value > high
+                     ? fmt::format("the nearest that works is {}", value < low ? low : high)
+                     : fmt::format("the nearest that work are {} and {}", below, above)};
 }
 
 Verdict finite_in(double value, std::string_view what, double low, double high) {
@@ -154,16 +161,16 @@ Verdict hadamard_size(const Variant& v) {
   return Finding{fmt::format("a Hadamard matrix of size {} does not exist in the form used here, "
                              "which needs a power of two",
                              v.head_dim),
-                 fmt::format("head_dim {} and {} work; or write hadamard = off",
-                             above / 2, above)};
+                 fmt::format("head_dim {} and {} work; or write hadamard = off", above / 2, above)};
 }
 
 Verdict qk_accumulator_type(const Variant& v) {
   const DType a = v.qk_accumulator;
   if (is_int(v.q.type)) {
     if (a == DType::kS32) return std::nullopt;
-    return Finding{fmt::format("products of {} add up in s32, not in {}", name_of(v.q.type), name_of(a)),
-                   "write qk_accumulator = s32, or leave it out"};
+    return Finding{
+        fmt::format("products of {} add up in s32, not in {}", name_of(v.q.type), name_of(a)),
+        "write qk_accumulator = s32, or leave it out"};
   }
   if (a == DType::kF32 || (a == DType::kF16 && v.q.type == DType::kE4M3)) return std::nullopt;
   return Finding{fmt::format("products of {} cannot add up in {}", name_of(v.q.type), name_of(a)),
@@ -179,11 +186,13 @@ Verdict scale_range(const Variant& v) {
 }
 
 Verdict softcap_range(const Variant& v) {
-  if (!v.score.softcap || (*v.score.softcap > 0 && *v.score.softcap <= largest_p_range(DType::kF32))) {
+  if (!v.score.softcap ||
+      (*v.score.softcap > 0 && *v.score.softcap <= largest_p_range(DType::kF32))) {
     return std::nullopt;
   }
-  return Finding{fmt::format("softcap {} is not a positive number that f32 can hold", *v.score.softcap),
-                 "S becomes c tanh(S / c); write softcap = none for no cap"};
+  return Finding{
+      fmt::format("softcap {} is not a positive number that f32 can hold", *v.score.softcap),
+      "S becomes c tanh(S / c); write softcap = none for no cap"};
 }
 
 Verdict window_bounds(const Variant& v) {
@@ -194,8 +203,9 @@ Verdict window_bounds(const Variant& v) {
   }
   for (int bound : {m.window_left, m.window_right}) {
     if (bound < 0 || bound > kMaxWindow) {
-      return Finding{fmt::format("window bound {} is out of range: from 0 to {}", bound, kMaxWindow),
-                     fmt::format("a side without a bound is written {}", kMaxWindow)};
+      return Finding{
+          fmt::format("window bound {} is out of range: from 0 to {}", bound, kMaxWindow),
+          fmt::format("a side without a bound is written {}", kMaxWindow)};
     }
   }
   return std::nullopt;
@@ -214,8 +224,9 @@ Verdict score_expression(const Variant& v) {
 }
 
 Verdict p_type(const Variant& v) {
-  return type_in(v.p.type, "P", {DType::kF16, DType::kBF16, DType::kE4M3, DType::kE5M2, DType::kS8,
-                                 DType::kU8, DType::kE2M1});
+  return type_in(v.p.type, "P",
+                 {DType::kF16, DType::kBF16, DType::kE4M3, DType::kE5M2, DType::kS8, DType::kU8,
+                  DType::kE2M1});
 }
 
 Verdict p_range(const Variant& v) {
@@ -233,16 +244,17 @@ Verdict p_range(const Variant& v) {
 
 Verdict p_direct(const Variant& v) {
   if (!v.p.direct_code || v.p.type == DType::kE4M3) return std::nullopt;
-  return Finding{fmt::format("only e4m3 codes can be written directly, and P is {}", name_of(v.p.type)),
-                 fmt::format("leave `direct` out, or write p = e4m3 range 448 direct")};
+  return Finding{
+      fmt::format("only e4m3 codes can be written directly, and P is {}", name_of(v.p.type)),
+      fmt::format("leave `direct` out, or write p = e4m3 range 448 direct")};
 }
 
 Verdict v_type(const Variant& v) {
   if (v.v.type == DType::kU8) {
     return Finding{"V has a sign, and uint8 has none", "write v = int8; P alone can be uint8"};
   }
-  return type_in(v.v.type, "V", {DType::kF16, DType::kBF16, DType::kE4M3, DType::kE5M2, DType::kS8,
-                                 DType::kE2M1});
+  return type_in(v.v.type, "V",
+                 {DType::kF16, DType::kBF16, DType::kE4M3, DType::kE5M2, DType::kS8, DType::kE2M1});
 }
 
 Verdict v_granularity(const Variant& v) {
@@ -267,7 +279,9 @@ Verdict v_granularity(const Variant& v) {
 }
 
 // Keys that one tensor-core product of P and V consumes.
-int mma_keys(DType p) { return is_half(p) ? 16 : p == DType::kE2M1 ? 64 : 32; }
+int mma_keys(DType p) {
+  return is_half(p) ? 16 : p == DType::kE2M1 ? 64 : 32;
+}
 
 Verdict v_span(const Variant& v) {
   if (v.v.granularity == Granularity::kBlock) {
@@ -299,14 +313,15 @@ Verdict v_range(const Variant& v) {
 
 Verdict pv_pair(const Variant& v) {
   const DType p = v.p.type, w = v.v.type;
-  const bool fits = is_half(p) ? p == w
+  const bool fits = is_half(p)  ? p == w
                     : is_fp8(p) ? is_fp8(w)
                     : is_int(p) ? w == DType::kS8
                                 : p == w;
   if (fits) return std::nullopt;
-  return Finding{
-      fmt::format("P is {} and V is {}: one tensor-core product cannot take both", name_of(p), name_of(w)),
-      fmt::format("write p = {}, or v = {}", name_of(w), name_of(p == DType::kU8 ? DType::kS8 : p))};
+  return Finding{fmt::format("P is {} and V is {}: one tensor-core product cannot take both",
+                             name_of(p), name_of(w)),
+                 fmt::format("write p = {}, or v = {}", name_of(w),
+                             name_of(p == DType::kU8 ? DType::kS8 : p))};
 }
 
 Verdict outer_accumulator(const Variant& v) {
@@ -327,10 +342,11 @@ Verdict inner_accumulator(const Variant& v) {
   const DType p = v.p.type;
   if (is_int(p)) {
     if (a.inner == DType::kS32 && a.outer) return std::nullopt;
-    return Finding{a.inner == DType::kS32
-                       ? "s32 alone cannot be rescaled when the row maximum grows"
-                       : fmt::format("products of {} add up in s32, not in {}", name_of(p), name_of(a.inner)),
-                   "write pv_accumulator = s32 + f32 every 64"};
+    return Finding{
+        a.inner == DType::kS32
+            ? "s32 alone cannot be rescaled when the row maximum grows"
+            : fmt::format("products of {} add up in s32, not in {}", name_of(p), name_of(a.inner)),
+        "write pv_accumulator = s32 + f32 every 64"};
   }
   if (a.inner == DType::kF32 || (a.inner == DType::kF16 && (p == DType::kF16 || is_fp8(p)))) {
     return std::nullopt;
@@ -349,7 +365,8 @@ Verdict accumulator_interval(const Variant& v) {
   const int keys = mma_keys(v.p.type);
   Verdict verdict = multiple_in(a.interval, "the interval", keys, {keys, kMaxInterval});
   if (verdict) {
-    verdict->message += fmt::format(" (a product with P in {} takes {} keys)", name_of(v.p.type), keys);
+    verdict->message +=
+        fmt::format(" (a product with P in {} takes {} keys)", name_of(v.p.type), keys);
   }
   return verdict;
 }
@@ -379,11 +396,15 @@ Verdict polynomial_share(const Variant& v) {
 Verdict structure_parameter(const Variant& v) {
   const int n = v.structure.parameter;
   switch (v.structure.kind) {
-    case StructureKind::kPaged: return multiple_in(n, "the page size", 1, {1, kMaxSpan});
-    case StructureKind::kBlockSparse: return multiple_in(n, "the block size", 16, {16, 1024});
-    case StructureKind::kSplitKv: return multiple_in(n, "the number of splits", 1, {2, 256});
+    case StructureKind::kPaged:
+      return multiple_in(n, "the page size", 1, {1, kMaxSpan});
+    case StructureKind::kBlockSparse:
+      return multiple_in(n, "the block size", 16, {16, 1024});
+    case StructureKind::kSplitKv:
+      return multiple_in(n, "the number of splits", 1, {2, 256});
     case StructureKind::kDense:
-    case StructureKind::kVarlen: break;
+    case StructureKind::kVarlen:
+      break;
   }
   if (n == 0) return std::nullopt;
   return Finding{"a size is set on a structure that has none", "leave it 0"};
@@ -392,18 +413,29 @@ Verdict structure_parameter(const Variant& v) {
 constexpr std::initializer_list<DType> kTensorTypes = {DType::kF16, DType::kBF16, DType::kF32};
 
 constexpr Rule kRules[] = {
-    {"head_dim", {}, Blame::kValue,
+    {"head_dim",
+     {},
+     Blame::kValue,
      [](const Variant& v) {
        return multiple_in(v.head_dim, "head_dim", kHeadDimStep, {kMinHeadDim, kMaxHeadDim});
      }},
-    {"value_head_dim", {}, Blame::kValue,
+    {"value_head_dim",
+     {},
+     Blame::kValue,
      [](const Variant& v) -> Verdict {
        if (v.value_head_dim == v.head_dim) return std::nullopt;  // head_dim's own rule judges it
-       return multiple_in(v.value_head_dim, "value_head_dim", kHeadDimStep, {kMinHeadDim, kMaxHeadDim});
+       return multiple_in(v.value_head_dim, "value_head_dim", kHeadDimStep,
+                          {kMinHeadDim, kMaxHeadDim});
      }},
-    {"input", {}, Blame::kValue,
-     [](const Variant& v) { return type_in(v.input, "the type of q, k and v in memory", kTensorTypes); }},
-    {"output", {}, Blame::kValue,
+    {"input",
+     {},
+     Blame::kValue,
+     [](const Variant& v) {
+       return type_in(v.input, "the type of q, k and v in memory", kTensorTypes);
+     }},
+    {"output",
+     {},
+     Blame::kValue,
      [](const Variant& v) { return type_in(v.output, "the type of o in memory", kTensorTypes); }},
     {"q", {}, Blame::kValue, QRules::type},
     {"q", {}, Blame::kValue, QRules::granularity},
@@ -450,7 +482,8 @@ std::vector<Contradiction> find_contradictions(const Variant& variant) {
     for (std::string_view key : rule.involved) {
       if (!key.empty()) involved.push_back(key);
     }
-    const bool known = at_fault(rule.key) || std::any_of(involved.begin(), involved.end(), at_fault);
+    const bool known =
+        at_fault(rule.key) || std::any_of(involved.begin(), involved.end(), at_fault);
     if (known) continue;
     if (Verdict verdict = rule.check(variant)) {
       found.push_back({rule.key, std::move(involved), rule.blame == Blame::kNumber,

@@ -12,16 +12,24 @@ namespace {
 
 using dsl::ValueReader;
 
-std::string print_switch(bool on) { return on ? "on" : "off"; }
-std::string print_type(DType type) { return std::string(name_of(type)); }
-std::string print_smoothing(Smoothing s) { return s == Smoothing::kNone ? "none" : "mean"; }
+std::string print_switch(bool on) {
+  return on ? "on" : "off";
+}
+std::string print_type(DType type) {
+  return std::string(name_of(type));
+}
+std::string print_smoothing(Smoothing s) {
+  return s == Smoothing::kNone ? "none" : "mean";
+}
 
 bool is_integer(DType type) {
   return type == DType::kS8 || type == DType::kU8 || type == DType::kS4;
 }
 
 // The 16-bit type that products of unquantized inputs are taken in.
-DType half_type(DType input) { return input == DType::kBF16 ? DType::kBF16 : DType::kF16; }
+DType half_type(DType input) {
+  return input == DType::kBF16 ? DType::kBF16 : DType::kF16;
+}
 
 bool is_given(const KeySet& given, std::string_view name) {
   return given[place_of(*find_key(name))];
@@ -72,7 +80,8 @@ void default_v(Variant& v, const KeySet& given) {
 }
 
 void default_pv_accumulator(Variant& v, const KeySet&) {
-  v.pv_accumulator = is_integer(v.p.type) ? Accumulator{DType::kS32, DType::kF32, 64} : Accumulator{};
+  v.pv_accumulator =
+      is_integer(v.p.type) ? Accumulator{DType::kS32, DType::kF32, 64} : Accumulator{};
 }
 
 constexpr Key kKeys[] = {
@@ -83,16 +92,14 @@ constexpr Key kKeys[] = {
     {"value_head_dim", "a multiple of 8 from 16 to 256, or head_dim", "head_dim",
      read_value_head_dim, [](const Variant& v) { return fmt::format("{}", v.value_head_dim); },
      [](Variant& v, const KeySet&) { v.value_head_dim = v.head_dim; }},
-    {"input", "f16, bf16, f32", "f16",
-     [](ValueReader& r, Variant& v) { v.input = read_type(r); },
+    {"input", "f16, bf16, f32", "f16", [](ValueReader& r, Variant& v) { v.input = read_type(r); },
      [](const Variant& v) { return print_type(v.input); },
      [](Variant& v, const KeySet&) { v.input = DType::kF16; }},
     {"output", "f16, bf16, f32", "the type of input",
      [](ValueReader& r, Variant& v) { v.output = read_type(r); },
      [](const Variant& v) { return print_type(v.output); },
      [](Variant& v, const KeySet&) { v.output = v.input; }},
-    {"lse", "on, off", "off",
-     [](ValueReader& r, Variant& v) { v.lse = read_switch(r); },
+    {"lse", "on, off", "off", [](ValueReader& r, Variant& v) { v.lse = read_switch(r); },
      [](const Variant& v) { return print_switch(v.lse); },
      [](Variant& v, const KeySet&) { v.lse = false; }},
     {"q", "int8, int4, e4m3, fp4 [per granularity]", "int8 per block(128)",
@@ -111,8 +118,7 @@ constexpr Key kKeys[] = {
      [](ValueReader& r, Variant& v) { v.smooth_k = read_smoothing(r); },
      [](const Variant& v) { return print_smoothing(v.smooth_k); },
      [](Variant& v, const KeySet&) { v.smooth_k = Smoothing::kNone; }},
-    {"hadamard", "on, off", "off",
-     [](ValueReader& r, Variant& v) { v.hadamard = read_switch(r); },
+    {"hadamard", "on, off", "off", [](ValueReader& r, Variant& v) { v.hadamard = read_switch(r); },
      [](const Variant& v) { return print_switch(v.hadamard); },
      [](Variant& v, const KeySet&) { v.hadamard = false; }},
     {"qk_accumulator", "s32, f32, f16", "s32 for int8 and int4, else f32",
@@ -128,14 +134,14 @@ constexpr Key kKeys[] = {
      },
      [](Variant& v, const KeySet&) { v.score.scale.reset(); }},
     {"softcap", "none, a positive number", "none", read_softcap,
-     [](const Variant& v) { return v.score.softcap ? fmt::format("{}", *v.score.softcap) : "none"; },
+     [](const Variant& v) {
+       return v.score.softcap ? fmt::format("{}", *v.score.softcap) : "none";
+     },
      [](Variant& v, const KeySet&) { v.score.softcap.reset(); }},
-    {"alibi", "on, off", "off",
-     [](ValueReader& r, Variant& v) { v.score.alibi = read_switch(r); },
+    {"alibi", "on, off", "off", [](ValueReader& r, Variant& v) { v.score.alibi = read_switch(r); },
      [](const Variant& v) { return print_switch(v.score.alibi); },
      [](Variant& v, const KeySet&) { v.score.alibi = false; }},
-    {"sinks", "on, off", "off",
-     [](ValueReader& r, Variant& v) { v.score.sinks = read_switch(r); },
+    {"sinks", "on, off", "off", [](ValueReader& r, Variant& v) { v.score.sinks = read_switch(r); },
      [](const Variant& v) { return print_switch(v.score.sinks); },
      [](Variant& v, const KeySet&) { v.score.sinks = false; }},
     {"score", "an expression over s, q, k, head, batch", "s",
@@ -185,7 +191,9 @@ static_assert(std::size(kKeys) <= kMaxKeys);
 
 }  // namespace
 
-std::span<const Key> all_keys() { return kKeys; }
+std::span<const Key> all_keys() {
+  return kKeys;
+}
 
 const Key* find_key(std::string_view name) {
   const auto key = std::find_if(std::begin(kKeys), std::end(kKeys),
@@ -193,7 +201,9 @@ const Key* find_key(std::string_view name) {
   return key == std::end(kKeys) ? nullptr : key;
 }
 
-size_t place_of(const Key& key) { return &key - kKeys; }
+size_t place_of(const Key& key) {
+  return &key - kKeys;
+}
 
 std::span<const std::string_view> key_names() {
   static const std::vector<std::string_view> names = [] {

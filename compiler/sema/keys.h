@@ -22,7 +22,8 @@ struct Key {
   // Checks form only: ranges and combinations are contradictions.cc's.
   void (*read)(dsl::ValueReader&, Variant&);
   std::string (*print)(const Variant&);
-  // Fills the fields from those of earlier keys and of the keys in `given`; called where the key is not given.
+  // Fills the fields from those of earlier keys and of the keys in `given`; called where the key is
+  // not given.
   void (*set_default)(Variant&, const KeySet& given);
 };
 

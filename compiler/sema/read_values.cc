@@ -23,18 +23,16 @@ struct Word {
 };
 
 constexpr Word<DType> kTypes[] = {
-    {"f16", DType::kF16},   {"bf16", DType::kBF16}, {"f32", DType::kF32},  {"e4m3", DType::kE4M3},
-    {"e5m2", DType::kE5M2}, {"fp4", DType::kE2M1},  {"int8", DType::kS8},  {"uint8", DType::kU8},
+    {"f16", DType::kF16},   {"bf16", DType::kBF16}, {"f32", DType::kF32}, {"e4m3", DType::kE4M3},
+    {"e5m2", DType::kE5M2}, {"fp4", DType::kE2M1},  {"int8", DType::kS8}, {"uint8", DType::kU8},
     {"int4", DType::kS4},   {"s32", DType::kS32},
 };
 constexpr Word<bool> kSwitches[] = {{"on", true}, {"off", false}};
 constexpr Word<Smoothing> kSmoothings[] = {{"none", Smoothing::kNone}, {"mean", Smoothing::kMean}};
 constexpr Word<RowSum> kRowSums[] = {{"exact", RowSum::kExact}, {"quantized", RowSum::kQuantized}};
 constexpr Word<StructureKind> kStructures[] = {
-    {"dense", StructureKind::kDense},
-    {"varlen", StructureKind::kVarlen},
-    {"paged", StructureKind::kPaged},
-    {"block_sparse", StructureKind::kBlockSparse},
+    {"dense", StructureKind::kDense},      {"varlen", StructureKind::kVarlen},
+    {"paged", StructureKind::kPaged},      {"block_sparse", StructureKind::kBlockSparse},
     {"split_kv", StructureKind::kSplitKv},
 };
 constexpr Word<Granularity> kGranularities[] = {
@@ -50,12 +48,18 @@ constexpr Word<MaskKind> kTensors[] = {{"bool", MaskKind::kTensorBool},
 
 // Names that other tools use, and what the same thing is called here.
 constexpr std::pair<std::string_view, std::string_view> kForeignWords[] = {
-    {"fp16", "f16"},    {"half", "f16"},     {"float16", "f16"},     {"bfloat16", "bf16"},
-    {"fp32", "f32"},    {"float", "f32"},    {"float32", "f32"},     {"fp8", "e4m3"},
-    {"float8", "e4m3"}, {"e4m3fn", "e4m3"},  {"i8", "int8"},         {"s8", "int8"},
-    {"u8", "uint8"},    {"i4", "int4"},      {"s4", "int4"},         {"int32", "s32"},
-    {"i32", "s32"},     {"nvfp4", "fp4"},    {"e2m1", "fp4"},        {"true", "on"},
-    {"yes", "on"},      {"false", "off"},    {"no", "off"},          {"lower_right", "bottom_right"},
+    {"fp16", "f16"},    {"half", "f16"},
+    {"float16", "f16"}, {"bfloat16", "bf16"},
+    {"fp32", "f32"},    {"float", "f32"},
+    {"float32", "f32"}, {"fp8", "e4m3"},
+    {"float8", "e4m3"}, {"e4m3fn", "e4m3"},
+    {"i8", "int8"},     {"s8", "int8"},
+    {"u8", "uint8"},    {"i4", "int4"},
+    {"s4", "int4"},     {"int32", "s32"},
+    {"i32", "s32"},     {"nvfp4", "fp4"},
+    {"e2m1", "fp4"},    {"true", "on"},
+    {"yes", "on"},      {"false", "off"},
+    {"no", "off"},      {"lower_right", "bottom_right"},
     {"row", "token"},   {"upper_left", "top_left"},
 };
 
@@ -115,8 +119,8 @@ void read_granularity(ValueReader& reader, Operand operand, Scaled& scaled) {
   const Token open = reader.peek();
   if (!reader.accept("(")) return;
   if (!has_span(scaled.granularity)) {
-    reader.fail(open.span, fmt::format("`per {}` has no span",
-                                       text_of(kGranularities, scaled.granularity)),
+    reader.fail(open.span,
+                fmt::format("`per {}` has no span", text_of(kGranularities, scaled.granularity)),
                 "block, warp and thread take a number of tokens: per block(128)");
   }
   scaled.span = reader.integer("the number of tokens that share scales");
@@ -130,7 +134,9 @@ std::string print_granularity(const Scaled& scaled) {
                                       : fmt::format("per {}", word);
 }
 
-ScoreExpression expression_text(const dsl::Expr& expression) { return {dsl::print(expression)}; }
+ScoreExpression expression_text(const dsl::Expr& expression) {
+  return {dsl::print(expression)};
+}
 
 Mask read_causal(ValueReader& reader, const Token& word) {
   if (!reader.accept("(")) {
@@ -174,9 +180,15 @@ Mask read_tensor(ValueReader& reader, const Token& word) {
 
 }  // namespace
 
-DType read_type(ValueReader& reader) { return read_word(reader, kTypes, "a type"); }
-bool read_switch(ValueReader& reader) { return read_word(reader, kSwitches, "a switch"); }
-RowSum read_row_sum(ValueReader& reader) { return read_word(reader, kRowSums, "a row sum"); }
+DType read_type(ValueReader& reader) {
+  return read_word(reader, kTypes, "a type");
+}
+bool read_switch(ValueReader& reader) {
+  return read_word(reader, kSwitches, "a switch");
+}
+RowSum read_row_sum(ValueReader& reader) {
+  return read_word(reader, kRowSums, "a row sum");
+}
 Smoothing read_smoothing(ValueReader& reader) {
   return read_word(reader, kSmoothings, "a smoothing");
 }
@@ -206,10 +218,11 @@ void read_value_operand(ValueReader& reader, ValueOperand& value) {
   value.smoothing = smoothing;
   const bool scaled = largest_v_range(value.type) != 0.0;
   if (!scaled && (reader.peek().is("per") || reader.peek().is("range"))) {
-    reader.fail(reader.peek().span, fmt::format("V in {} is not scaled, so `{}` has no meaning",
-                                                name_of(value.type), reader.peek().text),
-                fmt::format("write v = {}, or choose a narrower type such as e4m3",
-                            name_of(value.type)));
+    reader.fail(
+        reader.peek().span,
+        fmt::format("V in {} is not scaled, so `{}` has no meaning", name_of(value.type),
+                    reader.peek().text),
+        fmt::format("write v = {}, or choose a narrower type such as e4m3", name_of(value.type)));
   }
   read_granularity(reader, Operand::kK, value);
   if (!reader.accept("range")) return;
@@ -322,7 +335,9 @@ std::string print(const ValueOperand& v) {
 std::string print(const ProbabilityOperand& p) {
   const bool has_code = p.direct_code || p.type == DType::kE4M3;
   return fmt::format("{} range {}{}", name_of(p.type), p.range,
-                     !has_code ? "" : p.direct_code ? " direct" : " rounded");
+                     !has_code       ? ""
+                     : p.direct_code ? " direct"
+                                     : " rounded");
 }
 
 std::string print(const Accumulator& a) {
@@ -332,7 +347,8 @@ std::string print(const Accumulator& a) {
 
 std::string print(const Mask& mask) {
   switch (mask.kind) {
-    case MaskKind::kNone: return "none";
+    case MaskKind::kNone:
+      return "none";
     case MaskKind::kCausalTopLeft:
     case MaskKind::kCausalBottomRight:
       return fmt::format("causal({})", text_of(kAlignments, mask.kind));
@@ -341,7 +357,8 @@ std::string print(const Mask& mask) {
     case MaskKind::kTensorBool:
     case MaskKind::kTensorAdditive:
       return fmt::format("tensor({})", text_of(kTensors, mask.kind));
-    case MaskKind::kExpression: return mask.expression.canonical_text;
+    case MaskKind::kExpression:
+      return mask.expression.canonical_text;
   }
   return "?";
 }

@@ -1,4 +1,5 @@
-// The parts that values are made of: types, granularities, switches; read and printed by the key table.
+// The parts that values are made of: types, granularities, switches; read and printed by the key
+// table.
 #pragma once
 
 #include <string>
@@ -8,7 +9,8 @@
 
 namespace sagejit {
 
-// Whose scales: the default spans differ (SageAttention 2, kernel tiles of 128 query and 64 key rows).
+// Whose scales: the default spans differ (SageAttention 2, kernel tiles of 128 query and 64 key
+// rows).
 enum class Operand { kQ, kK };
 
 DType read_type(dsl::ValueReader& reader);

@@ -74,12 +74,14 @@ class Resolver {
     for (const dsl::VariantNode& node : nodes_) {
       const auto [known, is_new] = by_name_.emplace(node.name.text, &node);
       if (is_new) continue;
-      diagnostics_.error(node.name.span, fmt::format("variant `{}` is defined twice", node.name.text),
+      diagnostics_.error(node.name.span,
+                         fmt::format("variant `{}` is defined twice", node.name.text),
                          fmt::format("the first is on line {}", known->second->name.line));
     }
   }
 
-  CheckedEntries check_entries(const std::vector<dsl::Entry>& entries, const dsl::VariantNode* owner) {
+  CheckedEntries check_entries(const std::vector<dsl::Entry>& entries,
+                               const dsl::VariantNode* owner) {
     CheckedEntries checked;
     std::map<const Key*, int> first_line;
     for (const dsl::Entry& entry : entries) {
@@ -111,7 +113,8 @@ class Resolver {
       if (!read(key, value, entry.is_sweep, scratch)) {
         valid = false;
       } else if (!texts.insert(key.print(scratch)).second) {
-        diagnostics_.error(value.span(), fmt::format("this value of `{}` is listed twice", key.name));
+        diagnostics_.error(value.span(),
+                           fmt::format("this value of `{}` is listed twice", key.name));
         valid = false;
       }
     }
@@ -141,7 +144,8 @@ class Resolver {
         for (const auto& [name, other] : by_name_) names.push_back(name);
         std::string note = did_you_mean(base.text, names);
         if (note.empty()) note = "bases are variants of the same file, abstract or not";
-        diagnostics_.error(base.span, fmt::format("there is no variant `{}` to inherit from", base.text),
+        diagnostics_.error(base.span,
+                           fmt::format("there is no variant `{}` to inherit from", base.text),
                            std::move(note));
         return {};
       }
@@ -173,7 +177,8 @@ class Resolver {
                        path + first.name.text);
   }
 
-  // The entries that hold for a variant: its own over its base's, overrides over all; each key once.
+  // The entries that hold for a variant: its own over its base's, overrides over all; each key
+  // once.
   CheckedEntries effective_entries(const std::vector<const dsl::VariantNode*>& chain) const {
     CheckedEntries effective;
     const auto add = [&](const CheckedEntries& entries) {
@@ -204,17 +209,19 @@ class Resolver {
         return n->is_broken || incomplete_.contains(n);
       };
       if (std::any_of(chain.begin(), chain.end(), is_incomplete)) return;
-      diagnostics_.error(node.name.span, fmt::format("variant `{}` has no head_dim", node.name.text),
-                         "write head_dim = 64, or `abstract` before the name of a variant that only "
-                         "serves others as a base");
+      diagnostics_.error(
+          node.name.span, fmt::format("variant `{}` has no head_dim", node.name.text),
+          "write head_dim = 64, or `abstract` before the name of a variant that only "
+          "serves others as a base");
       return;
     }
     size_t num_instances = 1;
     for (const CheckedEntry& e : entries) {
       num_instances *= std::max<size_t>(e.entry->values.size(), 1);
       if (variants_.size() + num_instances > kMaxInstances) {
-        diagnostics_.error(node.name.span, fmt::format("the sweeps of `{}` make more than {} variants",
-                                                       node.name.text, kMaxInstances),
+        diagnostics_.error(node.name.span,
+                           fmt::format("the sweeps of `{}` make more than {} variants",
+                                       node.name.text, kMaxInstances),
                            "sweep over fewer keys, or set some of them");
         return;
       }
@@ -262,8 +269,8 @@ class Resolver {
     if (!valid) return;
     const auto [same, is_new] = by_text_.emplace(canonical_key_text(variant), variant.name);
     if (!is_new) {
-      diagnostics_.warning(node.name.span,
-                           fmt::format("`{}` computes the same as `{}`", variant.name, same->second));
+      diagnostics_.warning(node.name.span, fmt::format("`{}` computes the same as `{}`",
+                                                       variant.name, same->second));
     }
     variants_.push_back(std::move(variant));
   }
@@ -285,7 +292,8 @@ class Resolver {
     return value.span();
   }
 
-  // Points at the value of the key at fault or, where that is a default, at a value it clashes with.
+  // Points at the value of the key at fault or, where that is a default, at a value it clashes
+  // with.
   void report(const Contradiction& c, const dsl::VariantNode& node, const CheckedEntries& entries,
               const std::vector<const dsl::Value*>& chosen, const Variant& variant) {
     std::vector<std::string_view> keys{c.key};
@@ -324,11 +332,11 @@ class Resolver {
 
   void warn_about_rough_k(const dsl::VariantNode& node, const CheckedEntries& entries) {
     if (find_entry(entries, "smooth_k") || !find_entry(entries, "k")) return;
-    diagnostics_.warning(node.name.span,
-                         fmt::format("`{}` quantizes K without saying whether to smooth it",
-                                     node.name.text),
-                         "smooth_k = mean keeps the accuracy where channels of K have a bias; "
-                         "smooth_k = none, the default, saves a pass");
+    diagnostics_.warning(
+        node.name.span,
+        fmt::format("`{}` quantizes K without saying whether to smooth it", node.name.text),
+        "smooth_k = mean keeps the accuracy where channels of K have a bias; "
+        "smooth_k = none, the default, saves a pass");
   }
 
   void warn_about_unused() {
@@ -348,7 +356,8 @@ class Resolver {
   std::map<const dsl::VariantNode*, CheckedEntries> entries_;
   CheckedEntries overrides_;
   std::set<const dsl::VariantNode*> in_reported_cycle_;
-  std::set<const dsl::VariantNode*> incomplete_;  // an entry was not understood: others may seem to lack
+  std::set<const dsl::VariantNode*>
+      incomplete_;  // an entry was not understood: others may seem to lack
   std::set<const dsl::VariantNode*> has_heirs_;
   std::map<std::string, std::string> by_text_;  // canonical text to the first variant that has it
   std::vector<Variant> variants_;
@@ -359,7 +368,8 @@ class Resolver {
 Override parse_override(std::string_view text) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos) {
-    fail(ErrorKind::kArgument, "override `{}` is not of the form key=value, such as head_dim=64", text);
+    fail(ErrorKind::kArgument, "override `{}` is not of the form key=value, such as head_dim=64",
+         text);
   }
   return {std::string(text.substr(0, equals)), std::string(text.substr(equals + 1))};
 }

@@ -1,4 +1,5 @@
-// Variant files to resolved variants: inheritance, sweeps, overrides and defaults applied, contradictions reported.
+// Variant files to resolved variants: inheritance, sweeps, overrides and defaults applied,
+// contradictions reported.
 #pragma once
 
 #include <span>
@@ -10,7 +11,8 @@
 
 namespace sagejit {
 
-// `key = value` on top of every variant of a file, as if each had that entry last; a value in braces is a sweep:
+// `key = value` on top of every variant of a file, as if each had that entry last; a value in
+// braces is a sweep:
 // {"head_dim", "{64, 128}"}. Diagnostics name its place as `<set>`.
 struct Override {
   std::string key;
@@ -21,12 +23,13 @@ struct Override {
 Override parse_override(std::string_view text);
 
 struct Resolved {
-  std::vector<Variant> variants;      // in the order of the file; sweeps with their last key fastest
+  std::vector<Variant> variants;  // in the order of the file; sweeps with their last key fastest
   std::vector<std::string> warnings;  // rendered like errors, with file, line and caret
 };
 
-// A sweep makes one variant per combination of its values, named `base[head_dim=64, mask=none]`; the first
-// combination comes first. Throws Error{kSpec} with every diagnostic of the text. Pure and thread-safe.
+// A sweep makes one variant per combination of its values, named `base[head_dim=64, mask=none]`;
+// the first combination comes first. Throws Error{kSpec} with every diagnostic of the text. Pure
+// and thread-safe.
 Resolved resolve_file(std::string_view file_name, std::string_view text,
                       std::span<const Override> overrides = {});
 
@@ -39,7 +42,8 @@ std::vector<Variant> resolve_variants(std::string_view file_name, std::string_vi
 //   a name and some values      sage1_b[head_dim=64]      sage1_b
 //   values, whatever the name   head_dim=64, mask=causal(top_left)
 // Values are compared by meaning, for any key of the language; an empty selector picks all. Throws
-// Error{kArgument} with the candidates if nothing is picked, Error{kSpec} if a value cannot be read.
+// Error{kArgument} with the candidates if nothing is picked, Error{kSpec} if a value cannot be
+// read.
 std::vector<Variant> select_variants(std::vector<Variant> variants, std::string_view selector);
 
 }  // namespace sagejit

@@ -21,7 +21,9 @@ std::string_view trim(std::string_view text) {
 }
 
 // The part of an instance's name before its sweep values.
-std::string_view stem_of(std::string_view name) { return name.substr(0, name.find('[')); }
+std::string_view stem_of(std::string_view name) {
+  return name.substr(0, name.find('['));
+}
 
 // At the commas that no parentheses enclose.
 std::vector<std::string_view> split(std::string_view text) {

@@ -19,10 +19,13 @@ struct Limit {
   void (*mend)(Variant&);  // to the nearest that holds; later rows may rely on earlier ones
 };
 
-constexpr int kSpanStep = 16, kMaxSpan = 128;  // rows of one tensor-core tile; rows of the largest block
+constexpr int kSpanStep = 16,
+              kMaxSpan = 128;  // rows of one tensor-core tile; rows of the largest block
 constexpr int kIntervals[] = {16, 32, 64, 128};
 
-bool is_half(DType type) { return type == DType::kF16 || type == DType::kBF16; }
+bool is_half(DType type) {
+  return type == DType::kF16 || type == DType::kBF16;
+}
 
 bool has_span(Granularity g) {
   return g == Granularity::kBlock || g == Granularity::kWarp || g == Granularity::kThread;
@@ -37,9 +40,8 @@ void mend_span(Quantization& o) {
 }
 
 bool interval_holds(const Variant& v, const Target&) {
-  return !v.pv_accumulator.outer ||
-         std::find(std::begin(kIntervals), std::end(kIntervals), v.pv_accumulator.interval) !=
-             std::end(kIntervals);
+  return !v.pv_accumulator.outer || std::find(std::begin(kIntervals), std::end(kIntervals),
+                                              v.pv_accumulator.interval) != std::end(kIntervals);
 }
 
 void mend_interval(Variant& v) {
@@ -100,7 +102,9 @@ constexpr Limit kLimits[] = {
      [](const Variant& v, const Target&) {
        return v.p == ProbabilityOperand{v.input, 1.0, false};
      },
-     [](Variant& v) { v.p = {v.input, 1.0, false}; }},
+     [](Variant& v) {
+       v.p = {v.input, 1.0, false};
+     }},
     {"v", "V must have the type of the input",
      [](const Variant& v, const Target&) { return v.v.type == v.input; },
      [](Variant& v) {
@@ -117,7 +121,8 @@ constexpr Limit kLimits[] = {
               (v.pv_accumulator.inner == DType::kF16 && v.p.type == DType::kF16);
      },
      [](Variant& v) { v.pv_accumulator.inner = DType::kF32; }},
-    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys", interval_holds, mend_interval},
+    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys", interval_holds,
+     mend_interval},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
      [](Variant& v) { v.exp2_polynomial_share = 0.0; }},

@@ -10,16 +10,26 @@ bool same_computation(const Variant& a, const Variant& b) {
 
 double largest_p_range(DType type) {
   switch (type) {
-    case DType::kF16: return 65504.0;
-    case DType::kBF16: return 0x1.fep127;
-    case DType::kF32: return 0x1.fffffep127;
-    case DType::kE4M3: return 448.0;
-    case DType::kE5M2: return 57344.0;
-    case DType::kE2M1: return 448.0 * 6.0;
-    case DType::kS8: return 127.0;
-    case DType::kU8: return 255.0;
-    case DType::kS4: return 7.0;
-    case DType::kS32: return 2147483647.0;
+    case DType::kF16:
+      return 65504.0;
+    case DType::kBF16:
+      return 0x1.fep127;
+    case DType::kF32:
+      return 0x1.fffffep127;
+    case DType::kE4M3:
+      return 448.0;
+    case DType::kE5M2:
+      return 57344.0;
+    case DType::kE2M1:
+      return 448.0 * 6.0;
+    case DType::kS8:
+      return 127.0;
+    case DType::kU8:
+      return 255.0;
+    case DType::kS4:
+      return 7.0;
+    case DType::kS32:
+      return 2147483647.0;
   }
   return 0.0;
 }

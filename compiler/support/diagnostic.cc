@@ -13,8 +13,10 @@ namespace sagejit {
 namespace {
 
 constexpr size_t kMaxKept = 50;   // a binary file must not produce a message of megabytes
-constexpr int kMaxColumns = 120;     // longer lines are cut to this many columns around the caret
+constexpr int kMaxColumns = 120;  // longer lines are cut to this many columns around the caret
 constexpr int kColumnsBefore = 60;
+constexpr uint32_t kBytesAround = 1024;   // of a line that are looked at on each side of the caret
+constexpr size_t kMaxMessageBytes = 600;  // longer ones quote something that is no name
 
 struct Line {
   int number = 1;      // from 1
@@ -57,7 +59,12 @@ std::vector<Column> columns_of(const std::string& text, const Line& line) {
 }
 
 std::string render_excerpt(const Span& span, const Line& line) {
-  const std::vector<Column> columns = columns_of(span.file->text, line);
+  const std::string& text = span.file->text;
+  Line near = line;
+  if (span.begin > line.begin + kBytesAround) near.begin = span.begin - kBytesAround;
+  while (near.begin > line.begin && (text[near.begin] & 0xc0) == 0x80) --near.begin;
+  near.end = std::min(line.end, span.begin + kBytesAround);
+  const std::vector<Column> columns = columns_of(text, near);
   const auto column_at = [&](uint32_t offset) {
     const auto at = std::lower_bound(columns.begin(), columns.end(), offset,
                                      [](const Column& c, uint32_t o) { return c.begin < o; });
@@ -65,36 +72,48 @@ std::string render_excerpt(const Span& span, const Line& line) {
   };
   const int num_columns = static_cast<int>(columns.size());
   const int caret_begin = column_at(span.begin);
-  const int caret_end = std::max(column_at(std::min(span.end, line.end)), caret_begin + 1);
+  const int caret_end = std::max(column_at(std::min(span.end, near.end)), caret_begin + 1);
   int shown_begin = 0, shown_end = num_columns;
-  if (num_columns > kMaxColumns) {
+  if (num_columns > kMaxColumns || near.begin > line.begin || near.end < line.end) {
     shown_begin = std::max(0, caret_begin - kColumnsBefore);
     shown_end = std::min(num_columns, shown_begin + kMaxColumns);
   }
-  std::string source = shown_begin > 0 ? "..." : "";
+  std::string source = shown_begin > 0 || near.begin > line.begin ? "..." : "";
   std::string marks(source.size(), ' ');
   for (int i = shown_begin; i < std::max(shown_end, caret_begin + 1); ++i) {
     if (i < shown_end) source += columns[i].shown;
     if (i < caret_begin) marks += i < shown_end && columns[i].shown == "\t" ? '\t' : ' ';
     if (i >= caret_begin && i < caret_end) marks += '^';
   }
-  if (shown_end < num_columns) source += "...";
-  return fmt::format("{:>4} |{}{}\n     | {}", line.number, source.empty() ? "" : " ", source, marks);
+  if (shown_end < num_columns || near.end < line.end) source += "...";
+  return fmt::format("{:>4} |{}{}\n     | {}", line.number, source.empty() ? "" : " ", source,
+                     marks);
+}
+
+// The start of a text that is too long to be read.
+std::string shorten(std::string text) {
+  if (text.size() <= kMaxMessageBytes) return text;
+  size_t end = kMaxMessageBytes;
+  while ((text[end] & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + "...";
 }
 
 }  // namespace
 
-Span join(Span first, Span last) { return {first.file, first.begin, last.end}; }
+Span join(Span first, Span last) {
+  return {first.file, first.begin, last.end};
+}
 
 std::string render(const Diagnostic& diagnostic) {
   const Span& span = diagnostic.span;
   const Line line = find_line(span.file->text, span.begin);
   int column = 1;
-  for (const Column& c : columns_of(span.file->text, line)) column += c.begin < span.begin;
-  std::string text =
-      fmt::format("{}:{}:{}: {}: {}\n{}", span.file->name, line.number, column,
-                  diagnostic.severity == Severity::kError ? "error" : "warning", diagnostic.message,
-                  render_excerpt(span, line));
+  for (uint32_t at = line.begin; at < std::min(span.begin, line.end); ++column) {
+    at += std::max(utf8_length(std::string_view(span.file->text).substr(at)), 1);
+  }
+  std::string text = fmt::format("{}:{}:{}: {}: {}\n{}", span.file->name, line.number, column,
+                                 diagnostic.severity == Severity::kError ? "error" : "warning",
+                                 diagnostic.message, render_excerpt(span, line));
   for (const std::string& note : diagnostic.notes) text += "\n  note: " + note;
   return text;
 }
@@ -112,6 +131,8 @@ void Diagnostics::warning(Span span, std::string message, std::string note) {
 }
 
 void Diagnostics::add(Diagnostic diagnostic) {
+  diagnostic.message = shorten(std::move(diagnostic.message));
+  for (std::string& note : diagnostic.notes) note = shorten(std::move(note));
   const bool known = std::any_of(all_.begin(), all_.end(), [&](const Diagnostic& other) {
     return other.span.file == diagnostic.span.file && other.span.begin == diagnostic.span.begin &&
            other.message == diagnostic.message;

@@ -39,11 +39,12 @@ struct Diagnostic {
   std::vector<std::string> notes;
 };
 
-// The form shown above, without a newline at its end. Columns count code points from 1; long lines are
-// cut around the caret, and bytes that do not print are shown as `?`.
+// The form shown above, without a newline at its end. Columns count code points from 1; long lines
+// are cut around the caret, and bytes that do not print are shown as `?`.
 std::string render(const Diagnostic& diagnostic);
 
-// Collects the diagnostics of one piece of work; keeps the first 50 of each severity. Not thread-safe.
+// Collects the diagnostics of one piece of work; keeps the first 50 of each severity. Not
+// thread-safe.
 class Diagnostics {
  public:
   // `note` may be empty. The same message at the same place is kept once.
@@ -56,7 +57,8 @@ class Diagnostics {
   // Every warning, rendered, in the order of the text.
   std::vector<std::string> warnings() const;
 
-  // Throws Error{kSpec} with every error kept, in the order of the text; does nothing where there is none.
+  // Throws Error{kSpec} with every error kept, in the order of the text; does nothing where there
+  // is none.
   void throw_if_errors() const;
 
  private:

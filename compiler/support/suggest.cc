@@ -9,7 +9,8 @@
 namespace sagejit {
 namespace {
 
-constexpr size_t kMaxWord = 64;  // longer words are not misspelt keys, and the distance is quadratic
+constexpr size_t kMaxWord =
+    64;  // longer words are not misspelt keys, and the distance is quadratic
 
 std::string lower(std::string_view word) {
   std::string result(word);

@@ -70,12 +70,14 @@ sagejit_status sagejit_context_create(const sagejit_context_options* options, sa
                                       sagejit_error** err) {
   return guarded(err, [&] {
     clear_out(out);
-    *out = new sagejit_context{
-        std::make_unique<Context>(read_options(options), Environment::read())};
+    *out =
+        new sagejit_context{std::make_unique<Context>(read_options(options), Environment::read())};
   });
 }
 
-void sagejit_context_destroy(sagejit_context* context) { delete context; }
+void sagejit_context_destroy(sagejit_context* context) {
+  delete context;
+}
 
 sagejit_status sagejit_context_counters(const sagejit_context* context, sagejit_counters* out) {
   return guarded(nullptr, [&] {
@@ -105,7 +107,9 @@ sagejit_status sagejit_variant_parse(const sagejit_context* context, const char*
   });
 }
 
-void sagejit_variant_destroy(sagejit_variant* variant) { delete variant; }
+void sagejit_variant_destroy(sagejit_variant* variant) {
+  delete variant;
+}
 
 const char* sagejit_variant_name(const sagejit_variant* variant) {
   return variant ? variant->request.variant.name.c_str() : nullptr;

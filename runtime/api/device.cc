@@ -5,7 +5,9 @@ using namespace sagejit::api;
 
 namespace {
 
-uint64_t address_of(const void* memory) { return reinterpret_cast<uintptr_t>(memory); }
+uint64_t address_of(const void* memory) {
+  return reinterpret_cast<uintptr_t>(memory);
+}
 
 }  // namespace
 
@@ -20,7 +22,9 @@ sagejit_status sagejit_device_open(const char* name, sagejit_device** out, sagej
   });
 }
 
-void sagejit_device_destroy(sagejit_device* device) { delete device; }
+void sagejit_device_destroy(sagejit_device* device) {
+  delete device;
+}
 
 const char* sagejit_device_name(const sagejit_device* device) {
   return device ? device->impl->info().name.c_str() : nullptr;
@@ -43,7 +47,8 @@ sagejit_status sagejit_device_alloc(const sagejit_device* device, size_t bytes, 
   });
 }
 
-sagejit_status sagejit_device_free(const sagejit_device* device, void* memory, sagejit_error** err) {
+sagejit_status sagejit_device_free(const sagejit_device* device, void* memory,
+                                   sagejit_error** err) {
   return guarded(err, [&] { required(device, "device").impl->free(address_of(memory)); });
 }
 
@@ -57,8 +62,9 @@ sagejit_status sagejit_device_copy_in(const sagejit_device* device, void* to, co
   });
 }
 
-sagejit_status sagejit_device_copy_out(const sagejit_device* device, void* to_host, const void* from,
-                                       size_t bytes, sagejit_stream stream, sagejit_error** err) {
+sagejit_status sagejit_device_copy_out(const sagejit_device* device, void* to_host,
+                                       const void* from, size_t bytes, sagejit_stream stream,
+                                       sagejit_error** err) {
   return guarded(err, [&] {
     required(device, "device");
     if (bytes) required(static_cast<char*>(to_host), "to_host");

@@ -57,7 +57,9 @@ sagejit_status report_exception(sagejit_error** err) noexcept {
 
 extern "C" {
 
-uint32_t sagejit_version(void) { return SAGEJIT_VERSION; }
+uint32_t sagejit_version(void) {
+  return SAGEJIT_VERSION;
+}
 
 const char* sagejit_status_name(sagejit_status status) {
   const auto index = static_cast<size_t>(status);
@@ -77,6 +79,8 @@ const char* sagejit_error_log(const sagejit_error* error) {
   return error ? error->log.c_str() : "";
 }
 
-void sagejit_error_destroy(sagejit_error* error) { delete error; }
+void sagejit_error_destroy(sagejit_error* error) {
+  delete error;
+}
 
 }  // extern "C"

@@ -69,24 +69,27 @@ void clear_out(T** out) {
   *out = nullptr;
 }
 
-inline const char* text_or(const char* text, const char* otherwise) { return text ? text : otherwise; }
+inline const char* text_or(const char* text, const char* otherwise) {
+  return text ? text : otherwise;
+}
 
-// A copy of a public structure of whatever length its caller knows, absent fields zero. `min_bytes` is
-// the length it had in the first version of the header. Throws Error{kArgument} if struct_size is less, or
-// if it is more than is known here and the rest is not zero.
+// A copy of a public structure of whatever length its caller knows, absent fields zero. `min_bytes`
+// is the length it had in the first version of the header. Throws Error{kArgument} if struct_size
+// is less, or if it is more than is known here and the rest is not zero.
 template <typename Struct>
 Struct read_struct(const Struct* given, size_t min_bytes, const char* name) {
   static_assert(std::is_trivially_copyable_v<Struct>);
   const uint32_t size = required(given, name).struct_size;
   if (size < min_bytes) {
-    fail(ErrorKind::kArgument, "{}.struct_size is {}: set it to sizeof the structure, {} bytes", name,
-         size, sizeof(Struct));
+    fail(ErrorKind::kArgument, "{}.struct_size is {}: set it to sizeof the structure, {} bytes",
+         name, size, sizeof(Struct));
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   for (size_t i = sizeof(Struct); i < size; ++i) {
     if (bytes[i] != 0) {
-      fail(ErrorKind::kArgument, "{} has {} bytes and uses fields that this library, version {}, does not know",
-           name, size, SAGEJIT_VERSION);
+      fail(ErrorKind::kArgument,
+           "{} has {} bytes and uses fields that this library, version {}, does not know", name,
+           size, SAGEJIT_VERSION);
     }
   }
   Struct copy = {};

@@ -8,12 +8,15 @@ namespace {
 // Dtypes that a caller's tensor can have, by their public number.
 DType dtype_of(int32_t number, const char* name) {
   switch (number) {
-    case SAGEJIT_F16: return DType::kF16;
-    case SAGEJIT_BF16: return DType::kBF16;
-    case SAGEJIT_F32: return DType::kF32;
+    case SAGEJIT_F16:
+      return DType::kF16;
+    case SAGEJIT_BF16:
+      return DType::kBF16;
+    case SAGEJIT_F32:
+      return DType::kF32;
     default:
-      fail(ErrorKind::kArgument,
-           "{}.dtype is {}: use SAGEJIT_F16, SAGEJIT_BF16 or SAGEJIT_F32", name, number);
+      fail(ErrorKind::kArgument, "{}.dtype is {}: use SAGEJIT_F16, SAGEJIT_BF16 or SAGEJIT_F32",
+           name, number);
   }
 }
 
@@ -21,7 +24,8 @@ Tensor read_tensor(const sagejit_tensor* given, const char* name) {
   if (!given) return {};
   const auto source = read_struct(given, sizeof(sagejit_tensor), name);
   if (source.ndim < 1 || source.ndim > kMaxRank) {
-    fail(ErrorKind::kArgument, "{}.ndim is {}: tensors have 1 to {} axes", name, source.ndim, kMaxRank);
+    fail(ErrorKind::kArgument, "{}.ndim is {}: tensors have 1 to {} axes", name, source.ndim,
+         kMaxRank);
   }
   if (source.reserved != 0) {
     fail(ErrorKind::kArgument, "{}.reserved is {}: set it to 0", name, source.reserved);
@@ -62,16 +66,16 @@ PhaseSet read_phases(uint32_t phases) {
 
 std::string describe(const sagejit_kernel& kernel) {
   const Artifact& artifact = kernel.impl->artifact();
-  std::string text = fmt::format(
-      "variant: {}\ndevice: {}\ntarget: {}\nbackend: {}\nschedule: {}\norigin: {}\n",
-      artifact.variant_name, kernel.impl->device().info().name, artifact.target, artifact.backend,
-      artifact.schedule_text, name_of(kernel.origin));
+  std::string text =
+      fmt::format("variant: {}\ndevice: {}\ntarget: {}\nbackend: {}\nschedule: {}\norigin: {}\n",
+                  artifact.variant_name, kernel.impl->device().info().name, artifact.target,
+                  artifact.backend, artifact.schedule_text, name_of(kernel.origin));
   for (const KernelLaunch& launch : artifact.plan.launches) {
     text += fmt::format("kernel {}: {} threads, {} B dynamic shared memory", launch.kernel,
                         launch.block_threads, launch.dynamic_smem_bytes);
-    const auto resources = std::find_if(
-        artifact.resources.begin(), artifact.resources.end(),
-        [&](const KernelResources& item) { return item.kernel == launch.kernel; });
+    const auto resources =
+        std::find_if(artifact.resources.begin(), artifact.resources.end(),
+                     [&](const KernelResources& item) { return item.kernel == launch.kernel; });
     if (resources != artifact.resources.end()) {
       text += fmt::format(", {} B static, {} registers, {} B spilled", resources->static_smem_bytes,
                           resources->registers, resources->spill_store_bytes);
@@ -101,7 +105,9 @@ sagejit_status sagejit_kernel_get(const sagejit_context* context, const sagejit_
   });
 }
 
-void sagejit_kernel_destroy(sagejit_kernel* kernel) { delete kernel; }
+void sagejit_kernel_destroy(sagejit_kernel* kernel) {
+  delete kernel;
+}
 
 sagejit_status sagejit_kernel_workspace(const sagejit_kernel* kernel,
                                         const sagejit_attention_args* args, size_t* bytes,
@@ -112,8 +118,9 @@ sagejit_status sagejit_kernel_workspace(const sagejit_kernel* kernel,
   });
 }
 
-sagejit_status sagejit_kernel_launch(const sagejit_kernel* kernel, const sagejit_attention_args* args,
-                                     uint32_t phases, sagejit_stream stream, sagejit_error** err) {
+sagejit_status sagejit_kernel_launch(const sagejit_kernel* kernel,
+                                     const sagejit_attention_args* args, uint32_t phases,
+                                     sagejit_stream stream, sagejit_error** err) {
   return guarded(err, [&] {
     required(kernel, "kernel").impl->launch(read_args(args), read_phases(phases), stream);
   });
@@ -131,7 +138,8 @@ sagejit_status sagejit_kernel_describe(const sagejit_kernel* kernel, char* buffe
       buffer[copied] = '\0';
     }
     if (copied < text.size()) {
-      fail(ErrorKind::kArgument, "the buffer has {} bytes, {} are needed", capacity, text.size() + 1);
+      fail(ErrorKind::kArgument, "the buffer has {} bytes, {} are needed", capacity,
+           text.size() + 1);
     }
   });
 }

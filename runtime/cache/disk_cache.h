@@ -1,8 +1,8 @@
 // DiskCache: artifacts in one file each, in a directory of the user's own.
 //
-// Nothing here fails a compilation: an entry that cannot be read is a miss, one that cannot be written
-// is dropped, and without a usable directory the cache is simply off. Each of these is reported once
-// through the log. Safe to use from several threads and processes at once.
+// Nothing here fails a compilation: an entry that cannot be read is a miss, one that cannot be
+// written is dropped, and without a usable directory the cache is simply off. Each of these is
+// reported once through the log. Safe to use from several threads and processes at once.
 #pragma once
 
 #include <atomic>
@@ -46,7 +46,7 @@ class DiskCache {
     std::string variant_name;  // of a valid one
     std::string target;
   };
-  std::vector<Entry> list() const;           // reads and checks every entry
+  std::vector<Entry> list() const;            // reads and checks every entry
   uint64_t shrink(uint64_t max_bytes) const;  // removes oldest entries first; returns bytes removed
 
   // "0123....sagejit": the file of a key.

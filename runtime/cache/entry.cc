@@ -22,7 +22,7 @@ struct Header {
   uint32_t format_version;
   uint32_t header_bytes;
   std::array<uint64_t, 4> section_bytes;  // key text, metadata, PTX, machine code
-  Digest digest;                          // SHA-256 of the header above this field, then the sections
+  Digest digest;  // SHA-256 of the header above this field, then the sections
 };
 static_assert(sizeof(Header) == 80);
 
@@ -45,8 +45,7 @@ std::string_view take(std::string_view& rest, uint64_t bytes) {
 DecodedEntry decode_sections(const Header& header, std::string_view rest) {
   DecodedEntry entry;
   entry.key_text = take(rest, header.section_bytes[0]);
-  entry.artifact =
-      artifact_from_json(nlohmann::json::parse(take(rest, header.section_bytes[1])));
+  entry.artifact = artifact_from_json(nlohmann::json::parse(take(rest, header.section_bytes[1])));
   entry.artifact.ptx = take(rest, header.section_bytes[2]);
   entry.artifact.cubin.assign(rest.begin(), rest.end());
   return entry;
@@ -64,8 +63,8 @@ bool lengths_add_up(const Header& header, size_t payload_bytes) {
 }  // namespace
 
 std::string encode_entry(std::string_view key_text, const Artifact& artifact) {
-  const std::string metadata = to_json(artifact).dump(
-      -1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const std::string metadata =
+      to_json(artifact).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   Header header = {.magic = kMagic,
                    .format_version = kEntryFormatVersion,
                    .header_bytes = sizeof(Header),
@@ -97,7 +96,8 @@ std::optional<DecodedEntry> decode_entry(std::string_view bytes, std::string& wh
   }
   const std::string_view sections = bytes.substr(sizeof(Header));
   if (!lengths_add_up(header, sections.size())) return reject("it is torn: its length is wrong");
-  if (digest_of(header, sections) != header.digest) return reject("it is damaged: its SHA-256 is wrong");
+  if (digest_of(header, sections) != header.digest)
+    return reject("it is damaged: its SHA-256 is wrong");
   // A right digest on wrong contents is a foreign writer's doing; that too is a miss and no error.
   try {
     return decode_sections(header, sections);

@@ -1,7 +1,7 @@
 // A cache entry: one artifact and the key it was made for, as the bytes of one file.
 //
-// Format: specs/cache_format.md. The digest covers every byte but itself, so a flipped bit anywhere, a
-// truncation or trailing bytes are noticed.
+// Format: specs/cache_format.md. The digest covers every byte but itself, so a flipped bit
+// anywhere, a truncation or trailing bytes are noticed.
 #pragma once
 
 #include <optional>

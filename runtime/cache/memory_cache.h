@@ -1,8 +1,8 @@
 // MemoryCache: values by key, made at most once each at a time (single flight), kept for good.
 //
-// A look-up of a value that is there takes one shared lock and no allocation. If making a value throws,
-// the exception goes to the caller that was making it; callers that waited then try for themselves, so
-// that each gets an error of its own. Safe to use from several threads.
+// A look-up of a value that is there takes one shared lock and no allocation. If making a value
+// throws, the exception goes to the caller that was making it; callers that waited then try for
+// themselves, so that each gets an error of its own. Safe to use from several threads.
 #pragma once
 
 #include <condition_variable>
@@ -25,7 +25,8 @@ class MemoryCache {
     return it == values_.end() ? nullptr : it->second;
   }
 
-  // The value, made by `make()` (which returns a Pointer) unless it is there or another thread makes it.
+  // The value, made by `make()` (which returns a Pointer) unless it is there or another thread
+  // makes it.
   template <typename Make>
   Pointer find_or_make(const Key& key, Make make) {
     for (;;) {

@@ -31,7 +31,8 @@ bool make_directories(const std::string& path) {
   for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string prefix = path.substr(0, end);
     if (mkdir(prefix.c_str(), 0700) != 0 && errno != EEXIST) {
-      // Parents that exist may be unreadable or on a read-only file system; only the last must work.
+      // Parents that exist may be unreadable or on a read-only file system; only the last must
+      // work.
       if (end == std::string::npos) return false;
     }
     if (end == std::string::npos) return true;
@@ -41,7 +42,8 @@ bool make_directories(const std::string& path) {
 // Unlike a process id and a counter, this stays unique among containers that share a directory.
 std::string random_suffix() {
   uint64_t bits[2] = {static_cast<uint64_t>(getpid()), static_cast<uint64_t>(std::clock())};
-  // Short reads cannot happen below 256 bytes; without getrandom, O_EXCL still prevents sharing a file.
+  // Short reads cannot happen below 256 bytes; without getrandom, O_EXCL still prevents sharing a
+  // file.
   [[maybe_unused]] const ssize_t got = getrandom(bits, sizeof(bits), 0);
   return fmt::format("{:016x}{:016x}", bits[0], bits[1]);
 }
@@ -148,8 +150,9 @@ bool PrivateDirectory::replace(const std::string& name, std::string_view content
     why_not = reason("a file cannot be created there");
     return false;
   }
-  const bool done = write_all(file.get(), contents) && fsync(file.get()) == 0 &&
-                    renameat(directory_.get(), temporary.c_str(), directory_.get(), name.c_str()) == 0;
+  const bool done =
+      write_all(file.get(), contents) && fsync(file.get()) == 0 &&
+      renameat(directory_.get(), temporary.c_str(), directory_.get(), name.c_str()) == 0;
   if (!done) {
     why_not = reason("a file cannot be written there");
     unlinkat(directory_.get(), temporary.c_str(), 0);
@@ -192,8 +195,8 @@ void PrivateDirectory::remove_stale_temporaries(std::chrono::seconds age) const 
 
 FileDescriptor PrivateDirectory::lock(const std::string& name,
                                       std::chrono::milliseconds timeout) const {
-  FileDescriptor file(openat(directory_.get(), name.c_str(),
-                             O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  FileDescriptor file(
+      openat(directory_.get(), name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (file) {
     if (flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;

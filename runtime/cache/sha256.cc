@@ -17,7 +17,9 @@ Digest sha256(std::span<const std::string_view> parts) {
   return digest;
 }
 
-Digest sha256(std::string_view bytes) { return sha256(std::span(&bytes, 1)); }
+Digest sha256(std::string_view bytes) {
+  return sha256(std::span(&bytes, 1));
+}
 
 std::string to_hex(const Digest& digest) {
   std::string text;

@@ -45,9 +45,12 @@ KernelRequest make_request(Variant variant, std::optional<Schedule> schedule) {
 
 std::string_view name_of(Origin origin) {
   switch (origin) {
-    case Origin::kMemory: return "memory";
-    case Origin::kDisk: return "disk";
-    case Origin::kCompiled: return "jit";
+    case Origin::kMemory:
+      return "memory";
+    case Origin::kDisk:
+      return "disk";
+    case Origin::kCompiled:
+      return "jit";
   }
   return "?";
 }
@@ -102,17 +105,21 @@ Context::Obtained Context::obtain(const CompileRequest& request) {
   }
   misses_.fetch_add(1, std::memory_order_relaxed);
   if (!options_.compile) {
-    fail(ErrorKind::kNotFound,
-         "the kernel of variant '{}' for {} is not in the cache{}, and compiling is turned off; to "
-         "build it, run: sagejit compile FILE --variant '{}' --target {}",
-         request.variant.name, request.target->name,
-         disk_.enabled() ? fmt::format(" '{}'", disk_.path())
-                         : fmt::format(" (it is off: {})", disk_.why_disabled()),
-         request.variant.name, request.target->name);
+    not_found(request);
   }
   Artifact artifact = compile(request);
   if (disk_.store(key_text, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
   return {std::move(artifact), Origin::kCompiled};
+}
+
+void Context::not_found(const CompileRequest& request) const {
+  const std::string cache = disk_.enabled() ? fmt::format("'{}'", disk_.path())
+                                            : fmt::format("(it is off: {})", disk_.why_disabled());
+  fail(ErrorKind::kNotFound,
+       "the kernel of variant '{0}' for {1} is not in the cache {2}, and compiling is turned off; "
+       "to "
+       "build it, run: sagejit compile FILE --variant '{0}' --target {1}{3}",
+       request.variant.name, request.target->name, cache, request.assemble ? "" : " --emit ptx");
 }
 
 Artifact Context::compile(const CompileRequest& request) {
@@ -124,9 +131,9 @@ Artifact Context::compile(const CompileRequest& request) {
 // The assembler's log is left out: it may hold times.
 void Context::verify(const CompileRequest& request, const Artifact& cached) {
   const Artifact fresh = compile(request);
-  const char* difference = fresh.ptx != cached.ptx       ? "PTX"
-                           : fresh.cubin != cached.cubin ? "machine code"
-                           : fresh.plan != cached.plan   ? "plan"
+  const char* difference = fresh.ptx != cached.ptx           ? "PTX"
+                           : fresh.cubin != cached.cubin     ? "machine code"
+                           : fresh.plan != cached.plan       ? "plan"
                            : fresh.tensors != cached.tensors ? "tensor contract"
                                                              : nullptr;
   if (!difference) return;

@@ -1,8 +1,9 @@
 // Context: turns a variant and a device into a loaded kernel, by the cheapest way there is.
 //
-// Look-up order: kernels in memory, the disk cache, the compiler. Of several threads that ask for the
-// same kernel one does the work and the others wait; among processes a lock file does the same, for at
-// most kLockTimeout. Kernels stay in memory as long as the context. All members are thread-safe.
+// Look-up order: kernels in memory, the disk cache, the compiler. Of several threads that ask for
+// the same kernel one does the work and the others wait; among processes a lock file does the same,
+// for at most kLockTimeout. Kernels stay in memory as long as the context. All members are
+// thread-safe.
 #pragma once
 
 #include <atomic>
@@ -25,12 +26,13 @@
 namespace sagejit {
 
 struct ContextOptions {
-  bool compile = true;         // false: a kernel that is in no cache is Error{kNotFound}
+  bool compile = true;  // false: a kernel that is in no cache is Error{kNotFound}
   bool disk_cache = true;
-  bool verify_cache = false;   // compile on every disk hit and compare: Error{kInternal} if they differ
-  std::string cache_dir;       // "": as the environment says
-  std::string nvrtc;           // the NVRTC library; "": search for it
-  Log log;
+  bool verify_cache =
+      false;  // compile on every disk hit and compare: Error{kInternal} if they differ
+  std::string cache_dir = {};  // "": as the environment says
+  std::string nvrtc = {};      // the NVRTC library; "": search for it
+  Log log = {};
 };
 
 // What to compile, with the digest that stands for it in look-ups.
@@ -63,7 +65,8 @@ class Context {
  public:
   Context(ContextOptions options, const Environment& environment);
   // With a compiler of the caller's.
-  Context(ContextOptions options, const Environment& environment, std::unique_ptr<Compiler> compiler);
+  Context(ContextOptions options, const Environment& environment,
+          std::unique_ptr<Compiler> compiler);
 
   static constexpr std::chrono::milliseconds kLockTimeout{30000};
 
@@ -91,6 +94,7 @@ class Context {
 
   Obtained obtain(const CompileRequest& request);
   Artifact compile(const CompileRequest& request);
+  [[noreturn]] void not_found(const CompileRequest& request) const;
   void verify(const CompileRequest& request, const Artifact& cached);
 
   const ContextOptions options_;

@@ -1,10 +1,10 @@
-// Device: what runs kernels. Two implementations, a CUDA GPU and the PTX emulator; everything above is the
-// same code.
+// Device: what runs kernels. Two implementations, a CUDA GPU and the PTX emulator; everything above
+// is the same code.
 //
-// Addresses are uint64_t: CUDA device addresses, or host addresses on the emulator. A Stream is a CUstream
-// (null: the legacy default stream); the emulator ignores it and has finished when a call returns.
-// Thread safety: all members may be called from several threads at once.
-// Errors: Error{kDevice} with the driver's or the emulator's words, Error{kMemory} when memory runs out.
+// Addresses are uint64_t: CUDA device addresses, or host addresses on the emulator. A Stream is a
+// CUstream (null: the legacy default stream); the emulator ignores it and has finished when a call
+// returns. Thread safety: all members may be called from several threads at once. Errors:
+// Error{kDevice} with the driver's or the emulator's words, Error{kMemory} when memory runs out.
 #pragma once
 
 #include <array>
@@ -76,8 +76,8 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
 
-  // Loads the artifact's machine code, or its PTX where there is none (or the device reads only PTX).
-  // Raises the limit of dynamic shared memory of every kernel that its launches ask for.
+  // Loads the artifact's machine code, or its PTX where there is none (or the device reads only
+  // PTX). Raises the limit of dynamic shared memory of every kernel that its launches ask for.
   virtual std::unique_ptr<LoadedModule> load(const Artifact& artifact) = 0;
 
   // The launch path: no allocation, lock, synchronisation or environment read of ours; capturable.
@@ -86,7 +86,8 @@ class Device {
   // Throws Error{kArgument} if the device cannot reach `range` or another device owns it.
   virtual void check_reachable(const MemoryRange& range) const = 0;
 
-  // For tools and tests. Addresses from allocate() are aligned to 256 bytes; copies return when done.
+  // For tools and tests. Addresses from allocate() are aligned to 256 bytes; copies return when
+  // done.
   virtual uint64_t allocate(uint64_t bytes) = 0;
   virtual void free(uint64_t address) = 0;  // 0 is allowed
   virtual void copy_in(uint64_t to, const void* from, uint64_t bytes, Stream stream) = 0;

@@ -78,8 +78,8 @@ EmulatedDevice::EmulatedDevice(const Target& target, emulator::Options options)
 }
 
 std::unique_ptr<LoadedModule> EmulatedDevice::load(const Artifact& artifact) {
-  const auto program = translate_errors(
-      "loading the module", [&] { return emulator::Program::parse(artifact.ptx); });
+  const auto program = translate_errors("loading the module",
+                                        [&] { return emulator::Program::parse(artifact.ptx); });
   return std::make_unique<EmulatedModule>(program);
 }
 
@@ -111,7 +111,8 @@ void EmulatedDevice::memset_async(uint64_t address, uint8_t value, uint64_t byte
   if (bytes) std::memset(host_pointer<void>(address), value, bytes);
 }
 
-// Host memory cannot be told from other addresses; the ranges of a launch are checked by the emulator.
+// Host memory cannot be told from other addresses; the ranges of a launch are checked by the
+// emulator.
 void EmulatedDevice::check_reachable(const MemoryRange&) const {}
 
 uint64_t EmulatedDevice::allocate(uint64_t bytes) {
@@ -125,7 +126,9 @@ uint64_t EmulatedDevice::allocate(uint64_t bytes) {
   return reinterpret_cast<uintptr_t>(memory);
 }
 
-void EmulatedDevice::free(uint64_t address) { std::free(host_pointer<void>(address)); }
+void EmulatedDevice::free(uint64_t address) {
+  std::free(host_pointer<void>(address));
+}
 
 void EmulatedDevice::copy_in(uint64_t to, const void* from, uint64_t bytes, Stream) {
   if (bytes) std::memcpy(host_pointer<void>(to), from, bytes);
@@ -137,7 +140,9 @@ void EmulatedDevice::copy_out(void* to, uint64_t from, uint64_t bytes, Stream) {
 
 void EmulatedDevice::synchronize(Stream) {}
 
-std::unique_ptr<Timer> EmulatedDevice::make_timer() { return std::make_unique<WallTimer>(); }
+std::unique_ptr<Timer> EmulatedDevice::make_timer() {
+  return std::make_unique<WallTimer>();
+}
 
 std::vector<EmulatedLaunch> EmulatedDevice::take_launches() {
   const std::scoped_lock lock(mutex_);

@@ -43,7 +43,8 @@ std::shared_ptr<Device> open_device(std::string_view name, std::string* why_no_g
   constexpr std::string_view kEmulator = "emulator:", kCuda = "cuda:";
   if (name.starts_with(kEmulator)) return open_emulator(name.substr(kEmulator.size()));
   if (name == "cuda") return open_cuda_device(0);
-  if (name.starts_with(kCuda)) return open_cuda_device(parse_ordinal(name, name.substr(kCuda.size())));
+  if (name.starts_with(kCuda))
+    return open_cuda_device(parse_ordinal(name, name.substr(kCuda.size())));
   unknown_name(name);
 }
 

@@ -11,7 +11,7 @@ constexpr int64_t kLseAlignmentBytes = 4;
 // What one operand must look like.
 struct OperandRule {
   Operand operand;
-  const char* axes;                    // for messages: "[b, hq, m, d]"
+  const char* axes;  // for messages: "[b, hq, m, d]"
   int rank;
   DType dtype;
   bool output;
@@ -36,7 +36,8 @@ void check_shape(const OperandRule& rule, const Tensor& tensor) {
          rule.rank);
   }
   if (tensor.dtype != rule.dtype) {
-    fail(ErrorKind::kArgument, "{} is {}, but the kernel was made for {}: convert it, or change the variant's io types",
+    fail(ErrorKind::kArgument,
+         "{} is {}, but the kernel was made for {}: convert it, or change the variant's io types",
          name, name_of(tensor.dtype), name_of(rule.dtype));
   }
   for (int i = 0; i < rule.rank; ++i) {
@@ -56,15 +57,16 @@ void check_strides(const OperandRule& rule, const Tensor& tensor) {
   const int last = rule.rank - 1;
   const int64_t element_bytes = bits_of(rule.dtype) / 8;
   if (tensor.shape[last] > 1 && tensor.strides[last] != 1) {
-    fail(ErrorKind::kArgument, "{}.strides[{}] is {}: the last axis must have stride 1; make {} contiguous there",
-         name, last, tensor.strides[last], name);
+    fail(ErrorKind::kArgument,
+         "{}.strides[{}] is {}: the last axis must have stride 1; make {} contiguous there", name,
+         last, tensor.strides[last], name);
   }
   for (int i = 0; i < last; ++i) {
     const int64_t stride = tensor.strides[i];
     if (tensor.shape[i] <= 1) continue;  // never multiplied by anything but 0
     if (stride < 0) {
-      fail(ErrorKind::kArgument, "{}.strides[{}] is {}: negative strides are not supported", name, i,
-           stride);
+      fail(ErrorKind::kArgument, "{}.strides[{}] is {}: negative strides are not supported", name,
+           i, stride);
     }
     if (stride == 0 && rule.output) {
       fail(ErrorKind::kArgument, "{}.strides[{}] is 0: elements of an output cannot share memory",
@@ -73,7 +75,9 @@ void check_strides(const OperandRule& rule, const Tensor& tensor) {
     // lse is written element by element; its rows need no alignment of their own.
     const int64_t unit = rule.alignment_bytes / element_bytes;
     if (unit > 1 && stride % unit != 0) {
-      fail(ErrorKind::kArgument, "{}.strides[{}] is {}: it must be a multiple of {} elements, so that rows start on {}-byte boundaries",
+      fail(ErrorKind::kArgument,
+           "{}.strides[{}] is {}: it must be a multiple of {} elements, so that rows start on "
+           "{}-byte boundaries",
            name, i, stride, unit, rule.alignment_bytes);
     }
   }
@@ -95,7 +99,8 @@ uint64_t extent_bytes(const OperandRule& rule, const Tensor& tensor) {
   uint64_t end = 0;
   overflow |= __builtin_add_overflow(tensor.address, static_cast<uint64_t>(bytes), &end);
   if (overflow || end > static_cast<uint64_t>(INT64_MAX)) {
-    fail(ErrorKind::kArgument, "{} reaches beyond the 64-bit address space: check its shape and strides",
+    fail(ErrorKind::kArgument,
+         "{} reaches beyond the 64-bit address space: check its shape and strides",
          kOperandNames[static_cast<int>(rule.operand)]);
   }
   return static_cast<uint64_t>(bytes);
@@ -110,8 +115,8 @@ void check_address(const OperandRule& rule, const Tensor& tensor) {
   }
 }
 
-// Fills in symbols of one operand: its address, then its strides outside in. Axes of one element get
-// stride 0, whatever the caller left there.
+// Fills in symbols of one operand: its address, then its strides outside in. Axes of one element
+// get stride 0, whatever the caller left there.
 void set_symbols(const Tensor& tensor, Symbol address, int num_strides, BoundArgs& bound) {
   const int first = static_cast<int>(address);
   bound.symbols[first] = static_cast<int64_t>(tensor.address);
@@ -131,26 +136,58 @@ class Binder {
     constexpr const char* kHq = "the number of heads of q";
     constexpr const char* kD = "head_dim of the variant";
     constexpr const char* kDv = "value_head_dim of the variant";
-    const Tensor& q = operand({Operand::kQ, "[b, hq, m, d]", 4, contract_.input, false,
-                               kRowAlignmentBytes, {kFree, kFree, kFree, d}, {"", "", "", kD}},
+    const Tensor& q = operand({Operand::kQ,
+                               "[b, hq, m, d]",
+                               4,
+                               contract_.input,
+                               false,
+                               kRowAlignmentBytes,
+                               {kFree, kFree, kFree, d},
+                               {"", "", "", kD}},
                               Symbol::kQ);
     const int64_t b = q.shape[0], hq = q.shape[1], m = q.shape[2];
-    const Tensor& k = operand({Operand::kK, "[b, hkv, n, d]", 4, contract_.input, false,
-                               kRowAlignmentBytes, {b, kFree, kFree, d}, {kB, "", "", kD}},
+    const Tensor& k = operand({Operand::kK,
+                               "[b, hkv, n, d]",
+                               4,
+                               contract_.input,
+                               false,
+                               kRowAlignmentBytes,
+                               {b, kFree, kFree, d},
+                               {kB, "", "", kD}},
                               Symbol::kK);
     const int64_t hkv = k.shape[1], n = k.shape[2];
-    operand({Operand::kV, "[b, hkv, n, dv]", 4, contract_.input, false, kRowAlignmentBytes,
-             {b, hkv, n, dv}, {kB, "the number of heads of k", "the number of keys of k", kDv}},
+    operand({Operand::kV,
+             "[b, hkv, n, dv]",
+             4,
+             contract_.input,
+             false,
+             kRowAlignmentBytes,
+             {b, hkv, n, dv},
+             {kB, "the number of heads of k", "the number of keys of k", kDv}},
             Symbol::kV);
-    operand({Operand::kO, "[b, hq, m, dv]", 4, contract_.output, true, kRowAlignmentBytes,
-             {b, hq, m, dv}, {kB, kHq, "the number of rows of q", kDv}},
+    operand({Operand::kO,
+             "[b, hq, m, dv]",
+             4,
+             contract_.output,
+             true,
+             kRowAlignmentBytes,
+             {b, hq, m, dv},
+             {kB, kHq, "the number of rows of q", kDv}},
             Symbol::kO);
     if (contract_.lse) {
-      operand({Operand::kLse, "[b, hq, m]", 3, DType::kF32, true, kLseAlignmentBytes,
-               {b, hq, m, kFree}, {kB, kHq, "the number of rows of q", ""}},
+      operand({Operand::kLse,
+               "[b, hq, m]",
+               3,
+               DType::kF32,
+               true,
+               kLseAlignmentBytes,
+               {b, hq, m, kFree},
+               {kB, kHq, "the number of rows of q", ""}},
               Symbol::kLse);
     } else if (args_.tensors[static_cast<int>(Operand::kLse)].given) {
-      fail(ErrorKind::kArgument, "lse is given, but the variant writes none: pass null, or use a variant that outputs lse");
+      fail(ErrorKind::kArgument,
+           "lse is given, but the variant writes none: pass null, or use a variant that outputs "
+           "lse");
     }
     check_heads(hq, hkv);
     const std::array<int64_t, 5> sizes = {b, hq, hkv, m, n};
@@ -169,8 +206,11 @@ class Binder {
       fail(ErrorKind::kArgument, "{} is null: pass a tensor {}", name, rule.axes);
     }
     check_shape(rule, tensor);
-    check_strides(rule, tensor);
-    const uint64_t bytes = is_empty(tensor) ? 0 : extent_bytes(rule, tensor);
+    uint64_t bytes = 0;
+    if (!is_empty(tensor)) {
+      check_strides(rule, tensor);
+      bytes = extent_bytes(rule, tensor);
+    }
     if (bytes && (in_use_ & bit(rule.operand))) {
       check_address(rule, tensor);
       bound_.ranges[bound_.num_ranges++] = {tensor.address, bytes, rule.output, name};
@@ -181,11 +221,12 @@ class Binder {
 
   static void check_heads(int64_t hq, int64_t hkv) {
     if (hq < 1 || hkv < 1) {
-      fail(ErrorKind::kArgument, "q has {} heads and k has {}: at least one of each is needed", hq, hkv);
+      fail(ErrorKind::kArgument, "q has {} heads and k has {}: at least one of each is needed", hq,
+           hkv);
     }
     if (hq % hkv != 0) {
-      fail(ErrorKind::kArgument, "q has {} heads and k has {}: the first must be a multiple of the second",
-           hq, hkv);
+      fail(ErrorKind::kArgument,
+           "q has {} heads and k has {}: the first must be a multiple of the second", hq, hkv);
     }
   }
 

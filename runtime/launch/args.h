@@ -49,7 +49,8 @@ constexpr OperandSet bit(Operand operand) {
   return static_cast<OperandSet>(1u << static_cast<int>(operand));
 }
 
-// Checked arguments: the value of every symbol of the plan's expressions, and the memory of each operand.
+// Checked arguments: the value of every symbol of the plan's expressions, and the memory of each
+// operand.
 struct BoundArgs {
   std::array<int64_t, kNumSymbols> symbols = {};
   std::array<MemoryRange, kNumOperands> ranges;  // of the operands in use
@@ -59,9 +60,11 @@ struct BoundArgs {
 
 // Checks shapes, dtypes, strides and, for the operands in `in_use`, addresses; allocates nothing.
 // Outputs (o, lse) that are not in use need not be given.
-// Throws Error{kArgument} naming the operand and the mend, Error{kUnsupported} for sizes beyond a limit.
+// Throws Error{kArgument} naming the operand and the mend, Error{kUnsupported} for sizes beyond a
+// limit.
 //   shapes   b, m, n >= 0; hq, hkv >= 1; hq % hkv == 0; head dims are the contract's
-//   layout   the last axis has stride 1; rows of q, k, v, o start on 16-byte boundaries (vector access);
+//   layout   the last axis has stride 1; rows of q, k, v, o start on 16-byte boundaries (vector
+//   access);
 //            strides are not negative; an output has no stride 0
 //   address  not null unless the tensor is empty; aligned to 16 bytes (lse: 4)
 BoundArgs bind_args(const TensorContract& contract, const AttentionArgs& args, OperandSet in_use);

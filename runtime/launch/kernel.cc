@@ -16,7 +16,9 @@ constexpr std::array<char, 3> kAxisNames = {'x', 'y', 'z'};
 constexpr std::array<Symbol, kNumOperands> kAddressSymbols = {Symbol::kQ, Symbol::kK, Symbol::kV,
                                                               Symbol::kO, Symbol::kLse};
 
-int size_of(ParamType type) { return type == ParamType::kI32 ? 4 : 8; }
+int size_of(ParamType type) {
+  return type == ParamType::kI32 ? 4 : 8;
+}
 
 // Whether the symbol occurs in the expression as a word of its own.
 bool mentions(const SizeExpr& expression, Symbol symbol) {
@@ -112,7 +114,8 @@ uint64_t Kernel::workspace_bytes(const AttentionArgs& args) const {
 void Kernel::check_workspace(const AttentionArgs& args, const Layout& layout) const {
   if (layout.total_bytes == 0) return;
   if (args.workspace == 0) {
-    fail(ErrorKind::kArgument, "workspace is null: this problem needs {} bytes", layout.total_bytes);
+    fail(ErrorKind::kArgument, "workspace is null: this problem needs {} bytes",
+         layout.total_bytes);
   }
   if (args.workspace_bytes < layout.total_bytes) {
     fail(ErrorKind::kArgument, "workspace_bytes is {}: this problem needs {} bytes",
@@ -134,10 +137,13 @@ std::array<uint32_t, 3> Kernel::evaluate_grid(const KernelLaunch& launch,
   for (int i = 0; i < 3; ++i) {
     const int64_t blocks = launch.grid[i].evaluate(symbols);
     if (blocks < 0) {
-      fail(ErrorKind::kInternal, "grid.{} of kernel '{}' is {}", kAxisNames[i], launch.kernel, blocks);
+      fail(ErrorKind::kInternal, "grid.{} of kernel '{}' is {}", kAxisNames[i], launch.kernel,
+           blocks);
     }
     if (blocks > kGridLimits[i]) {
-      fail(ErrorKind::kUnsupported, "kernel '{}' needs {} blocks along grid.{} ({}), above the limit of {}: split the problem",
+      fail(ErrorKind::kUnsupported,
+           "kernel '{}' needs {} blocks along grid.{} ({}), above the limit of {}: split the "
+           "problem",
            launch.kernel, blocks, kAxisNames[i], launch.grid[i].text(), kGridLimits[i]);
     }
     grid[i] = static_cast<uint32_t>(blocks);
@@ -158,7 +164,8 @@ void Kernel::pack_params(const KernelLaunch& launch, const Step& step, SymbolVal
     }
     const auto narrow = static_cast<int32_t>(value);
     if (narrow != value) {
-      fail(ErrorKind::kUnsupported, "parameter '{}' of kernel '{}' is {} ({}), above the limit of {}: split the problem",
+      fail(ErrorKind::kUnsupported,
+           "parameter '{}' of kernel '{}' is {} ({}), above the limit of {}: split the problem",
            param.name, launch.kernel, value, param.value.text(), INT32_MAX);
     }
     std::memcpy(out + step.offsets[i], &narrow, sizeof(narrow));

@@ -12,12 +12,14 @@
 
 namespace sagejit {
 
-inline constexpr uint64_t kWorkspaceAlignment = 256;  // bytes; of the workspace and of each buffer in it
+inline constexpr uint64_t kWorkspaceAlignment =
+    256;  // bytes; of the workspace and of each buffer in it
 
 class Kernel {
  public:
   // Loads the module and resolves every launch of the plan.
-  // Throws Error{kDevice} if the device refuses it, Error{kInternal} if the plan breaks a limit below.
+  // Throws Error{kDevice} if the device refuses it, Error{kInternal} if the plan breaks a limit
+  // below.
   Kernel(std::shared_ptr<Device> device, Artifact artifact);
 
   static constexpr int kMaxBuffers = 32;
@@ -29,12 +31,12 @@ class Kernel {
   // Bytes of workspace for a problem; addresses of the tensors do not matter. A multiple of 256.
   uint64_t workspace_bytes(const AttentionArgs& args) const;
 
-  // Enqueues the launches of the chosen phases on `stream`, in plan order, after clearing the buffers that
-  // must start at zero (phase quantize). Allocates nothing, takes no lock and waits for nothing; may be
-  // captured into a graph. The two phases of one problem share a workspace whose contents the caller keeps
-  // between them. A problem without query rows does nothing; one without keys yields o = 0, lse = -inf.
-  // Throws Error{kArgument}, Error{kUnsupported} (grid limits) before anything is enqueued;
-  // Error{kDevice} otherwise.
+  // Enqueues the launches of the chosen phases on `stream`, in plan order, after clearing the
+  // buffers that must start at zero (phase quantize). Allocates nothing, takes no lock and waits
+  // for nothing; may be captured into a graph. The two phases of one problem share a workspace
+  // whose contents the caller keeps between them. A problem without query rows does nothing; one
+  // without keys yields o = 0, lse = -inf. Throws Error{kArgument}, Error{kUnsupported} (grid
+  // limits) before anything is enqueued; Error{kDevice} otherwise.
   void launch(const AttentionArgs& args, PhaseSet phases, Stream stream) const;
 
  private:
@@ -64,7 +66,7 @@ class Kernel {
   std::shared_ptr<Device> device_;
   Artifact artifact_;
   std::unique_ptr<LoadedModule> module_;
-  std::vector<Step> steps_;                          // by launch of the plan
+  std::vector<Step> steps_;                           // by launch of the plan
   std::array<std::string, kMaxBuffers> range_names_;  // "workspace.NAME"
 };
 

@@ -18,13 +18,14 @@ namespace fs = std::filesystem;
 // Newest first.
 constexpr std::array<const char*, 2> kLibraryNames = {"libnvrtc.so.13", "libnvrtc.so.12"};
 
-// NVRTC opens its built-in headers by bare name, which the loader finds only if they are loaded already
-// or in its own places; so they are loaded from beside the library.
+// NVRTC opens its built-in headers by bare name, which the loader finds only if they are loaded
+// already or in its own places; so they are loaded from beside the library.
 void load_builtins_beside(const fs::path& library) {
   std::error_code error;
   for (const fs::directory_entry& file : fs::directory_iterator(library.parent_path(), error)) {
     const std::string name = file.path().filename();
-    if (name.starts_with("libnvrtc-builtins.so.")) dlopen(file.path().c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (name.starts_with("libnvrtc-builtins.so."))
+      dlopen(file.path().c_str(), RTLD_NOW | RTLD_LOCAL);
   }
 }
 
@@ -68,16 +69,16 @@ class Searcher {
   }
 
   bool try_folder(const std::string& origin, const fs::path& folder) {
-    return std::any_of(kLibraryNames.begin(), kLibraryNames.end(), [&](const char* name) {
-      return try_one(origin, folder / name);
-    });
+    return std::any_of(kLibraryNames.begin(), kLibraryNames.end(),
+                       [&](const char* name) { return try_one(origin, folder / name); });
   }
 
   bool try_toolkit(const std::string& origin, const std::string& root) {
     return !root.empty() && try_folder(origin, fs::path(root) / "lib64");
   }
 
-  // Sub-folders of `parent` whose name starts with `prefix`, newest name first, each with `tail` behind.
+  // Sub-folders of `parent` whose name starts with `prefix`, newest name first, each with `tail`
+  // behind.
   bool try_matching(const std::string& origin, const fs::path& parent, const std::string& prefix,
                     const fs::path& tail) {
     std::vector<fs::path> folders;
@@ -90,9 +91,8 @@ class Searcher {
       return false;
     }
     std::sort(folders.rbegin(), folders.rend());
-    return std::any_of(folders.begin(), folders.end(), [&](const fs::path& folder) {
-      return try_folder(origin, folder / tail);
-    });
+    return std::any_of(folders.begin(), folders.end(),
+                       [&](const fs::path& folder) { return try_folder(origin, folder / tail); });
   }
 
   ToolchainSearch take() { return std::move(result_); }
@@ -101,8 +101,8 @@ class Searcher {
   ToolchainSearch result_;
 };
 
-// Folders that the set-up fills: the one fixed when this was built, and ../.. of where this code lies, for
-// a build tree or an installation that was moved.
+// Folders that the set-up fills: the one fixed when this was built, and ../.. of where this code
+// lies, for a build tree or an installation that was moved.
 std::vector<std::string> private_folders() {
   std::vector<std::string> folders;
 #ifdef SAGEJIT_DEPS_DIR
@@ -112,7 +112,8 @@ std::vector<std::string> private_folders() {
   std::error_code error;
   if (dladdr(reinterpret_cast<void*>(&search_toolchain), &self) && self.dli_fname) {
     fs::path folder = fs::weakly_canonical(self.dli_fname, error).parent_path();
-    // <repo>/build/<preset>/{bin,lib}/FILE is three below the repository; an installed lib/FILE is one.
+    // <repo>/build/<preset>/{bin,lib}/FILE is three below the repository; an installed lib/FILE is
+    // one.
     for (int up = 0; up < 3 && folder.has_relative_path(); ++up) {
       folder = folder.parent_path();
       const std::string candidate = folder / ".deps" / "nvrtc";
@@ -136,7 +137,8 @@ std::string ToolchainSearch::failure_message() const {
     message += fmt::format("\n  {} ({}): {}", place.library, place.origin, place.outcome);
   }
   message +=
-      "\nInstall it with: pip install --target .deps/nvrtc nvidia-cuda-nvrtc (in sagejit's folder), "
+      "\nInstall it with: pip install --target .deps/nvrtc nvidia-cuda-nvrtc (in sagejit's "
+      "folder), "
       "or set SAGEJIT_NVRTC to the path of libnvrtc.so";
   return message;
 }
@@ -160,11 +162,10 @@ ToolchainSearch search_toolchain(const ToolchainOptions& options) {
     if (searcher.try_toolkit("CUDA_HOME", options.cuda_home)) return true;
     if (searcher.try_toolkit("CUDA_PATH", options.cuda_path)) return true;
     if (searcher.try_matching("CUDA toolkit", options.system_prefix, "cuda", "lib64")) return true;
-    return std::any_of(options.private_dirs.begin(), options.private_dirs.end(),
-                       [&](const std::string& folder) {
-                         return searcher.try_matching("private folder", fs::path(folder) / "nvidia",
-                                                      "cu", "lib");
-                       });
+    return std::any_of(
+        options.private_dirs.begin(), options.private_dirs.end(), [&](const std::string& folder) {
+          return searcher.try_matching("private folder", fs::path(folder) / "nvidia", "cu", "lib");
+        });
   };
   search();
   return searcher.take();

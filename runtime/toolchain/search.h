@@ -1,5 +1,6 @@
-// Finds NVRTC. Order: the caller's option, $SAGEJIT_NVRTC (either of these is final), the dynamic loader's
-// own places, $CUDA_HOME, $CUDA_PATH, /usr/local/cuda*, and the private folder that the set-up fills with
+// Finds NVRTC. Order: the caller's option, $SAGEJIT_NVRTC (either of these is final), the dynamic
+// loader's own places, $CUDA_HOME, $CUDA_PATH, /usr/local/cuda*, and the private folder that the
+// set-up fills with
 //   pip install --target .deps/nvrtc nvidia-cuda-nvrtc
 #pragma once
 
@@ -29,17 +30,18 @@ struct ToolchainSearch {
 };
 
 struct ToolchainOptions {
-  std::string library;        // the caller's option; "" for none
-  std::string cuda_home;      // $CUDA_HOME and the like; "" for none
+  std::string library;    // the caller's option; "" for none
+  std::string cuda_home;  // $CUDA_HOME and the like; "" for none
   std::string cuda_path;
-  std::string variable;       // $SAGEJIT_NVRTC
-  std::vector<std::string> private_dirs;  // pip targets: DIR/nvidia/cuNN/lib is looked at
+  std::string variable;                      // $SAGEJIT_NVRTC
+  std::vector<std::string> private_dirs;     // pip targets: DIR/nvidia/cuNN/lib is looked at
   std::string system_prefix = "/usr/local";  // of cuda*/lib64
 
   static ToolchainOptions from(const Environment& environment, std::string library);
 };
 
-// Tries the places in order. Does not throw; leaves the library that is found loaded in the process.
+// Tries the places in order. Does not throw; leaves the library that is found loaded in the
+// process.
 ToolchainSearch search_toolchain(const ToolchainOptions& options);
 
 // A Toolchain that is searched for and loaded when it is first needed. Thread-safe.
@@ -47,7 +49,8 @@ class LazyToolchain {
  public:
   explicit LazyToolchain(ToolchainOptions options) : options_(std::move(options)) {}
 
-  // Throws Error{kToolchain} with failure_message() if there is none; then the next call searches again.
+  // Throws Error{kToolchain} with failure_message() if there is none; then the next call searches
+  // again.
   Toolchain& get();
 
  private:

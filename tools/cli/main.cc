@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   CLI::App app("sagejit: quantized attention kernels, compiled from a one-page description",
                "sagejit");
   app.set_version_flag("--version", "sagejit " SAGEJIT_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.get_formatter()->column_width(34);
   app.footer(kFooter);
   ExitCode result = kSuccess;
@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   add_doctor(app, result);
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A command");
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     fmt::print(stderr, "sagejit: error: {}\nRun 'sagejit --help' or 'sagejit COMMAND --help'.\n",

@@ -65,8 +65,8 @@ class CudaModule final : public LoadedModule {
     const bool machine_code = !artifact.cubin.empty();
     const void* image = machine_code ? static_cast<const void*>(artifact.cubin.data())
                                      : static_cast<const void*>(artifact.ptx.c_str());
-    const int result = state_->driver.module_load(&module_, image, options.size(), options.data(),
-                                                  values.data());
+    const int result =
+        state_->driver.module_load(&module_, image, options.size(), options.data(), values.data());
     if (result != cuda::kSuccess) refuse(result, artifact, log.data());
   }
 
@@ -78,21 +78,20 @@ class CudaModule final : public LoadedModule {
     state_->driver.context_pop(&popped);
   }
 
-  KernelHandle kernel(const std::string& name) const override {
-    return {function(name)};
-  }
+  KernelHandle kernel(const std::string& name) const override { return {function(name)}; }
 
-  // Beyond 48 KiB a kernel must be allowed its dynamic shared memory once; a launch then needs no call.
+  // Beyond 48 KiB a kernel must be allowed its dynamic shared memory once; a launch then needs no
+  // call.
   void allow_dynamic_smem(const std::vector<KernelLaunch>& launches) const {
     constexpr int kAllowedByDefault = 48 * 1024;
     const CurrentContext current(*state_);
     for (const KernelLaunch& launch : launches) {
       if (launch.dynamic_smem_bytes <= kAllowedByDefault) continue;
-      state_->check(state_->driver.function_set(function(launch.kernel),
-                                                cuda::kFunctionMaxDynamicSmem,
-                                                launch.dynamic_smem_bytes),
-                    fmt::format("giving kernel '{}' {} bytes of shared memory", launch.kernel,
-                                launch.dynamic_smem_bytes));
+      state_->check(
+          state_->driver.function_set(function(launch.kernel), cuda::kFunctionMaxDynamicSmem,
+                                      launch.dynamic_smem_bytes),
+          fmt::format("giving kernel '{}' {} bytes of shared memory", launch.kernel,
+                      launch.dynamic_smem_bytes));
     }
   }
 
@@ -101,10 +100,11 @@ class CudaModule final : public LoadedModule {
     const int version = state_->info.driver_version;
     throw Error(
         ErrorKind::kDevice,
-        fmt::format("{}: the driver (CUDA {}.{}) refuses the module made for {} by {}: {}; a driver "
-                    "at least as new as the compiler is needed",
-                    state_->info.name, version / 1000, version % 1000 / 10, artifact.target,
-                    artifact.backend, state_->driver.describe(result)),
+        fmt::format(
+            "{}: the driver (CUDA {}.{}) refuses the module made for {} by {}: {}; a driver "
+            "at least as new as the compiler is needed",
+            state_->info.name, version / 1000, version % 1000 / 10, artifact.target,
+            artifact.backend, state_->driver.describe(result)),
         log);
   }
 
@@ -172,16 +172,15 @@ class CudaDevice final : public Device {
     size_t param_bytes = command.params.size();
     void* extra[] = {cuda::kParamBuffer, const_cast<std::byte*>(command.params.data()),
                      cuda::kParamBufferBytes, &param_bytes, cuda::kParamEnd};
-    const cuda::LaunchConfig config = {
-        .grid = {command.grid[0], command.grid[1], command.grid[2]},
-        .block = {command.block_threads, 1, 1},
-        .dynamic_smem_bytes = command.dynamic_smem_bytes,
-        .stream = command.stream,
-        .attributes = nullptr,
-        .num_attributes = 0};
-    state_->check(driver_.launch(&config, static_cast<cuda::Function>(command.kernel.native),
-                                 nullptr, extra),
-                  "launching a kernel");
+    const cuda::LaunchConfig config = {.grid = {command.grid[0], command.grid[1], command.grid[2]},
+                                       .block = {command.block_threads, 1, 1},
+                                       .dynamic_smem_bytes = command.dynamic_smem_bytes,
+                                       .stream = command.stream,
+                                       .attributes = nullptr,
+                                       .num_attributes = 0};
+    state_->check(
+        driver_.launch(&config, static_cast<cuda::Function>(command.kernel.native), nullptr, extra),
+        "launching a kernel");
   }
 
   void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) override {
@@ -323,7 +322,8 @@ std::shared_ptr<Device> open_first_cuda_device(std::string& why_not) {
   for (int ordinal = 0; ordinal < count; ++ordinal) {
     if (supported(*driver, ordinal)) return open_with(*driver, ordinal);
   }
-  why_not = fmt::format("none of the {} GPUs has a compute capability that kernels exist for", count);
+  why_not =
+      fmt::format("none of the {} GPUs has a compute capability that kernels exist for", count);
   return nullptr;
 }
 

@@ -12,7 +12,8 @@ struct LoadResult {
   std::string error;  // empty: the driver is ready
 };
 
-// The library stays loaded until the process ends: kernels may still be unloaded by static destructors.
+// The library stays loaded until the process ends: kernels may still be unloaded by static
+// destructors.
 LoadResult load_driver() {
   LoadResult result;
   void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -20,12 +21,11 @@ LoadResult load_driver() {
     result.error = fmt::format("no CUDA driver: {}", dlerror());
     return result;
   }
-#define DRIVER(member, symbol, params)                                                      \
-  result.driver.member =                                                                    \
-      reinterpret_cast<decltype(result.driver.member)>(dlsym(library, symbol));             \
-  if (!result.driver.member) {                                                              \
-    result.error = "the CUDA driver has no " symbol ": install a driver for CUDA 12 or newer"; \
-    return result;                                                                          \
+#define DRIVER(member, symbol, params)                                                             \
+  result.driver.member = reinterpret_cast<decltype(result.driver.member)>(dlsym(library, symbol)); \
+  if (!result.driver.member) {                                                                     \
+    result.error = "the CUDA driver has no " symbol ": install a driver for CUDA 12 or newer";     \
+    return result;                                                                                 \
   }
 #include "runtime/device/cuda/driver.def"
 #undef DRIVER
@@ -48,8 +48,7 @@ std::string Driver::describe(int result) const {
 
 void Driver::check(int result, std::string_view device, std::string_view what) const {
   if (result == kSuccess) return;
-  const ErrorKind kind =
-      result == kErrorOutOfMemory ? ErrorKind::kMemory : ErrorKind::kDevice;
+  const ErrorKind kind = result == kErrorOutOfMemory ? ErrorKind::kMemory : ErrorKind::kDevice;
   fail(kind, "{}: {}: {}", device, what, describe(result));
 }
 

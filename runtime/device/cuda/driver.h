@@ -1,7 +1,8 @@
 // The CUDA driver, loaded from libcuda.so.1 on first use; no CUDA header is needed to build this.
 //
-// Numbers and structures are those of the CUDA Driver API reference (CUdevice_attribute, CUjit_option,
-// CUfunction_attribute, CUpointer_attribute, CUlaunchConfig), whose binary interface is stable.
+// Numbers and structures are those of the CUDA Driver API reference (CUdevice_attribute,
+// CUjit_option, CUfunction_attribute, CUpointer_attribute, CUlaunchConfig), whose binary interface
+// is stable.
 #pragma once
 
 #include <cstddef>
@@ -52,7 +53,8 @@ struct Driver {
 
   // "CUDA_ERROR_INVALID_VALUE: invalid argument"
   std::string describe(int result) const;
-  // Throws Error{kDevice}, or Error{kMemory} when memory ran out: "cuda:0: launching K: CUDA_ERROR_...".
+  // Throws Error{kDevice}, or Error{kMemory} when memory ran out: "cuda:0: launching K:
+  // CUDA_ERROR_...".
   void check(int result, std::string_view device, std::string_view what) const;
 };
 

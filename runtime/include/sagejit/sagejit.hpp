@@ -1,7 +1,7 @@
 // C++17 interface over sagejit.h: handles that clean up after themselves, errors as exceptions.
 //
-// Header-only; no C++ symbol crosses the library's boundary. Objects are movable; copies are not needed, as
-// const access is thread-safe.
+// Header-only; no C++ symbol crosses the library's boundary. Objects are movable; copies are not
+// needed, as const access is thread-safe.
 #pragma once
 
 #include <sagejit/sagejit.h>
@@ -103,10 +103,12 @@ class Device {
     buffer.bytes_ = bytes;
     return buffer;
   }
-  void copy_in(void* to, const void* from_host, size_t bytes, sagejit_stream stream = nullptr) const {
+  void copy_in(void* to, const void* from_host, size_t bytes,
+               sagejit_stream stream = nullptr) const {
     detail::call(sagejit_device_copy_in, get(), to, from_host, bytes, stream);
   }
-  void copy_out(void* to_host, const void* from, size_t bytes, sagejit_stream stream = nullptr) const {
+  void copy_out(void* to_host, const void* from, size_t bytes,
+                sagejit_stream stream = nullptr) const {
     detail::call(sagejit_device_copy_out, get(), to_host, from, bytes, stream);
   }
   void synchronize(sagejit_stream stream = nullptr) const {
@@ -204,9 +206,9 @@ class Kernel {
 };
 
 struct ContextOptions {
-  uint32_t flags = 0;     // SAGEJIT_NO_JIT and the like
-  std::string cache_dir;  // "": as the environment says
-  std::string nvrtc;      // "": search for it
+  uint32_t flags = 0;                                       // SAGEJIT_NO_JIT and the like
+  std::string cache_dir;                                    // "": as the environment says
+  std::string nvrtc;                                        // "": search for it
   std::function<void(int level, const char* message)> log;  // called from any thread
 };
 

@@ -35,7 +35,7 @@ TEST_CASE("bad command lines are user errors that point to the help") {
     std::string arguments, message;
   };
   const Case cases[] = {
-      {"", "A subcommand is required"},
+      {"", "A command is required"},
       {"frobnicate", "The following argument was not expected: frobnicate"},
       {"check", "FILE is required"},
       {"compile x.attn", "--target is required"},

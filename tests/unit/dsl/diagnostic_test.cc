@@ -91,7 +91,9 @@ TEST_CASE("UTF-8 is recognized as RFC 3629 has it") {
   CHECK(utf8_length("\xe2\x88\x92") == 3);
   CHECK(utf8_length("\xf0\x9f\x98\x80") == 4);
   for (const char* bad : {"\x80", "\xc0\x80", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80",
-                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xe2\x88" "a"}) {
+                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff",
+                          "\xe2\x88"
+                          "a"}) {
     CHECK(utf8_length(bad) == 0);
   }
 }

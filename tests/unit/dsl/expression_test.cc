@@ -6,8 +6,12 @@
 namespace sagejit::dsl {
 namespace {
 
-std::string mask(std::string_view text) { return print(*parse_canonical(text, true)); }
-std::string score(std::string_view text) { return print(*parse_canonical(text, false)); }
+std::string mask(std::string_view text) {
+  return print(*parse_canonical(text, true));
+}
+std::string score(std::string_view text) {
+  return print(*parse_canonical(text, false));
+}
 
 }  // namespace
 

@@ -11,13 +11,27 @@ std::string shape(const std::vector<Token>& tokens) {
   std::string text;
   for (const Token& token : tokens) {
     switch (token.kind) {
-      case TokenKind::kWord: text += 'w'; break;
-      case TokenKind::kNumber: text += 'n'; break;
-      case TokenKind::kString: text += 's'; break;
-      case TokenKind::kPunct: text += token.text; break;
-      case TokenKind::kNewline: text += '/'; break;
-      case TokenKind::kBad: text += '?'; break;
-      case TokenKind::kEnd: text += '$'; break;
+      case TokenKind::kWord:
+        text += 'w';
+        break;
+      case TokenKind::kNumber:
+        text += 'n';
+        break;
+      case TokenKind::kString:
+        text += 's';
+        break;
+      case TokenKind::kPunct:
+        text += token.text;
+        break;
+      case TokenKind::kNewline:
+        text += '/';
+        break;
+      case TokenKind::kBad:
+        text += '?';
+        break;
+      case TokenKind::kEnd:
+        text += '$';
+        break;
     }
   }
   return text;
@@ -48,7 +62,9 @@ TEST_CASE("what is no token is diagnosed once and marked") {
   CHECK(shape_of("64k", 1) == "?$");
   CHECK(shape_of("1.2.3", 1) == "?$");
   CHECK(shape_of("\"abc { x", 1) == "s{w$");
-  CHECK(shape_of("a\xff" "b", 1) == "w?w$");
+  CHECK(shape_of("a\xff"
+                 "b",
+                 1) == "w?w$");
 }
 
 TEST_CASE("tokens know their place") {

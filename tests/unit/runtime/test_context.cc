@@ -120,13 +120,22 @@ TEST_CASE("context: the cache directory comes from the option, then the environm
 TEST_CASE("context: with compiling turned off, a miss names the command that builds it") {
   const TemporaryDirectory dir;
   Fixture f(dir / "c", {.compile = false});
-  CHECK(error_of([&] { f.get("v"); }, ErrorKind::kNotFound) ==
-        fmt::format("the kernel of variant 'v' for sm_80 is not in the cache '{}', and compiling is "
-                    "turned off; to build it, run: sagejit compile FILE --variant 'v' --target sm_80",
-                    dir / "c"));
+  CHECK(
+      error_of([&] { f.get("v"); }, ErrorKind::kNotFound) ==
+      fmt::format("the kernel of variant 'v' for sm_80 is not in the cache '{}', and compiling is "
+                  "turned off; to build it, run: sagejit compile FILE --variant 'v' --target sm_80 "
+                  "--emit ptx",
+                  dir / "c"));
   Fixture(dir / "c").get("v");
   CHECK(f.get("v").origin == Origin::kDisk);
   CHECK(f.compiler->started == 0);
+  Fixture uncached("", {.compile = false});
+  CHECK(
+      error_of([&] { uncached.get("v"); }, ErrorKind::kNotFound) ==
+      "the kernel of variant 'v' for sm_80 is not in the cache (it is off: it was turned off), and "
+      "compiling is turned off; to build it, run: sagejit compile FILE --variant 'v' --target "
+      "sm_80 "
+      "--emit ptx");
 }
 
 TEST_CASE("context: an error of the compiler reaches the caller, and the next call tries again") {
@@ -143,7 +152,8 @@ TEST_CASE("context: damaged entries are compiled again and replaced") {
   Fixture(dir / "c").get("v");
   const fs::path entry = fs::path(dir / "c") / DiskCache::file_name("v sm_80 1");
   const std::string good = read_file(entry);
-  for (size_t at : {size_t{0}, size_t{9}, size_t{20}, size_t{60}, good.size() / 2, good.size() - 1}) {
+  for (size_t at :
+       {size_t{0}, size_t{9}, size_t{20}, size_t{60}, good.size() / 2, good.size() - 1}) {
     std::string bad = good;
     bad[at] ^= 0x10;
     write_file(entry, bad);
@@ -162,11 +172,12 @@ TEST_CASE("context: verification compiles on a hit and notices a difference") {
   CHECK(counters_of(*same.context) == "memory 0 disk 1 miss 0 compile 1 store 0");
   Fixture different(dir / "c", {.verify_cache = true});
   different.compiler->ptx_suffix = "// another";
-  CHECK(error_of([&] { different.get("v"); }, ErrorKind::kInternal) ==
-        fmt::format("the cached kernel of variant 'v' for sm_80 differs from a fresh one in its PTX: "
-                    "the cache key lacks something that determines the code; empty '{}' and report "
-                    "this",
-                    dir / "c"));
+  CHECK(
+      error_of([&] { different.get("v"); }, ErrorKind::kInternal) ==
+      fmt::format("the cached kernel of variant 'v' for sm_80 differs from a fresh one in its PTX: "
+                  "the cache key lacks something that determines the code; empty '{}' and report "
+                  "this",
+                  dir / "c"));
 }
 
 TEST_CASE("context: many threads, one key, one compilation") {
@@ -211,9 +222,8 @@ TEST_CASE("context: when compiling fails, every waiting thread gets the error") 
   std::atomic<int> failures = 0;
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
-    threads.emplace_back([&] {
-      failures += error_of([&] { f.get("v"); }, ErrorKind::kToolchain) == "refused";
-    });
+    threads.emplace_back(
+        [&] { failures += error_of([&] { f.get("v"); }, ErrorKind::kToolchain) == "refused"; });
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(failures == 4);
@@ -239,14 +249,17 @@ TEST_CASE("context: a look-up in memory takes less than 2 us") {
   for (int round = 0; round < 10; ++round) {
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < kLookups; ++i) f.context->get(request, f.device);
-    best_us = std::min(best_us, std::chrono::duration<double, std::micro>(
-                                    std::chrono::steady_clock::now() - start).count() / kLookups);
+    best_us = std::min(
+        best_us, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
+                         .count() /
+                     kLookups);
   }
   WARN("memory hit: " << best_us << " us");
-  CHECK(best_us < 2.0);
+  if (!kSanitized) CHECK(best_us < 2.0);
 }
 
-// The processes below are forked: they leave by _exit, so that no destructor of the test runs twice.
+// The processes below are forked: they leave by _exit, so that no destructor of the test runs
+// twice.
 
 TEST_CASE("context: two processes, one key, one compilation", "[fork]") {
   const TemporaryDirectory dir;

@@ -1,6 +1,6 @@
-// sagejit.hpp: objects that clean up after themselves, errors as exceptions. Sees the public headers alone.
+// sagejit.hpp: objects that clean up after themselves, errors as exceptions. Sees the public
+// headers alone.
 #include <sagejit/sagejit.hpp>
-
 #include <string>
 #include <type_traits>
 
@@ -48,9 +48,10 @@ TEST_CASE("hpp: errors are exceptions with status and message") {
 
 TEST_CASE("hpp: selectors and overrides") {
   const sagejit::Context context(without_disk());
-  CHECK(context.parse("v {\n  head_dim in {64, 128}\n  q = int8 per block(128)\n"
-                      "  k = int8 per block(64)\n}\n",
-                      "head_dim=128", {"lse=true"})
+  CHECK(context
+            .parse("v {\n  head_dim in {64, 128}\n  q = int8 per block(128)\n"
+                   "  k = int8 per block(64)\n}\n",
+                   "head_dim=128", {"lse=on"})
             .text()
             .find("128") != std::string::npos);
 }

@@ -20,7 +20,8 @@ ToolchainOptions nowhere(const TemporaryDirectory& dir) {
 
 std::string origins(const ToolchainSearch& search) {
   std::string text;
-  for (const ToolchainPlace& place : search.places) text += place.origin + " " + place.library + "\n";
+  for (const ToolchainPlace& place : search.places)
+    text += place.origin + " " + place.library + "\n";
   return text;
 }
 
@@ -40,11 +41,12 @@ TEST_CASE("toolchain: an option or variable is final") {
   CHECK(origins(search) == fmt::format("option {}\n", dir / "a.so"));
   CHECK(search.library == "");
   CHECK(search.failure_message() ==
-        fmt::format("NVRTC, NVIDIA's run-time compiler, was not found. Searched:\n  {0} (option): {0}: "
-                    "cannot open shared object file: No such file or directory\nInstall it with: pip "
-                    "install --target .deps/nvrtc nvidia-cuda-nvrtc (in sagejit's folder), or set "
-                    "SAGEJIT_NVRTC to the path of libnvrtc.so",
-                    dir / "a.so"));
+        fmt::format(
+            "NVRTC, NVIDIA's run-time compiler, was not found. Searched:\n  {0} (option): {0}: "
+            "cannot open shared object file: No such file or directory\nInstall it with: pip "
+            "install --target .deps/nvrtc nvidia-cuda-nvrtc (in sagejit's folder), or set "
+            "SAGEJIT_NVRTC to the path of libnvrtc.so",
+            dir / "a.so"));
 }
 
 TEST_CASE("toolchain: a library that is not NVRTC is refused") {
@@ -113,8 +115,8 @@ TEST_CASE("toolchain: what the search finds compiles, loaded once") {
   Toolchain& toolchain = lazy.get();
   CHECK(&toolchain == &lazy.get());
   CHECK(toolchain.version().starts_with("nvrtc 1"));
-  const ToolchainOutput output =
-      toolchain.compile("extern \"C\" __global__ void k(int* p) { *p = 1; }", find_target("sm_80"), true);
+  const ToolchainOutput output = toolchain.compile(
+      "extern \"C\" __global__ void k(int* p) { *p = 1; }", find_target("sm_80"), true);
   CHECK(output.ptx.find(".entry k(") != std::string::npos);
   CHECK_FALSE(output.cubin.empty());
 }

@@ -37,15 +37,32 @@ std::string unsupported_message(const Variant& v, const Target& target) {
 }  // namespace
 
 TEST_CASE("what the generators make is supported on every target") {
-  for (const char* body : {
-           "", "head_dim = 64", "value_head_dim = 16", "value_head_dim = 256", "input = bf16",
-           "output = f32", "lse = on", "smooth_k = mean", "row_sum = quantized", "scale = -3.5",
-           "mask = causal(top_left)", "mask = causal(bottom_right)", "mask = window(0, 0)",
-           "q = int8 per tensor", "q = int8 per head", "q = int8 per block(16)", "q = int8 per warp",
-           "q = int8 per thread(16)", "q = int8 per token", "k = int8 per tensor",
-           "k = int8 per block(128)", "k = int8 per warp(48)", "k = int8 per thread",
-           "pv_accumulator = f16", "pv_accumulator = f16 + f32 every 16",
-           "pv_accumulator = f32 + f32 every 128"}) {
+  for (const char* body : {"",
+                           "head_dim = 64",
+                           "value_head_dim = 16",
+                           "value_head_dim = 256",
+                           "input = bf16",
+                           "output = f32",
+                           "lse = on",
+                           "smooth_k = mean",
+                           "row_sum = quantized",
+                           "scale = -3.5",
+                           "mask = causal(top_left)",
+                           "mask = causal(bottom_right)",
+                           "mask = window(0, 0)",
+                           "q = int8 per tensor",
+                           "q = int8 per head",
+                           "q = int8 per block(16)",
+                           "q = int8 per warp",
+                           "q = int8 per thread(16)",
+                           "q = int8 per token",
+                           "k = int8 per tensor",
+                           "k = int8 per block(128)",
+                           "k = int8 per warp(48)",
+                           "k = int8 per thread",
+                           "pv_accumulator = f16",
+                           "pv_accumulator = f16 + f32 every 16",
+                           "pv_accumulator = f32 + f32 every 128"}) {
     INFO(body);
     // head_dim is in the frame already.
     CHECK(is_supported(resolve(std::string_view(body) == "head_dim = 64" ? "" : body)));
@@ -53,14 +70,32 @@ TEST_CASE("what the generators make is supported on every target") {
 }
 
 TEST_CASE("what no generator makes is not supported") {
-  for (const char* body : {
-           "input = f32", "q = int4", "q = e4m3", "q = fp4", "q = int8 per block(136)",
-           "k = int8 per block(24)", "k = int8 per thread(8)", "smooth_q = mean", "hadamard = on",
-           "softcap = 30", "alibi = on", "sinks = on", "score = s + 1", "mask = k < 7",
-           "mask = tensor(bool)", "mask = tensor(additive)", "p = f16 range 2", "v = e4m3",
-           "v = int8", "v = bf16", "smooth_v = mean", "pv_accumulator = f16 + f32 every 48",
-           "pv_accumulator = f32 + f32 every 256", "exp2_polynomial = 0.5", "structure = varlen",
-           "structure = paged(64)"}) {
+  for (const char* body : {"input = f32",
+                           "q = int4",
+                           "q = e4m3",
+                           "q = fp4",
+                           "q = int8 per block(136)",
+                           "k = int8 per block(24)",
+                           "k = int8 per thread(8)",
+                           "smooth_q = mean",
+                           "hadamard = on",
+                           "softcap = 30",
+                           "alibi = on",
+                           "sinks = on",
+                           "score = s + 1",
+                           "mask = k < 7",
+                           "mask = tensor(bool)",
+                           "mask = tensor(additive)",
+                           "p = f16 range 2",
+                           "v = e4m3",
+                           "v = int8",
+                           "v = bf16",
+                           "smooth_v = mean",
+                           "pv_accumulator = f16 + f32 every 48",
+                           "pv_accumulator = f32 + f32 every 256",
+                           "exp2_polynomial = 0.5",
+                           "structure = varlen",
+                           "structure = paged(64)"}) {
     INFO(body);
     CHECK_FALSE(is_supported(resolve(body)));
   }

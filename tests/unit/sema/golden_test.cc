@@ -54,8 +54,7 @@ std::string run(const fs::path& input) {
   const Directives directives = read_directives(text);
   std::string output;
   try {
-    const Resolved resolved =
-        resolve_file(input.filename().string(), text, directives.overrides);
+    const Resolved resolved = resolve_file(input.filename().string(), text, directives.overrides);
     for (const std::string& warning : resolved.warnings) output += warning + "\n";
     for (const Variant& v : resolved.variants) {
       if (!directives.target.empty()) check_supported(v, find_target(directives.target));
@@ -91,7 +90,8 @@ TEST_CASE("wrong variant files are explained") {
 }
 
 TEST_CASE("every file of the diagnostics folder is wrong") {
-  for (const auto& entry : fs::directory_iterator(fs::path(SAGEJIT_TEST_GOLDEN_DIR) / "diagnostics")) {
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(SAGEJIT_TEST_GOLDEN_DIR) / "diagnostics")) {
     if (entry.path().extension() != ".attn") continue;
     INFO(entry.path().string());
     const std::string output = run(entry.path());
@@ -102,7 +102,8 @@ TEST_CASE("every file of the diagnostics folder is wrong") {
 
 TEST_CASE("canonical texts are as expected and resolve to themselves") {
   CHECK(compare_folder("canonical") >= 5);
-  for (const auto& entry : fs::directory_iterator(fs::path(SAGEJIT_TEST_GOLDEN_DIR) / "canonical")) {
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(SAGEJIT_TEST_GOLDEN_DIR) / "canonical")) {
     if (entry.path().extension() != ".attn") continue;
     INFO(entry.path().string());
     const std::string text = read_file(entry.path());

@@ -19,11 +19,12 @@ TEST_CASE("key names are unique and found") {
 }
 
 TEST_CASE("what a key prints, it reads, whatever the others are") {
-  const Variant v = resolve_variants("t",
-                                     "x { head_dim = 128; value_head_dim = 64; q = fp4\n"
-                                     "v = e5m2 per block(32) range 7; smooth_q = mean per block(64)\n"
-                                     "mask = window(1, 2); structure = split_kv(3) }")
-                        .at(0);
+  const Variant v =
+      resolve_variants("t",
+                       "x { head_dim = 128; value_head_dim = 64; q = fp4\n"
+                       "v = e5m2 per block(32) range 7; smooth_q = mean per block(64)\n"
+                       "mask = window(1, 2); structure = split_kv(3) }")
+          .at(0);
   for (const Key& key : all_keys()) {
     INFO(key.name);
     const std::vector<Override> same{{std::string(key.name), key.print(v)}};
@@ -40,9 +41,9 @@ TEST_CASE("what a key prints, it reads, whatever the others are") {
 
 TEST_CASE("defaults print what their description says, where it is literal") {
   const Variant v = resolve_variants("t", "x { head_dim = 64 }").at(0);
-  for (const std::string_view name : {"input", "lse", "smooth_q", "smooth_k", "hadamard", "scale",
-                                      "softcap", "alibi", "sinks", "score", "mask", "smooth_v",
-                                      "row_sum", "exp2_polynomial", "structure", "q"}) {
+  for (const std::string_view name :
+       {"input", "lse", "smooth_q", "smooth_k", "hadamard", "scale", "softcap", "alibi", "sinks",
+        "score", "mask", "smooth_v", "row_sum", "exp2_polynomial", "structure", "q"}) {
     const Key& key = *find_key(name);
     INFO(name);
     CHECK(key.print(v) == key.otherwise);

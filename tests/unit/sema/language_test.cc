@@ -1,4 +1,5 @@
-// specs/language.md is true: its examples resolve, its errors are the ones shown, its table is the code's.
+// specs/language.md is true: its examples resolve, its errors are the ones shown, its table is the
+// code's.
 #include <fmt/format.h>
 
 #include <fstream>
@@ -80,7 +81,8 @@ TEST_CASE("a canonical example is the canonical text of the example before it") 
 TEST_CASE("the table of keys has the values and defaults of the code") {
   const std::string page = language_page();
   for (const Key& key : all_keys()) {
-    const std::string row = fmt::format("\n| `{}` | {} | {} | ", key.name, key.values, key.otherwise);
+    const std::string row =
+        fmt::format("\n| `{}` | {} | {} | ", key.name, key.values, key.otherwise);
     INFO(row);
     CHECK(page.find(row) != std::string::npos);
   }

@@ -19,7 +19,9 @@ Variant reread(const Variant& v) {
   return variants[0];
 }
 
-Variant minimal() { return resolve_variants("x", "x { head_dim = 64 }").at(0); }
+Variant minimal() {
+  return resolve_variants("x", "x { head_dim = 64 }").at(0);
+}
 
 }  // namespace
 
@@ -53,9 +55,15 @@ TEST_CASE("every field that computes is in the canonical text") {
       [](Variant& v) { v.output = DType::kF32; },
       [](Variant& v) { v.lse = true; },
       [](Variant& v) { v.mask.kind = MaskKind::kCausalBottomRight; },
-      [](Variant& v) { v.mask = {MaskKind::kWindow, 1, 2, {}}; },
-      [](Variant& v) { v.mask = {MaskKind::kWindow, 2, 1, {}}; },
-      [](Variant& v) { v.mask = {MaskKind::kExpression, 0, 0, {"k < 7"}}; },
+      [](Variant& v) {
+        v.mask = {MaskKind::kWindow, 1, 2, {}};
+      },
+      [](Variant& v) {
+        v.mask = {MaskKind::kWindow, 2, 1, {}};
+      },
+      [](Variant& v) {
+        v.mask = {MaskKind::kExpression, 0, 0, {"k < 7"}};
+      },
       [](Variant& v) { v.score.scale = 0.125; },
       [](Variant& v) { v.score.softcap = 30; },
       [](Variant& v) { v.score.alibi = true; },
@@ -65,7 +73,9 @@ TEST_CASE("every field that computes is in the canonical text") {
       [](Variant& v) { v.q.granularity = Granularity::kWarp; },
       [](Variant& v) { v.q.type = DType::kS4; },
       [](Variant& v) { v.k.span = 128; },
-      [](Variant& v) { v.k = {DType::kS8, Granularity::kToken, 0}; },
+      [](Variant& v) {
+        v.k = {DType::kS8, Granularity::kToken, 0};
+      },
       [](Variant& v) { v.smooth_q = Smoothing::kMean, v.smooth_q_span = 128; },
       [](Variant& v) { v.smooth_q = Smoothing::kMean, v.smooth_q_span = 64; },
       [](Variant& v) { v.smooth_k = Smoothing::kMean; },
@@ -73,20 +83,36 @@ TEST_CASE("every field that computes is in the canonical text") {
       [](Variant& v) { v.qk_accumulator = DType::kF32; },
       [](Variant& v) { v.p.range = 2; },
       [](Variant& v) { v.p.type = DType::kE4M3; },
-      [](Variant& v) { v.p = {DType::kE4M3, 1.0, true}; },
+      [](Variant& v) {
+        v.p = {DType::kE4M3, 1.0, true};
+      },
       [](Variant& v) { v.v.type = DType::kE4M3; },
-      [](Variant& v) { v.v = {DType::kE4M3, Granularity::kBlock, 32, Smoothing::kNone, 0}; },
-      [](Variant& v) { v.v = {DType::kE4M3, Granularity::kBlock, 64, Smoothing::kNone, 0}; },
-      [](Variant& v) { v.v = {DType::kE4M3, Granularity::kBlock, 64, Smoothing::kNone, 2.25}; },
+      [](Variant& v) {
+        v.v = {DType::kE4M3, Granularity::kBlock, 32, Smoothing::kNone, 0};
+      },
+      [](Variant& v) {
+        v.v = {DType::kE4M3, Granularity::kBlock, 64, Smoothing::kNone, 0};
+      },
+      [](Variant& v) {
+        v.v = {DType::kE4M3, Granularity::kBlock, 64, Smoothing::kNone, 2.25};
+      },
       [](Variant& v) { v.v.smoothing = Smoothing::kMean; },
       [](Variant& v) { v.pv_accumulator.inner = DType::kF16; },
-      [](Variant& v) { v.pv_accumulator = {DType::kF16, DType::kF32, 64}; },
-      [](Variant& v) { v.pv_accumulator = {DType::kF16, DType::kF32, 128}; },
+      [](Variant& v) {
+        v.pv_accumulator = {DType::kF16, DType::kF32, 64};
+      },
+      [](Variant& v) {
+        v.pv_accumulator = {DType::kF16, DType::kF32, 128};
+      },
       [](Variant& v) { v.row_sum = RowSum::kQuantized; },
       [](Variant& v) { v.exp2_polynomial_share = 0.5; },
       [](Variant& v) { v.structure.kind = StructureKind::kVarlen; },
-      [](Variant& v) { v.structure = {StructureKind::kPaged, 64}; },
-      [](Variant& v) { v.structure = {StructureKind::kPaged, 128}; },
+      [](Variant& v) {
+        v.structure = {StructureKind::kPaged, 64};
+      },
+      [](Variant& v) {
+        v.structure = {StructureKind::kPaged, 128};
+      },
   };
   std::vector<std::string> texts{canonical_key_text(minimal())};
   for (const auto& change : changes) {

@@ -11,8 +11,12 @@
 namespace sagejit {
 namespace {
 
-int below(Rng& rng, int n) { return static_cast<int>(rng() % n); }
-bool chance(Rng& rng, int one_in) { return below(rng, one_in) == 0; }
+int below(Rng& rng, int n) {
+  return static_cast<int>(rng() % n);
+}
+bool chance(Rng& rng, int one_in) {
+  return below(rng, one_in) == 0;
+}
 
 template <typename T>
 T pick(Rng& rng, std::initializer_list<T> values) {
@@ -35,13 +39,17 @@ std::string raw_number(Rng& rng, bool score, int depth) {
   }
   const auto number = [&] { return raw_number(rng, score, depth - 1); };
   switch (below(rng, 8)) {
-    case 0: return fmt::format("(-{})", number());
-    case 1: return fmt::format("abs({})", number());
-    case 2: return fmt::format("min({}, {})", number(), number());
-    case 3: return fmt::format("max({}, {})", number(), number());
+    case 0:
+      return fmt::format("(-{})", number());
+    case 1:
+      return fmt::format("abs({})", number());
+    case 2:
+      return fmt::format("min({}, {})", number(), number());
+    case 3:
+      return fmt::format("max({}, {})", number(), number());
     case 4:
-      return fmt::format("({} {} {})", raw_number(rng, false, 0), pick<std::string>(rng, {"//", "%"}),
-                         below(rng, 100) + 1);
+      return fmt::format("({} {} {})", raw_number(rng, false, 0),
+                         pick<std::string>(rng, {"//", "%"}), below(rng, 100) + 1);
     default:
       return fmt::format("({} {} {})", number(), pick<std::string>(rng, {"+", "-", "*"}), number());
   }
@@ -127,9 +135,14 @@ Variant random_attempt(Rng& rng) {
   v.structure.kind = static_cast<StructureKind>(below(rng, 5));
   switch (v.structure.kind) {
     case StructureKind::kPaged:
-    case StructureKind::kBlockSparse: v.structure.parameter = 16 * (1 + below(rng, 8)); break;
-    case StructureKind::kSplitKv: v.structure.parameter = 2 + below(rng, 64); break;
-    default: break;
+    case StructureKind::kBlockSparse:
+      v.structure.parameter = 16 * (1 + below(rng, 8));
+      break;
+    case StructureKind::kSplitKv:
+      v.structure.parameter = 2 + below(rng, 64);
+      break;
+    default:
+      break;
   }
   return v;
 }

@@ -30,9 +30,10 @@ TEST_CASE("an exact name selects one variant") {
 
 TEST_CASE("a stem and values select instances") {
   CHECK(select("sage1_t").size() == 4);
-  CHECK(select("sage1_t[mask=window(3,4)]") ==
-        Names{"sage1_t[head_dim=64, mask=window(3, 4)]", "sage1_t[head_dim=128, mask=window(3, 4)]"});
-  CHECK(select("sage1_b[ mask = none , head_dim=128]") == Names{"sage1_b[head_dim=128, mask=none]"});
+  CHECK(select("sage1_t[mask=window(3,4)]") == Names{"sage1_t[head_dim=64, mask=window(3, 4)]",
+                                                     "sage1_t[head_dim=128, mask=window(3, 4)]"});
+  CHECK(select("sage1_b[ mask = none , head_dim=128]") ==
+        Names{"sage1_b[head_dim=128, mask=none]"});
 }
 
 TEST_CASE("values select by any key, by meaning") {
@@ -66,9 +67,10 @@ TEST_CASE("a selector that picks nothing lists the candidates") {
 }
 
 TEST_CASE("long lists of candidates are cut") {
-  const auto many = resolve_variants("t",
-                                     "a { head_dim in {16, 24, 32, 40, 48, 56}\n"
-                                     "q in {int8 per token, int8 per head, int8 per tensor, int4} }");
+  const auto many =
+      resolve_variants("t",
+                       "a { head_dim in {16, 24, 32, 40, 48, 56}\n"
+                       "q in {int8 per token, int8 per head, int8 per tensor, int4} }");
   try {
     select_variants(many, "b");
     FAIL("selected");
@@ -83,8 +85,8 @@ TEST_CASE("wrong selectors are diagnosed") {
                     "   1 | head_dims=64\n"
                     "     | ^^^^^^^^^\n"
                     "  note: did you mean `head_dim`?");
-  CHECK_THROWS_WITH(select("mask=causal"),
-                    Catch::Matchers::StartsWith("<select>:1:6: error: `causal` needs an alignment"));
+  CHECK_THROWS_WITH(select("mask=causal"), Catch::Matchers::StartsWith(
+                                               "<select>:1:6: error: `causal` needs an alignment"));
   CHECK_THROWS_WITH(select("sage1_b[head_dim]"),
                     Catch::Matchers::StartsWith("<select>:1:9: error: expected `=` or `in`"));
   CHECK_THROWS_WITH(select("sage1_b[head_dim in {64}]"),

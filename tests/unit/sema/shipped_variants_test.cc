@@ -1,4 +1,5 @@
-// specs/variants: every file resolves without a warning, and every instance is made on every target.
+// specs/variants: every file resolves without a warning, and every instance is made on every
+// target.
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -19,7 +20,9 @@ std::string read_file(const fs::path& path) {
   return text.str();
 }
 
-fs::path folder() { return fs::path(SAGEJIT_TEST_SPECS_DIR) / "variants"; }
+fs::path folder() {
+  return fs::path(SAGEJIT_TEST_SPECS_DIR) / "variants";
+}
 
 std::vector<Variant> shipped(const std::string& name, std::span<const Override> overrides = {}) {
   return resolve_variants(name, read_file(folder() / name), overrides);
@@ -47,8 +50,7 @@ TEST_CASE("shipped variants resolve cleanly and are supported everywhere") {
 TEST_CASE("the head dimension of the data picks the default instance") {
   const std::vector<Variant> picked = select_variants(shipped("sage1_b.attn"), "head_dim=128");
   REQUIRE(picked.size() == 9);
-  CHECK(picked[0].name ==
-        "sage1_b[head_dim=128, mask=none, pv_accumulator=f16 + f32 every 64]");
+  CHECK(picked[0].name == "sage1_b[head_dim=128, mask=none, pv_accumulator=f16 + f32 every 64]");
   CHECK(picked[0].q == Quantization{DType::kS8, Granularity::kBlock, 128});
   CHECK(picked[0].k == Quantization{DType::kS8, Granularity::kBlock, 64});
 }

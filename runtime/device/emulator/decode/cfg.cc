@@ -20,12 +20,13 @@ class Ordering {
  public:
   explicit Ordering(Kernel& kernel) : kernel_(kernel) {}
 
-  void run() {
+  Cfg run() {
     find_blocks();
     connect();
     find_back_edges();
     add_loop_exits();
     sort();
+    return {std::move(starts_), std::move(successors_)};
   }
 
  private:
@@ -180,6 +181,6 @@ class Ordering {
 
 }  // namespace
 
-void order_blocks(Kernel& kernel) { Ordering(kernel).run(); }
+Cfg order_blocks(Kernel& kernel) { return Ordering(kernel).run(); }
 
 }  // namespace sagejit::emulator

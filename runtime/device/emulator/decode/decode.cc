@@ -70,8 +70,7 @@ class Decoder {
     for (const AstInstr& in : ast_.instrs) decode(in);
     append_return();
     link_operands();
-    order_blocks(*kernel_);
-    assign_registers(*kernel_, registers_);
+    assign_registers(*kernel_, registers_, order_blocks(*kernel_));
     for (const auto& [value, reg] : specials_) {
       kernel_->specials.push_back({value, special_offset(reg)});
     }

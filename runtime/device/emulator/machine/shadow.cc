@@ -27,20 +27,23 @@ void Shadow::reset(uint32_t bytes, uint32_t num_warps, bool check_races) {
   num_warps_ = num_warps;
   check_races_ = check_races;
   cells_.assign(num_granules_, Cell{});
-  // Stale entries of reads_ are harmless: a cell without has_reads is never looked up, and the first read
+  split_.assign(num_granules_, 0);
+  any_split_ = false;
+  // Stale entries of reads_ are harmless: a cell without kHasReads is never looked up, and the first read
   // after a write clears all warps.
   reads_.resize(size_t{num_granules_} * num_warps);
 }
 
 uint32_t Shadow::split(uint32_t granule) {
-  if (cells_[granule].split != 0) return cells_[granule].split - 1;
+  if (split_[granule] != 0) return split_[granule] - 1;
   const auto first = static_cast<uint32_t>(cells_.size());
-  for (int i = 0; i < 4; ++i) cells_.push_back(cells_[granule]);
+  cells_.insert(cells_.end(), 4, Cell(cells_[granule]));
   reads_.resize(cells_.size() * num_warps_);
   for (uint32_t i = 0; i < 4; ++i) {
     std::copy_n(reads_.begin() + granule * num_warps_, num_warps_, reads_.begin() + (first + i) * num_warps_);
   }
-  cells_[granule].split = first + 1;
+  split_[granule] = first + 1;
+  any_split_ = true;
   return first;
 }
 
@@ -52,27 +55,34 @@ bool Shadow::ordered(uint32_t thread, uint32_t clock, const Access& access) cons
          clock < (*access.clock->lane_order)[access.thread % kWarpLanes][thread % kWarpLanes];
 }
 
-Finding Shadow::read_cell(uint32_t index, const Access& access) {
-  Cell& c = cells_[index];
-  if (c.pending) return {Hazard::kMissingWait, 0, c.write_thread, c.write_instr};
-  if (!c.initialized) return {Hazard::kUninitialized, 0, 0, ~0u};
+Finding Shadow::read_cell_slow(Cell& c, uint32_t index, const Access& access) {
+  if ((c.flags & kPending) != 0) return {Hazard::kMissingWait, 0, c.write_thread, c.write_instr};
+  if ((c.flags & kInitialized) == 0) return {Hazard::kUninitialized, 0, 0, ~0u};
   if (!check_races_) return {};
-  if (!ordered(c.write_thread, c.write_clock, access) && !(c.write_strong && access.strong)) {
+  if (!ordered(c.write_thread, c.write_clock, access) && !((c.flags & kStrongWrite) != 0 && access.strong)) {
     return {Hazard::kRaceWithWrite, 0, c.write_thread, c.write_instr};
   }
   Read* reads = &reads_[size_t{index} * num_warps_];
-  if (!c.has_reads) {
+  if ((c.flags & kHasReads) == 0) {
     std::fill_n(reads, num_warps_, Read{});
-    c.has_reads = true;
+    c.flags |= kHasReads;
   }
-  Read& r = reads[access.thread / kWarpLanes];
-  if (r.clock != access.clock->now || r.strong != access.strong) {
-    // Lanes of an earlier clock stay on record unless they are ordered before this warp by now.
-    const bool keep = r.lanes != 0 && r.clock >= access.clock->order[access.thread / kWarpLanes];
-    r = {access.clock->now, keep ? r.lanes : 0, 0, access.strong && (!keep || r.strong)};
+  const uint32_t warp = access.thread / kWarpLanes;
+  Read& r = reads[warp];
+  const uint32_t stamp = access.clock->now * 2 + (access.strong ? 1 : 0);
+  if (r.stamp != stamp) {
+    // Lanes of an earlier stamp stay on record while they are not ordered before this access; a strong read
+    // among plain ones then counts as plain.
+    uint32_t keep = 0;
+    for (uint32_t lanes = r.lanes; lanes != 0; lanes &= lanes - 1) {
+      const auto lane = static_cast<uint32_t>(std::countr_zero(lanes));
+      if (!ordered(warp * kWarpLanes + lane, r.stamp / 2, access)) keep |= 1u << lane;
+    }
+    r.stamp = keep != 0 ? stamp & ~1u : stamp;
+    r.lanes = keep;
   }
   r.lanes |= 1u << access.thread % kWarpLanes;
-  r.instr = access.instr;
+  c.read_instr = access.instr;
   return {};
 }
 
@@ -81,40 +91,32 @@ Finding Shadow::reader_conflict(uint32_t index, const Access& access) const {
   const uint32_t own = access.thread / kWarpLanes;
   for (uint32_t w = 0; w < num_warps_; ++w) {
     const Read& r = reads[w];
-    if (r.lanes == 0 || r.clock < access.clock->order[w] || (r.strong && access.strong)) continue;
+    if (r.lanes == 0 || r.stamp / 2 < access.clock->order[w] || ((r.stamp & 1) != 0 && access.strong)) continue;
     uint32_t lanes = r.lanes;
     if (w == own) lanes &= ~(1u << access.thread % kWarpLanes);
     for (; lanes != 0; lanes &= lanes - 1) {
       const uint32_t thread = w * kWarpLanes + static_cast<uint32_t>(std::countr_zero(lanes));
-      if (!ordered(thread, r.clock, access)) return {Hazard::kRaceWithRead, 0, thread, r.instr};
+      if (!ordered(thread, r.stamp / 2, access)) return {Hazard::kRaceWithRead, 0, thread, cells_[index].read_instr};
     }
   }
   return {};
 }
 
 Finding Shadow::conflict_of_write(const Cell& c, uint32_t index, const Access& access) const {
-  if (c.pending) return {Hazard::kRaceWithCopy, 0, c.write_thread, c.write_instr};
+  if ((c.flags & kPending) != 0) return {Hazard::kRaceWithCopy, 0, c.write_thread, c.write_instr};
   if (!check_races_) return {};
-  if (c.initialized && !ordered(c.write_thread, c.write_clock, access) && !(c.write_strong && access.strong)) {
+  const bool both_strong = (c.flags & kStrongWrite) != 0 && access.strong;
+  if ((c.flags & kInitialized) != 0 && !ordered(c.write_thread, c.write_clock, access) && !both_strong) {
     return {Hazard::kRaceWithWrite, 0, c.write_thread, c.write_instr};
   }
-  return c.has_reads ? reader_conflict(index, access) : Finding{};
+  return (c.flags & kHasReads) != 0 ? reader_conflict(index, access) : Finding{};
 }
 
-void Shadow::record_write(Cell& c, const Access& access) {
-  c.write_clock = access.clock->now;
-  c.write_instr = access.instr;
-  c.write_thread = static_cast<uint16_t>(access.thread);
-  c.write_strong = access.strong;
-  c.has_reads = false;
-}
-
-Finding Shadow::write_cell(uint32_t index, const Access& access) {
-  Cell& c = cells_[index];
+Finding Shadow::write_cell_slow(Cell& c, uint32_t index, const Access& access) {
   const Finding f = conflict_of_write(c, index, access);
   if (f.hazard != Hazard::kNone) return f;
   record_write(c, access);
-  c.initialized = true;
+  c.flags |= kInitialized;
   return {};
 }
 
@@ -123,15 +125,14 @@ Finding Shadow::issue_cell(uint32_t index, const Access& access) {
   const Finding f = conflict_of_write(c, index, access);
   if (f.hazard != Hazard::kNone) return f;
   record_write(c, access);
-  c.pending = true;
+  c.flags |= kPending;
   return {};
 }
 
 Finding Shadow::land_cell(uint32_t index, const Access& access) {
   Cell& c = cells_[index];
   record_write(c, access);
-  c.pending = false;
-  c.initialized = true;
+  c.flags |= kInitialized;
   return {};
 }
 

@@ -9,6 +9,7 @@
 // State is kept per 4-byte granule, and per byte for granules that were ever accessed by parts.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -68,21 +69,22 @@ class Shadow {
   }
 
  private:
+  enum CellFlags : uint8_t {
+    kInitialized = 1,
+    kPending = 2,      // target of a copy in flight
+    kStrongWrite = 4,
+    kHasReads = 8,     // since the last write
+  };
   struct Cell {
     uint32_t write_clock = 0;
     uint32_t write_instr = 0;
+    uint32_t read_instr = 0;  // of the last read
     uint16_t write_thread = 0;
-    bool initialized = false;
-    bool pending = false;       // target of a copy in flight
-    bool write_strong = false;
-    bool has_reads = false;     // since the last write
-    uint32_t split = 0;         // first of 4 byte cells + 1; 0: whole granule
+    uint8_t flags = 0;
   };
   struct Read {  // last reads of a cell by one warp
-    uint32_t clock = 0;
+    uint32_t stamp = 0;  // clock * 2, + 1 for strong reads
     uint32_t lanes = 0;
-    uint32_t instr = 0;
-    bool strong = false;
   };
   using CellFn = Finding (Shadow::*)(uint32_t cell, const Access&);
 
@@ -92,9 +94,9 @@ class Shadow {
     for (uint32_t at = offset; at < end;) {
       const uint32_t granule = at / 4;
       const uint32_t stop = std::min(end, granule * 4 + 4);
-      if (cells_[granule].split == 0 && stop - at == 4) {
+      if (stop - at == 4 && (!any_split_ || split_[granule] == 0)) {
         const Finding f = (this->*Fn)(granule, access);
-        if (f.hazard != Hazard::kNone) return located(f, at);
+        if (f.hazard != Hazard::kNone) [[unlikely]] return located(f, at);
       } else {
         const uint32_t first = split(granule);
         for (uint32_t b = at; b < stop; ++b) {
@@ -112,17 +114,50 @@ class Shadow {
     return f;
   }
 
+  // The common read: written before the last barrier, read by this warp since.
+  Finding read_cell(uint32_t index, const Access& access) {
+    Cell& c = cells_[index];
+    const uint32_t warp = access.thread / kWarpLanes;
+    Read& r = reads_[size_t{index} * num_warps_ + warp];
+    if (c.flags == (kInitialized | kHasReads) && r.stamp == access.clock->now * 2 &&
+        c.write_clock < access.clock->order[c.write_thread / kWarpLanes] && !access.strong) [[likely]] {
+      r.lanes |= 1u << access.thread % kWarpLanes;
+      c.read_instr = access.instr;
+      return {};
+    }
+    return read_cell_slow(c, index, access);
+  }
+
+  // The common write: last written before the last barrier, or by this thread, and not read since.
+  Finding write_cell(uint32_t index, const Access& access) {
+    Cell& c = cells_[index];
+    const bool mine = c.write_thread == access.thread;
+    if ((c.flags & ~kStrongWrite) == kInitialized && !access.strong &&
+        (mine || c.write_clock < access.clock->order[c.write_thread / kWarpLanes])) [[likely]] {
+      record_write(c, access);
+      return {};
+    }
+    return write_cell_slow(c, index, access);
+  }
+  void record_write(Cell& c, const Access& access) {
+    c.write_clock = access.clock->now;
+    c.write_instr = access.instr;
+    c.write_thread = static_cast<uint16_t>(access.thread);
+    c.flags = static_cast<uint8_t>((c.flags & kInitialized) | (access.strong ? kStrongWrite : 0));
+  }
+
   uint32_t split(uint32_t granule);
   bool ordered(uint32_t thread, uint32_t clock, const Access& access) const;
-  Finding read_cell(uint32_t cell, const Access& access);
-  Finding write_cell(uint32_t cell, const Access& access);
+  Finding read_cell_slow(Cell& c, uint32_t index, const Access& access);
+  Finding write_cell_slow(Cell& c, uint32_t index, const Access& access);
   Finding issue_cell(uint32_t cell, const Access& access);
   Finding land_cell(uint32_t cell, const Access& access);
   Finding conflict_of_write(const Cell& c, uint32_t cell, const Access& access) const;
   Finding reader_conflict(uint32_t cell, const Access& access) const;
-  void record_write(Cell& c, const Access& access);
 
-  std::vector<Cell> cells_;  // granules, then byte cells of split granules
+  std::vector<Cell> cells_;      // granules, then byte cells of split granules
+  std::vector<uint32_t> split_;  // per granule: first of 4 byte cells + 1; 0: whole
+  bool any_split_ = false;
   std::vector<Read> reads_;  // [cell][warp]
   uint32_t num_granules_ = 0;
   uint32_t num_warps_ = 1;

@@ -78,7 +78,16 @@ void resolve_global(Warp& w, const Instr& in, const Request& q, const Addresses&
 void resolve_shared(Warp& w, const Instr& in, const Request& q, const Addresses& address, Pointers& pointer) {
   Block& b = *w.block;
   uint32_t offset[kWarpLanes];
-  for_lanes(w.mask, [&](unsigned l) { offset[l] = check_shared(w, l, address[l], q.bytes, 1); });
+  uint64_t low = ~uint64_t{0};
+  uint64_t high = 0;
+  for_lanes(w.mask, [&](unsigned l) {
+    low = std::min(low, address[l]);
+    high = std::max(high, address[l]);
+    offset[l] = static_cast<uint32_t>(address[l] - kSharedBase);
+  });
+  if (low < kSharedBase || high > b.launch.shared_end || q.bytes > b.launch.shared_end - high) {
+    for_lanes(w.mask, [&](unsigned l) { check_shared(w, l, address[l], q.bytes, 1); });
+  }
   count_shared(b.report, w.mask, offset, q.bytes);
   for (uint32_t m = w.mask; m != 0; m &= m - 1) {
     const auto l = static_cast<unsigned>(std::countr_zero(m));
@@ -208,6 +217,7 @@ void count_shared(Report& report, uint32_t mask, const uint32_t* offsets, uint32
   ++report.shared_accesses;
   for (unsigned first = 0; first < kWarpLanes; first += lanes_each) {
     uint32_t words[kWarpLanes];
+    uint32_t in_bank[32];  // the one word seen in each bank of `banks`
     size_t count = 0;
     uint32_t banks = 0;
     bool simple = true;
@@ -215,8 +225,10 @@ void count_shared(Report& report, uint32_t mask, const uint32_t* offsets, uint32
       if ((mask >> l & 1) == 0) continue;
       for (unsigned i = 0; i < words_each; ++i) {
         const uint32_t word = offsets[l] / 4 + i;
-        simple = simple && (banks >> word % 32 & 1) == 0;
-        banks |= 1u << word % 32;
+        const uint32_t bank = word % 32;
+        simple = simple && ((banks >> bank & 1) == 0 || in_bank[bank] == word);
+        banks |= 1u << bank;
+        in_bank[bank] = word;
         words[count++] = word;
       }
     }

@@ -90,12 +90,18 @@ struct Bfind {
     return kShiftAmount ? leading : 8 * sizeof(T) - 1 - leading;
   }
 };
+// Positions and lengths count modulo 256 in the 32-bit forms; the 64-bit ones, which are instruction
+// sequences on the device, take all their bits.
+template <class T>
+uint32_t field_operand(uint32_t x) {
+  return sizeof(T) == 4 ? x & 0xff : (x < 255 ? x : 255);
+}
 struct Bfe {
   template <class T>
   T operator()(T a, uint32_t start, uint32_t length) const {
     constexpr uint32_t kTop = 8 * sizeof(T) - 1;
-    const uint32_t pos = start & 0xff;
-    const uint32_t len = length & 0xff;
+    const uint32_t pos = field_operand<T>(start);
+    const uint32_t len = field_operand<T>(length);
     const uint64_t wide = static_cast<uint64_t>(static_cast<std::make_unsigned_t<T>>(a));
     const uint32_t last = pos + len - 1 < kTop ? pos + len - 1 : kTop;
     const bool sign = std::is_signed_v<T> && len != 0 && (wide >> last & 1) != 0;
@@ -109,8 +115,8 @@ struct Bfe {
 struct Bfi {
   template <class T>
   T operator()(T a, T b, uint32_t start, uint32_t length) const {
-    const uint32_t pos = start & 0xff;
-    const uint32_t len = length & 0xff;
+    const uint32_t pos = field_operand<T>(start);
+    const uint32_t len = field_operand<T>(length);
     if (pos >= 8 * sizeof(T) || len == 0) return b;
     const T ones = len >= 8 * sizeof(T) ? static_cast<T>(~T{0}) : static_cast<T>((T{1} << len) - 1);
     const T field = static_cast<T>(ones << pos);

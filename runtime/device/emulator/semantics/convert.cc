@@ -31,14 +31,14 @@ inline double to_integral(double x, Round mode) {
   return std::copysign(r, x);
 }
 
-// Out of range saturates; NaN becomes 0, or the lowest bit pattern's top bit for 64-bit results and f64
-// sources, as the device does.
+// Out of range saturates; NaN becomes 0, or just the top bit for 64-bit results and f64 sources, as on the
+// device.
 template <class D, class S>
 D float_to_int(S source, uint32_t flags) {
   double x = widen(source);
   if (std::is_same_v<S, float> && (flags & kFtz) != 0) x = flush(static_cast<float>(x));
   if (x != x) {
-    const bool indefinite = sizeof(D) == 8 || (std::is_same_v<S, double> && sizeof(D) == 4);
+    const bool indefinite = sizeof(D) == 8 || std::is_same_v<S, double>;
     return indefinite ? static_cast<D>(std::make_unsigned_t<D>{1} << (8 * sizeof(D) - 1)) : D{0};
   }
   x = to_integral(x, static_cast<Round>(flags >> kRoundShift));
@@ -53,7 +53,7 @@ template <class D>
 D narrow(double x, uint32_t flags) {
   const auto mode = static_cast<Round>(flags >> kRoundShift);
   if constexpr (std::is_same_v<D, double>) {
-    return canonical(x);
+    return x;
   } else if constexpr (std::is_same_v<D, float>) {
     const float r = round_f32(x, mode);
     return (flags & kFtz) != 0 ? flush(r) : r;
@@ -64,9 +64,30 @@ D narrow(double x, uint32_t flags) {
   }
 }
 
+template <class D>
+D cut_nan(double x) {
+  const uint64_t bits = std::bit_cast<uint64_t>(x) | uint64_t{1} << 51;
+  const auto cut = [&](int exponent_bits, int mantissa_bits) {
+    const uint64_t exponent = ((uint64_t{1} << exponent_bits) - 1) << mantissa_bits;
+    const uint64_t payload = bits << 12 >> (64 - mantissa_bits);
+    return (bits >> 63) << (exponent_bits + mantissa_bits) | exponent | payload;
+  };
+  if constexpr (std::is_same_v<D, float>) return std::bit_cast<float>(static_cast<uint32_t>(cut(8, 23)));
+  if constexpr (std::is_same_v<D, Half>) return {static_cast<uint16_t>(cut(5, 10))};
+  if constexpr (std::is_same_v<D, BHalf>) return {static_cast<uint16_t>(cut(8, 7))};
+}
+
 template <class D, class S>
 D float_to_float(S source, uint32_t flags) {
+  // NaNs that pass unchanged, or with their payload cut off.
+  if constexpr (std::is_same_v<D, float> && std::is_same_v<S, BHalf>) return bf16_to_f32(source.bits);
+  if constexpr (std::is_same_v<D, S>) {
+    if (flags == 0) return source;
+  }
   double x = widen(source);
+  if constexpr (std::is_same_v<S, double> && !std::is_same_v<D, double>) {
+    if (x != x) return cut_nan<D>(x);
+  }
   if (std::is_same_v<S, float> && (flags & kFtz) != 0) x = flush(static_cast<float>(x));
   if ((flags & kIntegral) != 0) x = to_integral(x, static_cast<Round>(flags >> kRoundShift));
   if ((flags & kSat) != 0) x = x > 0.0 ? (x < 1.0 ? x : 1.0) : 0.0;
@@ -79,7 +100,13 @@ D int_to_float(S source, uint32_t flags) {
   double x = static_cast<double>(source);
   if constexpr (sizeof(S) == 8) {
     const auto rest = static_cast<__int128>(source) - static_cast<__int128>(x);
-    if (std::is_same_v<D, double> && flags >> kRoundShift == 0) return narrow<D>(x, flags);
+    if constexpr (std::is_same_v<D, double>) {
+      const auto mode = static_cast<Round>(flags >> kRoundShift);
+      const bool down = mode == Round::kDown || (mode == Round::kZero && x > 0);
+      const bool up = mode == Round::kUp || (mode == Round::kZero && x < 0);
+      if (down && rest < 0) return std::nextafter(x, -HUGE_VAL);
+      return up && rest > 0 ? std::nextafter(x, HUGE_VAL) : x;
+    }
     x = to_odd(x, static_cast<double>(rest));
   }
   if ((flags & kSat) != 0) x = x > 0.0 ? (x < 1.0 ? x : 1.0) : 0.0;
@@ -130,6 +157,11 @@ void exec_cvt_f32_s32(Warp& w, const Instr& in) {
   w.defined[in.op[0].defined] |= w.mask;
 }
 
+template <uint16_t (*kRound)(float)>
+struct Nearest {
+  uint16_t operator()(float x) const { return kRound(x); }
+};
+
 uint32_t convert_flags(const Match& m) {
   const bool integral = m.has("rni") || m.has("rzi") || m.has("rmi") || m.has("rpi");
   return (m.has("ftz") ? kFtz : 0u) | (m.has("sat") ? kSat : 0u) | (m.has("relu") ? kRelu : 0u) |
@@ -158,6 +190,11 @@ void bind_cvt(const Match& m, Instr& in) {
   if (!valid_modifiers(m, d, s)) return;
   in.aux = convert_flags(m);
   const bool plain = in.aux == 0 && m.operands[0].bytes == 4 && m.operands[1].bytes == 4;
+  const bool single = in.aux == 0 && s == Type::kF32;
+  if (single && d == Type::kF16 && m.operands[0].bytes == 2) {
+    in.exec = map_lanes<uint16_t, Nearest<f32_to_f16>, float>;
+    return;
+  }
   if (d == Type::kF32 && s == Type::kS32 && plain) {
     in.exec = exec_cvt_f32_s32;
     return;
@@ -179,15 +216,28 @@ void exec_cvt_x2(Warp& w, const Instr& in) {
   });
   w.defined[in.op[0].defined] |= w.mask;
 }
+template <uint16_t (*kRound)(float)>
+void exec_cvt_x2_nearest(Warp& w, const Instr& in) {
+  w.require_sources(in);
+  const float* a = w.src<float>(in.op[1]);
+  const float* b = w.src<float>(in.op[2]);
+  uint32_t* d = w.dst<uint32_t>(in.op[0]);
+  for_lanes(w.mask, [&](unsigned l) { d[l] = kRound(b[l]) | static_cast<uint32_t>(kRound(a[l])) << 16; });
+  w.defined[in.op[0].defined] |= w.mask;
+}
 void bind_cvt_x2(const Match& m, Instr& in) {
   in.aux = convert_flags(m);
+  if (in.aux == 0) {
+    in.exec = m.type(0) == Type::kF16x2 ? exec_cvt_x2_nearest<f32_to_f16> : exec_cvt_x2_nearest<f32_to_bf16>;
+    return;
+  }
   in.exec = m.type(0) == Type::kF16x2 ? exec_cvt_x2<Half> : exec_cvt_x2<BHalf>;
 }
 
 // tf32: 10 mantissa bits, ties away from zero.
 struct ToTf32 {
   uint32_t operator()(uint32_t a) const {
-    if ((a & 0x7f800000u) == 0x7f800000u) return (a & 0x7fffffu) != 0 ? kNanF32 : a;
+    if ((a & 0x7f800000u) == 0x7f800000u) return a & ~0x1fffu;
     return (a + 0x1000u) & ~0x1fffu;
   }
 };

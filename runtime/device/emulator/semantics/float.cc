@@ -6,33 +6,39 @@ namespace {
 
 // Exact value of an operation as a double that rounds to f32 like the exact one. The nearest mode of add,
 // sub, mul uses f32 arithmetic instead, which vectorises better and gives the same.
+// A sum that is exactly 0 is -0 when rounding down, unless both terms are +0.
+double sum_directed(Round mode, double a, double b) {
+  const double s = sum_odd(a, b);
+  return s == 0.0 && mode == Round::kDown && (std::signbit(a) || std::signbit(b)) ? -0.0 : s;
+}
+
 struct AddF {
   float nearest(float a, float b) const { return a + b; }
-  double odd(double a, double b) const { return sum_odd(a, b); }
+  double odd(Round mode, double a, double b) const { return sum_directed(mode, a, b); }
 };
 struct SubF {
   float nearest(float a, float b) const { return a - b; }
-  double odd(double a, double b) const { return sum_odd(a, -b); }
+  double odd(Round mode, double a, double b) const { return sum_directed(mode, a, -b); }
 };
 struct MulF {
   float nearest(float a, float b) const { return a * b; }
-  double odd(double a, double b) const { return a * b; }
+  double odd(Round, double a, double b) const { return a * b; }
 };
 struct FmaF {
   float nearest(float a, float b, float c) const { return static_cast<float>(fma_odd(a, b, c)); }
-  double odd(double a, double b, double c) const { return fma_odd(a, b, c); }
+  double odd(Round mode, double a, double b, double c) const { return sum_directed(mode, a * b, c); }
 };
 struct DivF {
   float nearest(float a, float b) const { return a / b; }
-  double odd(double a, double b) const { return div_odd(a, b); }
+  double odd(Round, double a, double b) const { return div_odd(a, b); }
 };
 struct RcpF {
   float nearest(float a) const { return 1.0f / a; }
-  double odd(double a) const { return div_odd(1.0, a); }
+  double odd(Round, double a) const { return div_odd(1.0, a); }
 };
 struct SqrtF {
   float nearest(float a) const { return std::sqrt(a); }
-  double odd(double a) const { return sqrt_odd(a); }
+  double odd(Round, double a) const { return sqrt_odd(a); }
 };
 
 enum F32Flags : uint32_t { kFtz = 1, kSat = 2, kRoundShift = 2 };
@@ -56,7 +62,7 @@ void directed(Warp& w, const Instr& in) {
     const auto sources = std::make_tuple(w.src<S>(in.op[1 + I])...);
     for_lanes(w.mask, [&](unsigned l) {
       const auto get = [&](float x) { return (in.aux & kFtz) != 0 ? flush(x) : x; };
-      float r = round_f32(Op{}.odd(static_cast<double>(get(std::get<I>(sources)[l]))...), mode);
+      float r = round_f32(Op{}.odd(mode, static_cast<double>(get(std::get<I>(sources)[l]))...), mode);
       if ((in.aux & kFtz) != 0) r = flush(r);
       d[l] = (in.aux & kSat) != 0 ? saturate(r) : r;
     });
@@ -76,7 +82,7 @@ void bind_f32(const Match& m, Instr& in) {
 
 // Functions computed in double and rounded once.
 struct Ex2 {
-  double operator()(double x) const { return exp2_model(x); }
+  double operator()(double x) const { return exp2_model(static_cast<float>(x)); }
 };
 struct Lg2 {
   double operator()(double x) const { return std::log2(x); }
@@ -120,10 +126,10 @@ void bind_div_approx(const Match& m, Instr& in) {
                          : map_lanes<float, Approximate<Quotient, false>, float, float>;
 }
 
-// Sign operations keep the other bits, NaN included, except that .ftz flushes.
 template <bool kAbs, bool kFlush>
 struct Sign {
   uint32_t operator()(uint32_t a) const {
+    if ((a & 0x7fffffffu) > 0x7f800000u) return kNanF32;
     if (kFlush && (a & 0x7f800000u) == 0) a &= 0x80000000u;
     return kAbs ? a & 0x7fffffffu : a ^ 0x80000000u;
   }
@@ -133,10 +139,12 @@ void bind_sign(const Match& m, Instr& in) {
   in.exec = m.has("ftz") ? map_lanes<uint32_t, Sign<kAbs, true>, uint32_t>
                          : map_lanes<uint32_t, Sign<kAbs, false>, uint32_t>;
 }
+// f64 keeps a NaN's sign and payload, made quiet, in these and in arithmetic; the latter is what the host does.
 template <bool kAbs>
 struct Sign64 {
   uint64_t operator()(uint64_t a) const {
     constexpr uint64_t kTop = uint64_t{1} << 63;
+    if ((a & ~kTop) > 0x7ff0000000000000u) return a | uint64_t{1} << 51;
     return kAbs ? a & ~kTop : a ^ kTop;
   }
 };
@@ -165,7 +173,7 @@ struct Extreme {
       a = flush(a);
       b = flush(b);
     }
-    const bool sign = kXorSign && (std::signbit(a) != std::signbit(b));
+    const bool sign = kXorSign && (std::signbit(a) != std::signbit(b)) && (!kNan || (a == a && b == b));
     if (kXorSign) {
       a = std::abs(a);
       b = std::abs(b);
@@ -190,25 +198,25 @@ struct Extreme64 {
 };
 
 struct Add64 {
-  double operator()(double a, double b) const { return canonical(a + b); }
+  double operator()(double a, double b) const { return a + b; }
 };
 struct Sub64 {
-  double operator()(double a, double b) const { return canonical(a - b); }
+  double operator()(double a, double b) const { return a - b; }
 };
 struct Mul64 {
-  double operator()(double a, double b) const { return canonical(a * b); }
+  double operator()(double a, double b) const { return a * b; }
 };
 struct Fma64 {
-  double operator()(double a, double b, double c) const { return canonical(std::fma(a, b, c)); }
+  double operator()(double a, double b, double c) const { return std::fma(a, b, c); }
 };
 struct Div64 {
-  double operator()(double a, double b) const { return canonical(a / b); }
+  double operator()(double a, double b) const { return a / b; }
 };
 struct Rcp64 {
-  double operator()(double a) const { return canonical(1.0 / a); }
+  double operator()(double a) const { return 1.0 / a; }
 };
 struct Sqrt64 {
-  double operator()(double a) const { return canonical(std::sqrt(a)); }
+  double operator()(double a) const { return std::sqrt(a); }
 };
 
 constexpr std::string_view kUnary = "d:0 s:0";

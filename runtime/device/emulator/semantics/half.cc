@@ -7,10 +7,12 @@ namespace {
 
 struct F16 {
   using Bits = FormatF16;
+  static uint16_t round(double x) { return f32_to_f16(odd_f32(x)); }
   static double load(uint16_t h) { return f16_to_f32(h); }
 };
 struct BF16 {
   using Bits = FormatBF16;
+  static uint16_t round(double x) { return f32_to_bf16(odd_f32(x)); }
   static double load(uint16_t h) { return bf16_to_f32(h); }
 };
 
@@ -39,7 +41,7 @@ struct FmaH {
   double operator()(double a, double b, double c) const { return fma_odd(a, b, c); }
 };
 struct Ex2H {
-  double operator()(double a) const { return exp2_model(a); }
+  double operator()(double a) const { return exp2_model(static_cast<float>(a)); }
 };
 struct TanhH {
   double operator()(double a) const { return std::tanh(a); }
@@ -50,12 +52,12 @@ struct Arithmetic {
   template <class... H>
   static uint16_t apply(uint32_t flags, H... x) {
     const bool ftz = (flags & kFtz) != 0;
-    uint16_t r = F::Bits::round(Op{}(F::load(ftz ? flush_half<F>(x) : x)...), Round::kNearest, kNanHalf);
+    uint16_t r = F::round(Op{}(F::load(ftz ? flush_half<F>(x) : x)...));
     if (ftz) r = flush_half<F>(r);
     if ((flags & kSat) != 0) {
       const double v = F::load(r);
       if (is_nan<F>(r) || v <= 0) return 0;
-      if (v > 1) return F::Bits::round(1.0, Round::kNearest, kNanHalf);
+      if (v > 1) return F::round(1.0);
     }
     if ((flags & kRelu) != 0 && !is_nan<F>(r) && (r & F::Bits::kSign) != 0) return 0;
     return r;
@@ -79,37 +81,45 @@ struct Extreme {
   }
 };
 
-template <bool kAbs>
+template <class F, bool kAbs>
 struct SignH {
-  static uint16_t apply(uint32_t, uint16_t a) { return static_cast<uint16_t>(kAbs ? a & 0x7fff : a ^ 0x8000); }
+  static uint16_t apply(uint32_t, uint16_t a) {
+    if (is_nan<F>(a)) return kNanHalf;
+    return static_cast<uint16_t>(kAbs ? a & 0x7fff : a ^ 0x8000);
+  }
 };
 
-// Fn::apply on a half, or on both halves of a word.
-template <class T, class Fn, class... S>
+// Fn::apply on a half, or on both halves of a word: a register of words is one of twice as many halves.
+template <class T, class Fn, uint32_t kKnownFlags, class... S>
 void map_halves(Warp& w, const Instr& in) {
+  constexpr unsigned kHalves = sizeof(T) / 2;
   w.require_sources(in);
-  T* d = w.dst<T>(in.op[0]);
+  uint16_t* __restrict d = w.dst<uint16_t>(in.op[0]);
+  const uint32_t flags = kKnownFlags == 0 ? 0 : in.aux;
   [&]<size_t... I>(std::index_sequence<I...>) {
-    const auto sources = std::make_tuple(w.src<S>(in.op[1 + I])...);
-    for_lanes(w.mask, [&](unsigned l) {
-      T out = 0;
-      for (unsigned shift = 0; shift < 8 * sizeof(T); shift += 16) {
-        const uint16_t r = Fn::apply(in.aux, static_cast<uint16_t>(std::get<I>(sources)[l] >> shift)...);
-        out = static_cast<T>(out | static_cast<T>(r) << shift);
-      }
-      d[l] = out;
-    });
+    const auto sources = std::make_tuple(w.src<uint16_t>(in.op[1 + I])...);
+    const auto apply = [&](unsigned h) { d[h] = Fn::apply(flags, std::get<I>(sources)[h]...); };
+    if (w.mask == kAllLanes) {
+#pragma GCC ivdep
+      for (unsigned h = 0; h < kHalves * kWarpLanes; ++h) apply(h);
+    } else {
+      for_lanes(w.mask, [&](unsigned l) {
+        for (unsigned i = 0; i < kHalves; ++i) apply(kHalves * l + i);
+      });
+    }
   }(std::index_sequence_for<S...>{});
   w.defined[in.op[0].defined] |= w.mask;
 }
 
+// The body without flags is a straight loop.
 template <int kSources, class Fn>
-ExecFn half_body(bool packed) {
-  const auto choose = [&]<size_t... I>(std::index_sequence<I...>) -> ExecFn {
-    return packed ? map_halves<uint32_t, Fn, std::enable_if_t<(I >= 0), uint32_t>...>
-                  : map_halves<uint16_t, Fn, std::enable_if_t<(I >= 0), uint16_t>...>;
+ExecFn half_body(bool packed, bool flags) {
+  const auto choose = [&]<class T, size_t... I>(Tag<T>, std::index_sequence<I...>) -> ExecFn {
+    return flags ? map_halves<T, Fn, 1, std::enable_if_t<(I >= 0), T>...>
+                 : map_halves<T, Fn, 0, std::enable_if_t<(I >= 0), T>...>;
   };
-  return choose(std::make_index_sequence<kSources>{});
+  constexpr auto kIndices = std::make_index_sequence<kSources>{};
+  return packed ? choose(Tag<uint32_t>{}, kIndices) : choose(Tag<uint16_t>{}, kIndices);
 }
 
 void set_flags(const Match& m, Instr& in) {
@@ -122,19 +132,21 @@ template <int kSources, class Op>
 void bind_half(const Match& m, Instr& in) {
   set_flags(m, in);
   const bool packed = info(m.type(0)).bytes == 4;
-  in.exec = is_brain(m.type(0)) ? half_body<kSources, Arithmetic<BF16, Op>>(packed)
-                                : half_body<kSources, Arithmetic<F16, Op>>(packed);
+  in.exec = is_brain(m.type(0)) ? half_body<kSources, Arithmetic<BF16, Op>>(packed, in.aux != 0)
+                                : half_body<kSources, Arithmetic<F16, Op>>(packed, in.aux != 0);
 }
 template <bool kMax>
 void bind_extreme(const Match& m, Instr& in) {
   set_flags(m, in);
   const bool packed = info(m.type(0)).bytes == 4;
-  in.exec = is_brain(m.type(0)) ? half_body<2, Extreme<BF16, kMax>>(packed)
-                                : half_body<2, Extreme<F16, kMax>>(packed);
+  in.exec = is_brain(m.type(0)) ? half_body<2, Extreme<BF16, kMax>>(packed, in.aux != 0)
+                                : half_body<2, Extreme<F16, kMax>>(packed, in.aux != 0);
 }
 template <bool kAbs>
 void bind_sign(const Match& m, Instr& in) {
-  in.exec = half_body<1, SignH<kAbs>>(info(m.type(0)).bytes == 4);
+  const bool packed = info(m.type(0)).bytes == 4;
+  in.exec = is_brain(m.type(0)) ? half_body<1, SignH<BF16, kAbs>>(packed, false)
+                                : half_body<1, SignH<F16, kAbs>>(packed, false);
 }
 
 constexpr Row kRows[] = {

@@ -64,7 +64,7 @@ struct MadWide {
     return Add{}(static_cast<D>(MulWide{}(a, b)), c);
   }
 };
-// The device returns all ones for x / 0 and x for x % 0; min / -1 wraps.
+// The device returns all ones for x / 0 and x % 0; min / -1 wraps.
 struct Div {
   template <class T>
   T operator()(T a, T b) const {
@@ -76,7 +76,7 @@ struct Div {
 struct Rem {
   template <class T>
   T operator()(T a, T b) const {
-    if (b == 0) return a;
+    if (b == 0) return static_cast<T>(-1);
     if (std::is_signed_v<T> && b == static_cast<T>(-1)) return 0;
     return static_cast<T>(a % b);
   }

@@ -52,71 +52,75 @@ consteval bool layouts_cover(unsigned k, unsigned e) {
   return count == (kM + kN) * k;
 }
 
-// Element types of A and B: how a 32-bit register is taken apart, and the type products are formed in.
+// Element types of A and B: as held in registers, and the type in which products are formed and summed.
+// float is exact for 8-bit integers (|sum| < 2^24), double for the products of halves.
 struct S8 {
-  using Value = int16_t;
-  static constexpr unsigned kPerRegister = 4;
-  static Value get(uint32_t word, unsigned i) { return static_cast<int8_t>(word >> 8 * i); }
+  using Raw = int8_t;
+  using Value = float;
+  static Value value(Raw x) { return x; }
 };
 struct U8 {
-  using Value = int16_t;
-  static constexpr unsigned kPerRegister = 4;
-  static Value get(uint32_t word, unsigned i) { return static_cast<uint8_t>(word >> 8 * i); }
+  using Raw = uint8_t;
+  using Value = float;
+  static Value value(Raw x) { return x; }
 };
 struct F16 {
-  using Value = float;
-  static constexpr unsigned kPerRegister = 2;
-  static Value get(uint32_t word, unsigned i) { return f16_to_f32(static_cast<uint16_t>(word >> 16 * i)); }
+  using Raw = uint16_t;
+  using Value = double;
+  static Value value(Raw x) { return f16_to_f32(x); }
 };
 struct BF16 {
-  using Value = float;
-  static constexpr unsigned kPerRegister = 2;
-  static Value get(uint32_t word, unsigned i) { return bf16_to_f32(static_cast<uint16_t>(word >> 16 * i)); }
+  using Raw = uint16_t;
+  using Value = double;
+  static Value value(Raw x) { return bf16_to_f32(x); }
 };
 
-// a[row][k], b[column][k]: both with k contiguous, so that the inner products vectorise.
-template <class A, class B, unsigned kK>
-struct Operands {
-  alignas(64) typename A::Value a[kM][kK];
-  alignas(64) typename B::Value b[kN][kK];
+// Registers to rows with k contiguous: a register holds neighbours along k, so it is copied whole.
+template <unsigned kRegisters, class Raw, unsigned kRows, unsigned kK, class PlaceOf>
+void gather(const Warp& w, const Operand* s, Raw (&rows)[kRows][kK], PlaceOf place) {
+  for (unsigned r = 0; r < kRegisters; ++r) {
+    const uint32_t* reg = w.src<uint32_t>(s[r]);
+    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+      const auto [row, k] = place(lane, r);
+      std::memcpy(&rows[row][k], reg + lane, 4);
+    }
+  }
+}
+
+template <class Value>
+struct Product {
+  alignas(64) Value sum[kM][kN] = {};
 };
 
 template <class A, class B, unsigned kK>
-void gather(const Warp& w, const Operand* s, Operands<A, B, kK>& out) {
-  constexpr unsigned e = A::kPerRegister;
+void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) {
+  using Value = typename A::Value;
+  constexpr unsigned e = 4 / sizeof(typename A::Raw);
   static_assert(layouts_cover(kK, e));
   constexpr unsigned ra = kM * kK / (kWarpLanes * e);
   constexpr unsigned rb = kK * kN / (kWarpLanes * e);
-  for (unsigned r = 0; r < ra; ++r) {
-    const uint32_t* reg = w.src<uint32_t>(s[r]);
-    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
-      const Place p = place_a(lane, r, 0, e);
-      for (unsigned i = 0; i < e; ++i) out.a[p.row][p.column + i] = A::get(reg[lane], i);
+  alignas(64) typename A::Raw raw_a[kM][kK];
+  alignas(64) typename B::Raw raw_b[kN][kK];
+  gather<ra>(w, s, raw_a, [](unsigned lane, unsigned r) { return place_a(lane, r, 0, e); });
+  gather<rb>(w, s + ra, raw_b, [](unsigned lane, unsigned r) {
+    const Place p = place_b(lane, r, 0, e);
+    return Place{p.column, p.row};
+  });
+  alignas(64) Value a[kM][kK];
+  alignas(64) Value b[kK][kN];
+  for (unsigned i = 0; i < kM; ++i) {
+    for (unsigned k = 0; k < kK; ++k) a[i][k] = A::value(raw_a[i][k]);
+  }
+  for (unsigned n = 0; n < kN; ++n) {
+    for (unsigned k = 0; k < kK; ++k) b[k][n] = B::value(raw_b[n][k]);
+  }
+  for (unsigned i = 0; i < kM; ++i) {
+    Value sum[kN] = {};
+    for (unsigned k = 0; k < kK; ++k) {
+      for (unsigned n = 0; n < kN; ++n) sum[n] += a[i][k] * b[k][n];
     }
+    std::memcpy(out.sum[i], sum, sizeof(sum));
   }
-  for (unsigned r = 0; r < rb; ++r) {
-    const uint32_t* reg = w.src<uint32_t>(s[ra + r]);
-    for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
-      const Place p = place_b(lane, r, 0, e);
-      for (unsigned i = 0; i < e; ++i) out.b[p.column][p.row + i] = B::get(reg[lane], i);
-    }
-  }
-}
-
-// Sum of products, exact for integers; in double for floats (each product is exact).
-template <unsigned kK>
-int32_t dot(const int16_t* a, const int16_t* b) {
-  int32_t sum = 0;
-  for (unsigned k = 0; k < kK; ++k) sum += int32_t{a[k]} * int32_t{b[k]};
-  return sum;
-}
-template <unsigned kK>
-double dot(const float* a, const float* b) {
-  double part[4] = {};
-  for (unsigned k = 0; k < kK; k += 4) {
-    for (unsigned i = 0; i < 4; ++i) part[i] += double{a[k + i]} * double{b[k + i]};
-  }
-  return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
 enum MmaFlags : uint32_t { kSatfinite = 1 };
@@ -124,8 +128,8 @@ enum MmaFlags : uint32_t { kSatfinite = 1 };
 // Accumulator kinds.
 struct AccS32 {
   static constexpr unsigned kRegisters = 4;
-  static uint32_t add(uint32_t c, int32_t sum, uint32_t flags) {
-    const int64_t wide = int64_t{static_cast<int32_t>(c)} + sum;
+  static uint32_t add(uint32_t c, float sum, uint32_t flags) {
+    const int64_t wide = int64_t{static_cast<int32_t>(c)} + static_cast<int32_t>(sum);
     if ((flags & kSatfinite) == 0) return static_cast<uint32_t>(wide);
     const int64_t low = wide > INT32_MAX ? INT32_MAX : wide;
     return static_cast<uint32_t>(low < INT32_MIN ? INT32_MIN : low);
@@ -144,26 +148,29 @@ struct AccF16 {
   }
 };
 
-template <class Acc, class O>
-void accumulate(Warp& w, const Instr& in, const Operand* c, const O& o) {
-  constexpr unsigned kK = sizeof(o.a[0]) / sizeof(o.a[0][0]);
+template <class Acc, class Value>
+void accumulate(Warp& w, const Instr& in, const Operand* c, const Product<Value>& product) {
+  uint32_t result[Acc::kRegisters][kWarpLanes];  // D may permute C's registers
   for (unsigned r = 0; r < Acc::kRegisters; ++r) {
     const uint32_t* source = w.src<uint32_t>(c[r]);
-    uint32_t* d = w.dst<uint32_t>(in.op[r]);
+    uint32_t* d = result[r];
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
       if constexpr (Acc::kRegisters == 4) {
         const Place p = place_c32(lane, r);
-        d[lane] = Acc::add(source[lane], dot<kK>(o.a[p.row], o.b[p.column]), in.aux);
+        d[lane] = Acc::add(source[lane], product.sum[p.row][p.column], in.aux);
       } else {
         uint32_t both = 0;
         for (unsigned i = 0; i < 2; ++i) {
           const Place p = place_c16(lane, r, i);
           const auto old = static_cast<uint16_t>(source[lane] >> 16 * i);
-          both |= static_cast<uint32_t>(Acc::add(old, dot<kK>(o.a[p.row], o.b[p.column]), in.aux)) << 16 * i;
+          both |= static_cast<uint32_t>(Acc::add(old, product.sum[p.row][p.column], in.aux)) << 16 * i;
         }
         d[lane] = both;
       }
     }
+  }
+  for (unsigned r = 0; r < Acc::kRegisters; ++r) {
+    std::memcpy(w.dst<uint32_t>(in.op[r]), result[r], sizeof(result[r]));
     w.defined[in.op[r].defined] = kAllLanes;
   }
 }
@@ -173,9 +180,9 @@ void exec_mma(Warp& w, const Instr& in) {
   require_whole_warp(w);
   w.require_sources(in);
   ++w.block->report.mma;
-  Operands<A, B, kK> o;
-  gather<A, B, kK>(w, in.op + in.num_dst, o);
-  accumulate<Acc>(w, in, in.op + in.num_ops - Acc::kRegisters, o);
+  Product<typename A::Value> product;
+  multiply<A, B, kK>(w, in.op + in.num_dst, product);
+  accumulate<Acc>(w, in, in.op + in.num_ops - Acc::kRegisters, product);
 }
 
 template <class A, class B, class Acc, unsigned kK>

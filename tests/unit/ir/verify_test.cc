@@ -1,0 +1,204 @@
+// Every rule of the verifier, broken once.
+#include "compiler/ir/ir.h"
+#include "tests/support/catch.h"
+#include "tests/unit/support/thrown.h"
+
+namespace sagejit::ir {
+namespace {
+
+constexpr std::string_view kPrologue =
+    "  %0:i64 = param @x\n  %1:i32 = param @n\n  %2:i32 = smem @s\n  %3:f32 = f32.s32 %1\n"
+    "  %4:pred = lt.s32 %1, 8\n";
+
+// A function with parameters x and n, shared memory s, and one register of each type: %0 i64, %1 and %2 i32,
+// %3 f32, %4 pred; then `lines`.
+Function kernel(std::string_view lines) {
+  return parse(fmt::format("kernel @k(x: i64, n: i32) threads 128 min_blocks 1 {{\n"
+                           "  smem @s offset 0 bytes 64\n{}{}}}\n",
+                           kPrologue, lines));
+}
+
+std::string failure(const Function& function, int sm = 80) {
+  const Error error = thrown_by([&] { verify(function, sm); });
+  CHECK(error.kind() == ErrorKind::kInternal);
+  return error.message();
+}
+std::string failure(std::string_view lines, int sm = 80) { return failure(kernel(lines), sm); }
+
+}  // namespace
+
+TEST_CASE("a right function passes") {
+  CHECK_NOTHROW(verify(kernel("  for %5:i32 = 0 to %1 step 1 {\n    if %4 {\n"
+                              "      st.shared.b32 %2, 0, %5\n    }\n    barrier\n  }\n"),
+                       80));
+}
+
+TEST_CASE("registers are defined once, before use, and used in their block") {
+  CHECK(failure("%5:i32 = add.i32 %6, 1\n%6:i32 = tid\n") ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 %6, 1': an operand is used before it is "
+        "defined");
+  CHECK(failure("%5:i32 = add.i32 %5, 1\n") ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 %5, 1': an operand is used before it is "
+        "defined");
+  CHECK(failure("if %4 {\n%5:i32 = tid\n}\n%6:i32 = add.i32 %5, 1\n") ==
+        "kernel IR of 'k': add.i32 in '%6:i32 = add.i32 %5, 1': an operand belongs to a closed "
+        "block");
+  CHECK(failure("if %4 {\n%5:i32 = tid\n} else {\n%6:i32 = add.i32 %5, 1\n}\n") ==
+        "kernel IR of 'k': add.i32 in '%6:i32 = add.i32 %5, 1': an operand belongs to a closed "
+        "block");
+  CHECK(failure("for %5:i32 = 0 to 4 step 1 {\n}\n%6:i32 = add.i32 %5, 1\n") ==
+        "kernel IR of 'k': add.i32 in '%6:i32 = add.i32 %5, 1': an operand belongs to a closed "
+        "block");
+  CHECK(failure("for %5:i32 = 0 to %5 step 1 {\n}\n") ==
+        "kernel IR of 'k': for in 'for %5:i32 = 0 to %5 step 1 {': an operand is used before it is "
+        "defined");
+  CHECK(failure("%5:i32 = tid\n%5:i32 = tid\n") ==
+        "kernel IR of 'k': tid in '%5:i32 = tid': a register is defined twice");
+  CHECK(failure("if %4 {\n%5:i32 = tid\n}\n%5:i32 = tid\n") ==
+        "kernel IR of 'k': tid in '%5:i32 = tid': a register is defined twice");
+}
+
+TEST_CASE("numbers outside the function's registers are refused") {
+  Function result = kernel("%5:i32 = tid\n");
+  result.num_registers = 5;
+  CHECK(failure(result) ==
+        "kernel IR of 'k': tid in '%5:i32 = tid': a result's number is out of range");
+  Function operand = kernel("%5:i32 = add.i32 %1, 1\n");
+  operand.body.back().operands[0].bits = 99;
+  CHECK(failure(operand) ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 %99, 1': an operand is no register of this "
+        "function");
+  operand.body.back().operands[0] = {};
+  CHECK(failure(operand) ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 <none>, 1': an operand is no register of "
+        "this function");
+}
+
+TEST_CASE("operands and results fit the operation's row") {
+  CHECK(failure("%5:i32 = add.i32 %1\n") ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 %1': wrong number of operands or results");
+  CHECK(failure("barrier 1\n") ==
+        "kernel IR of 'k': barrier in 'barrier 1': wrong number of operands or results");
+  CHECK(failure("%5:i32, %6:i32 = add.i32 %1, %1\n") ==
+        "kernel IR of 'k': add.i32 in '%5:i32, %6:i32 = add.i32 %1, %1': wrong number of operands "
+        "or results");
+  CHECK(failure("%5:i32 = add.i32 %1, %3\n") ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 %1, %3': operand types do not fit");
+  CHECK(failure("%5:i32 = add.i32 %1, 0f00000000\n") ==
+        "kernel IR of 'k': add.i32 in '%5:i32 = add.i32 %1, 0f00000000': operand types do not fit");
+  CHECK(failure("cp.async.wait %1\n") ==
+        "kernel IR of 'k': cp.async.wait in 'cp.async.wait %1': operand types do not fit");
+  CHECK(failure("%5:f32 = add.i32 %1, %1\n") ==
+        "kernel IR of 'k': add.i32 in '%5:f32 = add.i32 %1, %1': result types do not fit");
+  Function predicate = kernel("%5:pred = and.pred %4, %4\n");
+  predicate.body.back().operands[1] = {Value::Kind::kConst, Type::kPred, 1};
+  CHECK(failure(predicate) ==
+        "kernel IR of 'k': and.pred in '%5:pred = and.pred %4, 1': there are no constants of type "
+        "pred");
+}
+
+TEST_CASE("an operation must exist on the target") {
+  CHECK(failure("cp.async.commit\n", 75) ==
+        "kernel IR of 'k': cp.async.commit in 'cp.async.commit': needs sm_80 or newer");
+  CHECK_NOTHROW(verify(kernel("cp.async.commit\n"), 80));
+}
+
+TEST_CASE("variables are defined by var, written by set and read by get") {
+  CHECK(failure("$5:i32 = var 0\n%6:i32 = add.i32 $5, 1\n") ==
+        "kernel IR of 'k': add.i32 in '%6:i32 = add.i32 $5, 1': an operand is a variable, which "
+        "only get reads");
+  CHECK(failure("$5:i32 = tid\n") ==
+        "kernel IR of 'k': tid in '$5:i32 = tid': a result is a variable, which only var defines");
+  CHECK(failure("%5:i32 = var 0\n") ==
+        "kernel IR of 'k': var in '%5:i32 = var 0': result must be a variable");
+  CHECK(failure("$5:i32 = var %3\n") ==
+        "kernel IR of 'k': var in '$5:i32 = var %3': types differ");
+  CHECK(failure("%5:i32 = get %1\n") ==
+        "kernel IR of 'k': get in '%5:i32 = get %1': operand 0 must be a variable");
+  CHECK(failure("set %1, 0\n") ==
+        "kernel IR of 'k': set in 'set %1, 0': operand 0 must be a variable");
+  CHECK(failure("$5:i32 = var 0\n%6:f32 = get $5\n") ==
+        "kernel IR of 'k': get in '%6:f32 = get $5': types differ");
+  CHECK(failure("$5:i32 = var 0\nset $5, %3\n") ==
+        "kernel IR of 'k': set in 'set $5, %3': types differ");
+  CHECK(failure("$5:i32 = var 0\nset $5, $5\n") ==
+        "kernel IR of 'k': set in 'set $5, $5': a variable's value goes through a register");
+  CHECK(failure("$5:i32 = var 0\n$6:i32 = get $5\n") ==
+        "kernel IR of 'k': get in '$6:i32 = get $5': a variable's value goes through a register");
+}
+
+TEST_CASE("structural operations have their shape") {
+  CHECK(failure("%5:i32 = get\n") ==
+        "kernel IR of 'k': get in '%5:i32 = get': wrong number of operands or results");
+  CHECK(failure("set %1\n") == "kernel IR of 'k': set in 'set %1': wrong number of operands or results");
+  CHECK(failure("%5:i32, %6:i32 = smem @s\n") ==
+        "kernel IR of 'k': smem in '%5:i32, %6:i32 = smem @s': wrong number of operands or results");
+  CHECK(failure("for %5:i32 = 0 to %3 step 1 {\n}\n") ==
+        "kernel IR of 'k': for in 'for %5:i32 = 0 to %3 step 1 {': bounds must be i32");
+  CHECK(failure("for %5:f32 = 0 to %1 step 1 {\n}\n") ==
+        "kernel IR of 'k': for in 'for %5:f32 = 0 to %1 step 1 {': the index must be i32");
+  CHECK(failure("for $5:i32 = 0 to %1 step 1 {\n}\n") ==
+        "kernel IR of 'k': for in 'for $5:i32 = 0 to %1 step 1 {': a result is a variable, which "
+        "only var defines");
+  CHECK(failure("if %1 {\n}\n") ==
+        "kernel IR of 'k': if in 'if %1 {': condition must be a predicate");
+  Function loop = kernel("for %5:i32 = 0 to 4 step 1 {\n}\n");
+  loop.body.back().operands.pop_back();
+  CHECK(failure(loop) == "kernel IR of 'k': for in 'for': wrong number of operands or results");
+  Function comment = kernel("# one line\n");
+  comment.body.back().text = "two\nlines";
+  CHECK(failure(comment) == "kernel IR of 'k': # in '# two': a comment must be one line");
+}
+
+TEST_CASE("parameters and shared memory that are referred to exist and have the type") {
+  CHECK(failure("%5:i32 = param @x\n") ==
+        "kernel IR of 'k': param in '%5:i32 = param @x': parameter type");
+  CHECK(failure("%5:i64 = smem @s\n") ==
+        "kernel IR of 'k': smem in '%5:i64 = smem @s': a shared-memory address is i32");
+  Function function = kernel("%5:i32 = param @n\n");
+  function.body.back().operands[0].bits = 2;
+  CHECK(failure(function) ==
+        "kernel IR of 'k': param in '%5:i32 = param @<none>': no such parameter");
+  function.body.back().op = Op::kSmem;
+  CHECK(failure(function) ==
+        "kernel IR of 'k': smem in '%5:i32 = smem @<none>': no such shared-memory object");
+}
+
+TEST_CASE("names are unique") {
+  Function params = kernel("");
+  params.params.push_back({"x", Type::kI32});
+  CHECK(failure(params) == "kernel IR of 'k': there are two parameters 'x'");
+  Function smem = kernel("");
+  smem.smem.push_back({"s", 64, 4});
+  CHECK(failure(smem) == "kernel IR of 'k': there are two shared-memory objects 's'");
+}
+
+TEST_CASE("shared-memory objects do not overlap") {
+  const auto objects = [](std::string_view second) {
+    return parse(fmt::format("kernel @k() threads 32 min_blocks 1 {{\n"
+                             "smem @a offset 16 bytes 32\nsmem @b {}\n}}\n",
+                             second));
+  };
+  CHECK(failure(objects("offset 32 bytes 16")) == "kernel IR of 'k': shared-memory objects overlap");
+  CHECK(failure(objects("offset 0 bytes 16")) == "kernel IR of 'k': shared-memory objects overlap");
+  CHECK_NOTHROW(verify(objects("offset 48 bytes 16"), 80));
+}
+
+TEST_CASE("a barrier that some threads may skip is refused") {
+  const std::string reason =
+      "kernel IR of 'k': barrier in 'barrier': a barrier stands inside an if: threads that skip it "
+      "would hang the block";
+  CHECK(failure("if %4 {\nbarrier\n}\n") == reason);
+  CHECK(failure("if %4 {\n} else {\nbarrier\n}\n") == reason);
+  CHECK(failure("if %4 {\nfor %5:i32 = 0 to 4 step 1 {\nbarrier\n}\n}\n") == reason);
+}
+
+TEST_CASE("a block has 1 to 1024 threads") {
+  for (const int threads : {0, 1025}) {
+    Function function = kernel("");
+    function.block_threads = threads;
+    CHECK(failure(function) == "kernel IR of 'k': threads must be 1..1024");
+  }
+}
+
+}  // namespace sagejit::ir

@@ -1,0 +1,213 @@
+#include "compiler/plan/forward_plan.h"
+
+#include <array>
+
+#include "compiler/sema/resolve.h"
+#include "tests/support/catch.h"
+#include "tests/unit/support/thrown.h"
+
+namespace sagejit {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+ForwardPlan plan_of(std::string_view entries, std::string_view target = "sm_80") {
+  const Variant v = resolve_variants("v.attn", fmt::format("v {{ {} }}", entries)).at(0);
+  return make_forward_plan(v, default_schedule(v, find_target(target)), find_target(target));
+}
+
+Strings kernels_of(const ForwardPlan& plan) {
+  Strings names;
+  for (const KernelLaunch& launch : plan.plan.launches) names.push_back(launch.kernel);
+  return names;
+}
+
+Strings params_of(const ForwardPlan& plan, std::string_view kernel) {
+  const KernelLaunch* launch = plan.find_launch(kernel);
+  REQUIRE(launch);
+  Strings names;
+  for (const KernelParam& param : launch->params) names.push_back(param.name);
+  return names;
+}
+
+Strings buffers_of(const ForwardPlan& plan) {
+  Strings names;
+  for (const WorkspaceBuffer& buffer : plan.plan.workspace) names.push_back(buffer.name);
+  return names;
+}
+
+// b = 2, hq = 8, hkv = 4, m = 300, n = 1000; a symbol of a tensor's address or stride is 100 + its number.
+int64_t evaluate(const SizeExpr& expression) {
+  std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
+  for (size_t i = 5; i < values.size(); ++i) values[i] = 100 + static_cast<int64_t>(i);
+  return expression.evaluate(values);
+}
+
+const WorkspaceBuffer& buffer(const ForwardPlan& plan, std::string_view name) {
+  for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
+    if (candidate.name == name) return candidate;
+  }
+  FAIL("no buffer " << name);
+  return plan.plan.workspace[0];
+}
+
+int64_t bytes_of(const ForwardPlan& plan, std::string_view name) {
+  return evaluate(buffer(plan, name).bytes);
+}
+
+std::array<int64_t, 3> grid_of(const ForwardPlan& plan, std::string_view kernel) {
+  const auto& grid = plan.find_launch(kernel)->grid;
+  return {evaluate(grid[0]), evaluate(grid[1]), evaluate(grid[2])};
+}
+
+const Strings kAttentionParams = {
+    "q_codes", "q_scales", "q_scales_stride_h", "k_codes", "k_scales", "k_scales_stride_h",
+    "v", "v_stride_b", "v_stride_h", "v_stride_n", "o", "o_stride_b", "o_stride_h", "o_stride_m",
+    "m", "n", "hq", "hkv"};
+
+Strings with(Strings list, const Strings& more) {
+  list.insert(list.end(), more.begin(), more.end());
+  return list;
+}
+
+}  // namespace
+
+TEST_CASE("without smoothing: K, then Q, then attention") {
+  const ForwardPlan plan = plan_of("head_dim = 64");
+  CHECK(kernels_of(plan) == Strings{"quantize_k", "quantize_q", "attention"});
+  CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
+  CHECK(params_of(plan, "quantize_k") ==
+        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_codes",
+                "k_scales", "scales_stride_h"});
+  CHECK(params_of(plan, "quantize_q") ==
+        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_codes",
+                "q_scales", "scales_stride_h"});
+  CHECK(params_of(plan, "attention") == kAttentionParams);
+  CHECK(plan.find_launch("k_mean") == nullptr);
+}
+
+TEST_CASE("the mean of K comes first, and is what its quantizer subtracts") {
+  const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
+  CHECK(kernels_of(plan) == Strings{"k_mean", "quantize_k", "quantize_q", "attention"});
+  CHECK(params_of(plan, "k_mean") ==
+        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "chunk_tokens",
+                "k_partial_sums"});
+  CHECK(params_of(plan, "quantize_k") ==
+        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_partial_sums",
+                "num_chunks", "k_codes", "k_scales", "scales_stride_h", "k_mean"});
+  CHECK(params_of(plan, "quantize_q").back() == "scales_stride_h");
+  CHECK(bytes_of(plan, "k_partial_sums") == 2 * 4 * 4 * 64 * 4);  // ceil(1000 / 256) chunks
+  CHECK(bytes_of(plan, "k_mean") == 2 * 4 * 64 * 4);
+  CHECK(grid_of(plan, "k_mean") == std::array<int64_t, 3>{4, 4, 2});
+}
+
+TEST_CASE("the chunks of the mean cover every token and stay within their maximum") {
+  const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
+  const KernelLaunch& launch = *plan.find_launch("k_mean");
+  for (int64_t n = 1; n < 20000; n += 37) {
+    std::array<int64_t, kNumSymbols> values{1, 1, 1, 1, n};
+    const int64_t chunks = launch.grid[0].evaluate(values);
+    const int64_t chunk_tokens = launch.params[6].value.evaluate(values);
+    CHECK(chunks * chunk_tokens >= n);
+    CHECK(chunks <= kMeanMaxChunks);
+  }
+}
+
+TEST_CASE("the LSE is corrected by q . mean only where K is smoothed") {
+  const ForwardPlan plain = plan_of("head_dim = 64; lse = on");
+  CHECK(params_of(plain, "attention") ==
+        with(kAttentionParams, {"lse", "lse_stride_b", "lse_stride_h"}));
+  CHECK(buffers_of(plain) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
+
+  const ForwardPlan smoothed = plan_of("head_dim = 64; lse = on; smooth_k = mean");
+  CHECK(params_of(smoothed, "attention") ==
+        with(kAttentionParams, {"lse", "lse_stride_b", "lse_stride_h", "lse_bias"}));
+  CHECK(params_of(smoothed, "quantize_q") ==
+        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_codes",
+                "q_scales", "scales_stride_h", "hkv", "k_mean", "lse_bias"});
+  CHECK(bytes_of(smoothed, "lse_bias") == 2 * 8 * 300 * 4);
+
+  const ForwardPlan no_lse = plan_of("head_dim = 64; smooth_k = mean");
+  CHECK(params_of(no_lse, "attention") == kAttentionParams);
+}
+
+TEST_CASE("granularities of a head or the tensor need a pass for the largest magnitude, others none") {
+  for (const char* granularity : {"block(128)", "warp(32)", "thread(32)", "token"}) {
+    const ForwardPlan plan = plan_of(
+        fmt::format("head_dim = 64; q = int8 per {0}; k = int8 per {0}", granularity));
+    INFO(granularity);
+    CHECK(kernels_of(plan) == Strings{"quantize_k", "quantize_q", "attention"});
+  }
+  const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per tensor; k = int8 per head; smooth_k = mean");
+  CHECK(kernels_of(plan) == Strings{"k_mean", "amax_k", "quantize_k", "amax_q", "quantize_q", "attention"});
+  CHECK(params_of(plan, "amax_k") ==
+        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_partial_sums",
+                "num_chunks", "k_amax"});
+  CHECK(params_of(plan, "amax_q") ==
+        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_amax"});
+  CHECK(bytes_of(plan, "q_amax") == 4);
+  CHECK(bytes_of(plan, "q_scales") == 4);
+  CHECK(bytes_of(plan, "k_amax") == 2 * 4 * 4);
+  CHECK(bytes_of(plan, "k_scales") == 2 * 4 * 4);
+  for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
+    INFO(candidate.name);
+    CHECK(candidate.zeroed == candidate.name.ends_with("_amax"));
+  }
+}
+
+TEST_CASE("workspace sizes follow the padded head dimension and the scale groups") {
+  const ForwardPlan plan = plan_of("head_dim = 72; q = int8 per thread(32); k = int8 per token");
+  CHECK(plan.q.padded_head_dim == 96);
+  CHECK(bytes_of(plan, "q_codes") == 2 * 8 * 300 * 96);
+  CHECK(bytes_of(plan, "k_codes") == 2 * 4 * 1000 * 96);
+  CHECK(bytes_of(plan, "q_scales") == 2 * 8 * (384 / 32 * 8) * 4);
+  CHECK(bytes_of(plan, "k_scales") == 2 * 4 * 1024 * 4);
+}
+
+TEST_CASE("grids cover every token of every head") {
+  const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per block(48); k = int8 per block(64)");
+  CHECK(plan.q.tile_rows == 96);  // whole spans
+  CHECK(plan.k.tile_rows == 128);
+  CHECK(grid_of(plan, "quantize_q") == std::array<int64_t, 3>{4, 8, 2});
+  CHECK(grid_of(plan, "quantize_k") == std::array<int64_t, 3>{8, 4, 2});
+  CHECK(grid_of(plan, "attention") == std::array<int64_t, 3>{3, 8, 2});
+}
+
+TEST_CASE("phases, threads and shared memory of the launches") {
+  const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
+  for (const KernelLaunch& launch : plan.plan.launches) {
+    INFO(launch.kernel);
+    const bool attends = launch.kernel == "attention";
+    CHECK(launch.phase == (attends ? Phase::kAttend : Phase::kQuantize));
+    CHECK(launch.block_threads == (attends ? plan.schedule.num_warps * 32 : kPrepareThreads));
+  }
+  CHECK(plan.find_launch("attention")->dynamic_smem_bytes ==
+        attention_smem_bytes(plan.variant, plan.schedule));
+}
+
+TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or buffer") {
+  const ForwardPlan plan = plan_of("head_dim = 64; lse = on");
+  const std::vector<KernelParam>& params = plan.find_launch("attention")->params;
+  CHECK(params[0].buffer == 0);  // q_codes
+  CHECK(params[6].type == ParamType::kPointer);
+  CHECK(params[6].buffer == -1);
+  CHECK(params[6].value == SizeExpr("v"));
+  CHECK(params[9].type == ParamType::kI64);
+  CHECK(evaluate(params[9].value) == 2 * (100 + static_cast<int>(Symbol::kVStrideN)));
+  CHECK(params[14].type == ParamType::kI32);  // m
+  CHECK(evaluate(params[19].value) == 4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
+}
+
+TEST_CASE("a plan is refused for a variant or a schedule that the target cannot have") {
+  Variant v = resolve_variants("v.attn", "v { head_dim = 64 }").at(0);
+  const Target& target = find_target("sm_80");
+  const Error schedule = thrown_by([&] { make_forward_plan(v, {.stages = 1}, target); });
+  CHECK(schedule.kind() == ErrorKind::kUnsupported);
+  CHECK_THAT(schedule.message(), Catch::EndsWith("is not possible: stages must be at least 2"));
+  v.hadamard = true;
+  const Error variant = thrown_by([&] { make_forward_plan(v, {}, target); });
+  CHECK(variant.kind() == ErrorKind::kUnsupported);
+  CHECK_THAT(variant.message(), Catch::Contains("q and k must not be rotated"));
+}
+
+}  // namespace sagejit

@@ -1,0 +1,146 @@
+#include "compiler/schedule/schedule.h"
+
+#include "compiler/sema/check.h"
+#include "compiler/sema/resolve.h"
+#include "tests/support/catch.h"
+#include "tests/unit/support/thrown.h"
+
+namespace sagejit {
+namespace {
+
+Variant variant(std::string_view entries) {
+  return resolve_variants("v.attn", fmt::format("v {{ {} }}", entries)).at(0);
+}
+
+// Why `changes` to the first schedule are refused for the variant on the target.
+std::string limit_of(const Variant& v, std::string_view changes, std::string_view target) {
+  const Schedule schedule = parse_schedule(changes);
+  const Error error = thrown_by([&] { check_schedule(v, schedule, find_target(target)); });
+  CHECK(error.kind() == ErrorKind::kUnsupported);
+  const std::string start =
+      fmt::format("schedule '{}' is not possible: ", print_schedule(schedule));
+  REQUIRE(error.message().starts_with(start));
+  return error.message().substr(start.size());
+}
+
+std::string parse_error(std::string_view line) {
+  const Error error = thrown_by([&] { parse_schedule(line); });
+  CHECK(error.kind() == ErrorKind::kArgument);
+  return error.message();
+}
+
+}  // namespace
+
+TEST_CASE("a schedule is one line that reads back") {
+  CHECK(print_schedule({}) ==
+        "block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1");
+  const Schedule schedule{.block_m = 64,
+                          .block_n = 32,
+                          .num_warps = 2,
+                          .stages = 5,
+                          .q_in_registers = false,
+                          .blocks_per_sm = 3};
+  CHECK(parse_schedule(print_schedule(schedule)) == schedule);
+  CHECK(parse_schedule("") == Schedule{});
+  CHECK(parse_schedule("  stages=3   warps=8 ") == Schedule{.num_warps = 8, .stages = 3});
+  CHECK(parse_schedule("stages=4", schedule).block_m == 64);
+  CHECK(parse_schedule("stages=4", schedule).stages == 4);
+}
+
+TEST_CASE("a schedule that cannot be read names the pair and what would be right") {
+  const std::string known =
+      "is not key=value with a known key; known keys: block_m, block_n, warps, stages, "
+      "q_in_registers, blocks_per_sm";
+  CHECK(parse_error("stages=2 tile=3") == "schedule: 'tile=3' " + known);
+  CHECK(parse_error("block_m") == "schedule: 'block_m' " + known);
+  CHECK(parse_error("=3") == "schedule: '=3' " + known);
+  CHECK(parse_error("stages=two") ==
+        "schedule: 'stages' needs a whole number from 0 to 4096, got 'two'");
+  CHECK(parse_error("stages=") == "schedule: 'stages' needs a whole number from 0 to 4096, got ''");
+  CHECK(parse_error("stages=2x") ==
+        "schedule: 'stages' needs a whole number from 0 to 4096, got '2x'");
+  CHECK(parse_error("block_m=-16") ==
+        "schedule: 'block_m' needs a whole number from 0 to 4096, got '-16'");
+  CHECK(parse_error("block_m=4097") ==
+        "schedule: 'block_m' needs a whole number from 0 to 4096, got '4097'");
+  CHECK(parse_error("q_in_registers=2") ==
+        "schedule: 'q_in_registers' needs a whole number from 0 to 1, got '2'");
+}
+
+TEST_CASE("every limit of a schedule is named") {
+  const Variant v = variant("head_dim = 64");
+  CHECK_NOTHROW(check_schedule(v, {}, find_target("sm_86")));
+  CHECK(limit_of(v, "warps=0", "sm_80") == "warps must be 1 to 16");
+  CHECK(limit_of(v, "warps=17", "sm_80") == "warps must be 1 to 16");
+  const std::string rows = "block_m must be a multiple of 16 rows for every warp";
+  CHECK(limit_of(v, "block_m=96", "sm_80") == rows);
+  CHECK(limit_of(v, "block_m=0", "sm_80") == rows);
+  for (const char* block_n : {"block_n=0", "block_n=8", "block_n=48", "block_n=256"}) {
+    CHECK(limit_of(v, block_n, "sm_80") == "block_n must be 16, 32, 64 or 128");
+  }
+  CHECK(limit_of(v, "stages=1", "sm_80") == "stages must be at least 2");
+  CHECK(limit_of(v, "blocks_per_sm=0", "sm_80") == "blocks_per_sm must be at least 1");
+  CHECK(limit_of(v, "blocks_per_sm=4", "sm_86") ==
+        "4 blocks of 32768 bytes of shared memory exceed the 102400 of one SM of sm_86");
+  CHECK(limit_of(variant("head_dim = 256"), "block_n=128 stages=4", "sm_86") ==
+        "it needs 425984 bytes of shared memory, sm_86 allows 101376 to a block");
+  const Variant two_level = variant("head_dim = 64; pv_accumulator = f16 + f32 every 64");
+  CHECK(limit_of(two_level, "block_n=32", "sm_80") ==
+        "block_n must be a multiple of the two-level accumulation interval, 64");
+  CHECK_NOTHROW(check_schedule(two_level, parse_schedule("block_n=128"), find_target("sm_80")));
+}
+
+TEST_CASE("tiles are as long as the padded head dimensions") {
+  const Variant v = variant("head_dim = 72; value_head_dim = 40");
+  const Schedule schedule{.block_m = 64, .block_n = 32, .num_warps = 4, .stages = 3};
+  CHECK(q_tile(v, schedule).row_bytes() == 96);
+  CHECK(k_tile(v, schedule).bytes() == 32 * 96);
+  CHECK(v_tile(v, schedule).row_bytes() == 48 * 2);
+  CHECK(attention_smem_bytes(v, schedule) == 64 * 96 + 3 * (32 * 96 + 32 * 96));
+}
+
+TEST_CASE("the default schedule is legal for every supported variant, or the limit is named") {
+  const char* const accumulators[] = {"f32",
+                                      "f16",
+                                      "f16 + f32 every 16",
+                                      "f16 + f32 every 32",
+                                      "f16 + f32 every 64",
+                                      "f16 + f32 every 128",
+                                      "f32 + f32 every 128"};
+  int num_refused = 0;
+  for (int head_dim = 16; head_dim <= 256; head_dim += 8) {
+    for (const char* accumulator : accumulators) {
+      const Variant v =
+          variant(fmt::format("head_dim = {}; pv_accumulator = {}", head_dim, accumulator));
+      for (const Target& target : all_targets()) {
+        INFO(head_dim << ", " << accumulator << ", " << target.name);
+        check_supported(v, target);
+        try {
+          CHECK_NOTHROW(check_schedule(v, default_schedule(v, target), target));
+        } catch (const Error& error) {
+          ++num_refused;
+          CHECK(error.kind() == ErrorKind::kUnsupported);
+          // The smallest schedule with tiles of a whole interval is beyond the target.
+          const int interval = v.pv_accumulator.interval;
+          REQUIRE(interval >= 64);
+          const Schedule smallest{.block_m = 16, .block_n = interval, .num_warps = 1};
+          CHECK(attention_smem_bytes(v, smallest) > target.smem_per_block);
+        }
+      }
+    }
+  }
+  CHECK(num_refused > 0);
+}
+
+TEST_CASE("an interval that no tile holds is refused with the nearest that works") {
+  const Variant v = variant("head_dim = 256; pv_accumulator = f16 + f32 every 64");
+  const Error error = thrown_by([&] { default_schedule(v, find_target("sm_86")); });
+  CHECK(error.kind() == ErrorKind::kUnsupported);
+  CHECK(error.message() ==
+        "variant `v` does not fit the shared memory of sm_86: head_dim 256 and value_head_dim 256 "
+        "leave no room for tiles of 64 keys, which its two-level accumulation interval needs; the "
+        "nearest that fits is an interval of 32 keys");
+  CHECK_NOTHROW(default_schedule(v, find_target("sm_80")));
+}
+
+}  // namespace sagejit

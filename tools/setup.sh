@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs what building and testing need, on Debian 12 or Ubuntu 24.04: packages of the distribution, and
+# NVRTC from PyPI into .deps/ where no CUDA toolkit brings it. Does nothing that is already done.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(g++ cmake ninja-build ccache libfmt-dev libcli11-dev nlohmann-json3-dev libssl-dev catch2
+          clang-format clang-tidy llvm-14-tools python3 python3-pip python3-venv)
+
+missing=()
+for package in "${packages[@]}"; do
+  # A command that is there some other way (a newer CMake, say) needs no package.
+  case $package in
+    g++|cmake|ccache|python3|clang-format|clang-tidy) command -v "$package" >/dev/null && continue ;;
+    ninja-build) command -v ninja >/dev/null && continue ;;
+    python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
+    python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null && continue ;;
+  esac
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  echo "set-up: installing ${missing[*]}"
+  sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+have_nvrtc() {
+  ls .deps/nvrtc/nvidia/cu*/lib/libnvrtc.so.* >/dev/null 2>&1 && return 0
+  [ -z "${SAGEJIT_IGNORE_CUDA_TOOLKIT:-}" ] || return 1
+  ls /usr/local/cuda*/lib64/libnvrtc.so.* >/dev/null 2>&1 || ldconfig -p | grep -q 'libnvrtc\.so\.1[23]'
+}
+if ! have_nvrtc; then
+  echo "set-up: installing NVRTC from PyPI into .deps/nvrtc"
+  python3 -m pip install --quiet --disable-pip-version-check --no-deps --target .deps/nvrtc 'nvidia-cuda-nvrtc>=13.0,<13.1'
+fi

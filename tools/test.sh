@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs every test, and closes with a line "N passed, N failed, N skipped".
+#   bash tools/test.sh                tests, formatting, layers
+#   bash tools/test.sh --sanitizers   the same, then ASan+UBSan and TSan over the host code
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bash tools/setup.sh || exit 1
+
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# check NAME COMMAND...: one check, its output shown if it fails.
+check() {
+  local name=$1
+  shift
+  if "$@" >"$log" 2>&1; then
+    passed=$((passed + 1))
+    echo "ok      $name"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $name"
+    cat "$log"
+  fi
+}
+
+# suite PRESET [ctest arguments]: builds a preset and runs its tests.
+suite() {
+  local preset=$1
+  shift
+  echo "build   $preset"
+  if ! { cmake --preset "$preset" && cmake --build --preset "$preset"; } >"$log" 2>&1; then
+    failed=$((failed + 1))
+    echo "FAILED  build of $preset"
+    tail -n 60 "$log"
+    return
+  fi
+  (cd "build/$preset" && ctest --output-on-failure -j "$(nproc)" "$@") 2>&1 | tee "$log" |
+    grep -E '^ *[0-9]+/[0-9]+ Test|FAILED|error' || true
+  local bad good
+  bad=$(grep -cE '^ *[0-9]+/[0-9]+ Test .*(\*\*\*Failed|\*\*\*Exception|\*\*\*Timeout|\*\*\*Not Run)' "$log")
+  good=$(grep -cE '^ *[0-9]+/[0-9]+ Test .* Passed ' "$log")
+  skipped=$((skipped + $(grep -cE '^ *[0-9]+/[0-9]+ Test .*\*\*\*Skipped' "$log")))
+  passed=$((passed + good))
+  failed=$((failed + bad))
+  if ((bad > 0 || good == 0)); then
+    cat "$log"
+    ((good == 0)) && failed=$((failed + 1))
+  fi
+}
+
+sources() { git ls-files -- 'compiler/*.h' 'compiler/*.cc' 'runtime/*.h' 'runtime/*.hpp' 'runtime/*.cc' 'tools/*.h' 'tools/*.cc' 'tests/*.h' 'tests/*.cc'; }
+
+check "layers" python3 tools/check_layers.py
+check "formatting" bash -c "$(declare -f sources); sources | xargs clang-format --dry-run -Werror"
+suite release
+if [ "${1:-}" = --sanitizers ]; then
+  suite asan -LE slow
+  suite tsan -L concurrent
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))
