@@ -1,11 +1,13 @@
 #include "compiler/compile.h"
 
 #include <chrono>
+#include <optional>
 
 #include "compiler/backend/cuda/nvrtc.h"
 #include "compiler/backend/cuda/print_cuda.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
+#include "compiler/sema/check.h"
 #include "compiler/sema/print.h"
 #include "compiler/support/error.h"
 #include "generator_hash.h"
@@ -27,13 +29,22 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-Schedule schedule_of(const CompileRequest& request) {
-  return request.schedule ? *request.schedule : default_schedule(request.variant, *request.target);
+const Target& target_of(const CompileRequest& request) {
+  if (!request.target) fail(ErrorKind::kArgument, "compile request without a target");
+  return *request.target;
 }
 
-ForwardPlan plan_of(const CompileRequest& request) {
-  if (!request.target) fail(ErrorKind::kArgument, "compile request without a target");
-  return make_forward_plan(request.variant, schedule_of(request), *request.target);
+// What may be tried: the schedule that was asked for, or the defaults in order.
+std::vector<Schedule> schedules_of(const CompileRequest& request) {
+  const Target& target = target_of(request);
+  check_valid(request.variant);
+  check_supported(request.variant, target);
+  if (request.schedule) return {*request.schedule};
+  return default_schedules(request.variant, target);
+}
+
+ForwardPlan first_plan_of(const CompileRequest& request) {
+  return make_forward_plan(request.variant, schedules_of(request).front(), *request.target);
 }
 
 // The kernels know what shared memory they reserve; for attention the schedule was chosen by a prediction,
@@ -52,57 +63,91 @@ void take_smem_sizes(Plan& plan, const std::vector<ir::Function>& kernels) {
 
 }  // namespace
 
-Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTimes* times) {
+namespace {
+
+// One schedule's kernels, compiled.
+struct Attempt {
+  Schedule schedule;
+  Plan plan;
+  ToolchainOutput output;
+  int spill_bytes = 0;
+  bool is_clean = false;  // no spills, nothing serialized
+};
+
+Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolchain& toolchain,
+                CompileTimes& spent) {
   Stopwatch watch;
-  CompileTimes spent;
-  ForwardPlan plan = plan_of(request);
+  ForwardPlan plan = make_forward_plan(request.variant, schedule, *request.target);
   const std::vector<ir::Function> kernels = generate_kernels(plan);
   take_smem_sizes(plan.plan, kernels);
-  spent.generate_ms = watch.lap_ms();
+  spent.generate_ms += watch.lap_ms();
   const std::string source = print_cuda(kernels);
-  spent.print_ms = watch.lap_ms();
-  ToolchainOutput output = toolchain.compile(source, *request.target, request.assemble);
-  spent.toolchain_ms = watch.lap_ms();
-  if (times) *times = spent;
+  spent.print_ms += watch.lap_ms();
+  Attempt result{schedule, std::move(plan.plan),
+                 toolchain.compile(source, *request.target, request.assemble), 0, false};
+  spent.toolchain_ms += watch.lap_ms();
+  for (const KernelResources& kernel : result.output.resources) {
+    result.spill_bytes += kernel.spill_store_bytes + kernel.spill_load_bytes;
+  }
+  result.is_clean = find_assembly_fault(result.output).empty();
+  return result;
+}
 
+// The first clean attempt, otherwise the one that spills least: right, if not as fast as it might be.
+Attempt best_attempt(const CompileRequest& request, Toolchain& toolchain, CompileTimes& spent) {
+  std::optional<Attempt> best;
+  for (const Schedule& schedule : schedules_of(request)) {
+    Attempt next = attempt(request, schedule, toolchain, spent);
+    if (next.is_clean) return next;
+    if (!best || next.spill_bytes < best->spill_bytes) best = std::move(next);
+  }
+  return *std::move(best);
+}
+
+}  // namespace
+
+Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTimes* times) {
+  CompileTimes spent;
+  Attempt made = best_attempt(request, toolchain, spent);
+  if (times) *times = spent;
   const Variant& variant = request.variant;
   Artifact artifact;
   artifact.variant_name = variant.name;
   artifact.variant_text = canonical_key_text(variant);
-  artifact.schedule_text = print_schedule(plan.schedule);
+  artifact.schedule_text = print_schedule(made.schedule);
   artifact.target = request.target->name;
   artifact.backend = "cuda " + toolchain.version();
   artifact.tensors = {variant.head_dim, variant.value_head_dim, variant.input, variant.output,
                       variant.lse};
-  artifact.plan = plan.plan;
-  artifact.ptx = std::move(output.ptx);
-  artifact.cubin = std::move(output.cubin);
-  artifact.resources = std::move(output.resources);
-  artifact.assembler_log = std::move(output.log);
+  artifact.plan = std::move(made.plan);
+  artifact.ptx = std::move(made.output.ptx);
+  artifact.cubin = std::move(made.output.cubin);
+  artifact.resources = std::move(made.output.resources);
+  artifact.assembler_log = std::move(made.output.log);
   return artifact;
 }
 
 std::string emit_ir(const CompileRequest& request) {
-  const ForwardPlan plan = plan_of(request);
+  const ForwardPlan plan = first_plan_of(request);
   std::string text;
   for (const ir::Function& kernel : generate_kernels(plan)) text += ir::print(kernel) + "\n";
   return text;
 }
 
 std::string emit_source(const CompileRequest& request) {
-  const ForwardPlan plan = plan_of(request);
+  const ForwardPlan plan = first_plan_of(request);
   return print_cuda(generate_kernels(plan));
 }
 
 std::string cache_key_text(const CompileRequest& request, const Toolchain& toolchain) {
-  if (!request.target) fail(ErrorKind::kArgument, "compile request without a target");
   std::string flags;
-  for (const std::string& flag : toolchain.flags(*request.target, request.assemble)) {
+  for (const std::string& flag : toolchain.flags(target_of(request), request.assemble)) {
     flags += " " + flag;
   }
   return fmt::format(
       "{}schedule: {}\ntarget: {}\ngenerator: {}\nbackend: cuda {}\nflags:{}\noutput: {}\n",
-      canonical_key_text(request.variant), print_schedule(schedule_of(request)),
+      canonical_key_text(request.variant),
+      request.schedule ? print_schedule(*request.schedule) : "default",
       request.target->name, kGeneratorHash, toolchain.version(), flags,
       request.assemble ? "ptx cubin" : "ptx");
 }

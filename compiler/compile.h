@@ -22,7 +22,8 @@ class Toolchain;  // compiler/backend/cuda/nvrtc.h
 struct CompileRequest {
   Variant variant;
   const Target* target = nullptr;
-  std::optional<Schedule> schedule;  // unset: default_schedule(variant, target)
+  std::optional<Schedule> schedule;  // unset: the first of default_schedules that
+                                    // assembles without spills, else the least
   bool assemble = true;              // false: PTX alone, as the emulator needs
 };
 

@@ -86,15 +86,17 @@ FragmentReader::FragmentReader(Builder& b, const TileLayout& layout, Order order
   const bool rows_first = order == Order::kRowsFirst;
   const Value row = b.add(b.bit_and(lane, constant(7)), b.shl(rows_first ? low : high, 3));
   const Value chunk = rows_first ? high : low;
-  const int patterns = std::max(1, (1 << layout.swizzle_bits()) / 2);
-  for (int i = 0; i < patterns; ++i) {
-    offsets_.push_back(swizzled_offset(b, layout, row, b.bit_or(chunk, constant(2 * i))));
-  }
+  num_patterns_ = std::max(1, (1 << layout.swizzle_bits()) / 2);
+  offset_ = swizzled_offset(b, layout, row, chunk);
 }
 
+// Rows are whole multiples of the swizzled bits, so a chunk's bits can be flipped in the finished address:
+// one register is kept across tiles instead of one a pattern.
 std::vector<Value> FragmentReader::at(Value tile) const {
-  std::vector<Value> addresses;
-  for (const Value offset : offsets_) addresses.push_back(b_.add(tile, offset));
+  std::vector<Value> addresses = {b_.add(tile, offset_)};
+  for (int i = 1; i < num_patterns_; ++i) {
+    addresses.push_back(b_.bit_xor(addresses[0], constant(2 * i * kChunkBytes)));
+  }
   return addresses;
 }
 
@@ -102,7 +104,7 @@ std::vector<Value> FragmentReader::read(const std::vector<Value>& tile, int row,
   if (row % kSwizzlePeriodRows || chunk % 2) {
     fail(ErrorKind::kInternal, "fragment read at row {} chunk {} breaks the swizzle", row, chunk);
   }
-  const int pattern = chunk / 2 % static_cast<int>(offsets_.size());
+  const int pattern = chunk / 2 % num_patterns_;
   const int bytes = row * layout_.row_bytes() + (chunk - 2 * pattern) * kChunkBytes;
   return b_.emit(transposed_ ? Op::kLdMatrixTrans : Op::kLdMatrix,
                  {tile[static_cast<size_t>(pattern)], constant(bytes)});

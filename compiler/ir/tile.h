@@ -56,7 +56,7 @@ class FragmentReader {
   };
   FragmentReader(Builder& b, const TileLayout& layout, Order order, bool transposed);
 
-  // Fixes the tile's address; the result serves all reads of that tile.
+  // Fixes the tile's address, a multiple of 128 bytes; the result serves all reads of that tile.
   std::vector<Value> at(Value tile) const;
   // Four registers from row `row` (multiple of 8) and chunk `chunk` (even) of the tile given by `at`.
   std::vector<Value> read(const std::vector<Value>& tile, int row, int chunk) const;
@@ -65,7 +65,8 @@ class FragmentReader {
   Builder& b_;
   TileLayout layout_;
   bool transposed_;
-  std::vector<Value> offsets_;  // one per value of the swizzled chunk bits above the lowest
+  int num_patterns_;  // values of the swizzled chunk bits above the lowest
+  Value offset_;      // of chunk 0 from the tile's start
 };
 
 // A ring of shared-memory stages filled by cp.async: the only owner of its waits and barriers.

@@ -120,19 +120,22 @@ class AttentionKernel {
     };
   }
 
+  // The query row of thread `tid` that is its i-th (online_softmax.h).
+  Value row_of_thread(Value tid, int i) {
+    const Value in_warp = b_.add(b_.shr(b_.bit_and(tid, constant(31)), 2),
+                                 constant(i / 2 * kMmaRows + i % 2 * 8));
+    const Value warp_row = b_.mul(b_.shr(tid, 5), constant(num_row_tiles_ * kMmaRows));
+    return b_.add(first_row_, b_.add(warp_row, in_warp));
+  }
+
   // This thread's rows: their scale factors and the keys they see.
   void load_row_state(const MaskRegions& regions) {
-    const double scale = variant_.score.scale.value_or(1.0 / std::sqrt(variant_.head_dim));
-    const Value scale_log2 = constant_f32(static_cast<float>(scale * std::numbers::log2e));
-    const Value first = b_.add(b_.mul(b_.warp(), constant(num_row_tiles_ * kMmaRows)),
-                               b_.shr(b_.lane(), 2));
+    const Value scale_log2 = constant_f32(static_cast<float>(scale() * std::numbers::log2e));
     const Value batch_head = b_.add(b_.mul(batch_, args_["hq"]), head_);
     const Value scales = scales_base("q", batch_head);
     const Value last_row = b_.sub(args_["m"], constant(1));
     for (int i = 0; i < rows_of_thread(num_row_tiles_); ++i) {
-      const int in_warp = i / 2 * kMmaRows + i % 2 * 8;
-      const Value row = b_.add(first_row_, b_.add(first, constant(in_warp)));
-      rows_.push_back(row);
+      const Value row = row_of_thread(b_.tid(), i);
       bounds_.push_back(regions.bounds_of(row));
       const Value index = scale_index(plan_.q.groups, b_.min(row, last_row));
       const Value scale_q =
@@ -248,7 +251,7 @@ class AttentionKernel {
   void apply_mask(Scores& s, Value tile) {
     const Value first_column = b_.add(b_.mul(tile, constant(schedule_.block_n)),
                                       b_.mul(b_.bit_and(b_.lane(), constant(3)), constant(2)));
-    for (size_t row = 0; row < rows_.size(); ++row) {
+    for (size_t row = 0; row < bounds_.size(); ++row) {
       const Value high = b_.sub(bounds_[row].high, first_column);
       Value low;
       if (bounds_[row].low) low = b_.sub(bounds_[row].low, first_column);
@@ -267,26 +270,30 @@ class AttentionKernel {
   void store(const OnlineSoftmax& softmax, const ValueAccumulator& o) {
     const std::vector<Value> sums = o.sums_p() ? o.row_sum() : softmax.row_sum();
     const std::vector<Value> maxima = softmax.row_max();
-    const Value column = b_.mul(b_.bit_and(b_.lane(), constant(3)), constant(2));
-    for (size_t row = 0; row < rows_.size(); ++row) {
-      const Value empty = b_.emit1(Op::kEqF32, {sums[row], constant_f32(0)});
-      const Value inverse =
-          b_.select(empty, constant_f32(0), b_.fdiv(constant_f32(1), sums[row]));
-      const Value exists = b_.less(rows_[row], args_["m"]);
-      b_.when(exists, [&] {
-        store_row(o, static_cast<int>(row), inverse, column);
-        if (variant_.lse) store_lse(static_cast<int>(row), maxima[row], sums[row], empty);
+    const Value tid = b_.emit1(Op::kTidAgain, {});
+    for (int i = 0; i < rows_of_thread(num_row_tiles_); ++i) {
+      const Value empty = b_.emit1(Op::kEqF32, {sums[i], constant_f32(0)});
+      const Value inverse = b_.select(empty, constant_f32(0), b_.fdiv(constant_f32(1), sums[i]));
+      const Value row = row_of_thread(tid, i);
+      const Value quad_lane = b_.bit_and(tid, constant(3));
+      b_.when(b_.less(row, args_["m"]), [&] {
+        store_row(o, i, row, inverse, b_.mul(quad_lane, constant(2)));
+        if (!variant_.lse) return;
+        // The quad's threads hold the same row: one writes.
+        b_.when(b_.equal(quad_lane, constant(0)),
+                [&] { store_lse(row, b_.select(empty, constant_f32(kNegativeInfinity),
+                                               lse(row, maxima[i], sums[i]))); });
       });
     }
   }
 
-  void store_row(const ValueAccumulator& o, int row, Value inverse, Value column) {
+  void store_row(const ValueAccumulator& o, int i, Value row, Value inverse, Value column) {
     const int element_bytes = bits_of(variant_.output) / 8;
-    const Value address = b_.address(row_address(b_, args_, "o", "m", batch_, head_, rows_[row]),
-                                     column, element_bytes);
+    const Value address = b_.address(row_address(b_, args_, "o", "m", batch_, head_, row), column,
+                                     element_bytes);
     for (int tile = 0; tile < variant_.value_head_dim / kMmaColumns; ++tile) {
-      const std::vector<Value> e = o.elements(row / 2, tile);
-      const Value x = b_.fmul(e[2 * (row % 2)], inverse), y = b_.fmul(e[2 * (row % 2) + 1], inverse);
+      const std::vector<Value> e = o.elements(i / 2, tile);
+      const Value x = b_.fmul(e[2 * (i % 2)], inverse), y = b_.fmul(e[2 * (i % 2) + 1], inverse);
       const Value offset = constant(tile * kMmaColumns * element_bytes);
       if (variant_.output == DType::kF32) {
         b_.emit(Op::kStGlobalV2F32, {address, offset, x, y});
@@ -297,25 +304,27 @@ class AttentionKernel {
     }
   }
 
-  // LSE = ln 2 (m + log2 l) + scale q . mean(K), natural logarithm of the true scores; -inf without keys.
-  void store_lse(int row, Value maximum, Value sum, Value empty) {
-    Value lse = b_.fmul(b_.fadd(maximum, b_.emit1(Op::kLg2Approx, {sum})),
-                        constant_f32(static_cast<float>(std::numbers::ln2)));
-    if (plan_.q.lse_bias) {
-      const double scale = variant_.score.scale.value_or(1.0 / std::sqrt(variant_.head_dim));
-      const Value batch_head = b_.add(b_.mul(batch_, args_["hq"]), head_);
-      const Value index = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["m"])), b_.zext(rows_[row]));
-      const Value address = b_.add64(args_["lse_bias"], b_.mul64(index, b_.zext(constant(4))));
-      const Value bias = b_.emit1(Op::kLdGlobalF32, {address, constant(0)});
-      lse = b_.fma(bias, constant_f32(static_cast<float>(scale)), lse);
-    }
-    lse = b_.select(empty, constant_f32(kNegativeInfinity), lse);
+  // LSE = ln 2 (m + log2 l) + scale q . mean(K), natural logarithm of the true scores.
+  Value lse(Value row, Value maximum, Value sum) {
+    const Value smoothed = b_.fmul(b_.fadd(maximum, b_.emit1(Op::kLg2Approx, {sum})),
+                                   constant_f32(static_cast<float>(std::numbers::ln2)));
+    if (!plan_.q.lse_bias) return smoothed;
+    const Value batch_head = b_.add(b_.mul(batch_, args_["hq"]), head_);
+    const Value index = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["m"])), b_.zext(row));
+    const Value address = b_.add64(args_["lse_bias"], b_.mul64(index, b_.zext(constant(4))));
+    const Value bias = b_.emit1(Op::kLdGlobalF32, {address, constant(0)});
+    return b_.fma(bias, constant_f32(static_cast<float>(scale())), smoothed);
+  }
+
+  void store_lse(Value row, Value value) {
     const Value head = b_.add64(b_.mul64(b_.zext(batch_), args_["lse_stride_b"]),
                                 b_.mul64(b_.zext(head_), args_["lse_stride_h"]));
-    const Value address = b_.address(b_.add64(args_["lse"], head), rows_[row], 4);
-    // The quad's threads hold the same row: one writes.
-    b_.when(b_.equal(b_.bit_and(b_.lane(), constant(3)), constant(0)),
-            [&] { b_.emit(Op::kStGlobalF32, {address, constant(0), lse}); });
+    const Value address = b_.address(b_.add64(args_["lse"], head), row, 4);
+    b_.emit(Op::kStGlobalF32, {address, constant(0), value});
+  }
+
+  double scale() const {
+    return variant_.score.scale.value_or(1.0 / std::sqrt(variant_.head_dim));
   }
 
   const ForwardPlan& plan_;
@@ -330,8 +339,7 @@ class AttentionKernel {
   std::optional<ir::FragmentReader> q_reader_;
   std::vector<Value> q_addresses_;
   std::vector<std::vector<Value>> q_fragments_;  // [k step][row tile]
-  std::vector<Value> rows_;                      // this thread's query rows
-  std::vector<MaskRegions::Bounds> bounds_;      // the keys they see
+  std::vector<MaskRegions::Bounds> bounds_;      // the keys that this thread's rows see
   std::vector<Value> row_factors_;               // scale log2(e) dq
 };
 

@@ -12,7 +12,9 @@ using ir::Value;
 namespace {
 
 constexpr int kMmaKeys = 16;     // k of the 16-bit products
-constexpr int kColumnGroup = 4;  // 8-column tiles of O that are accumulated together
+
+// 8-column tiles of O that are accumulated together. Wide heads leave registers for fewer.
+constexpr int column_group(int num_column_tiles) { return num_column_tiles > 16 ? 2 : 4; }
 
 Op pv_mma(DType type, bool f16_accumulator) {
   if (type == DType::kBF16) return Op::kMmaBF16F32;
@@ -129,7 +131,7 @@ void ValueAccumulator::accumulate(const Scores& p, const ir::FragmentReader& rea
   for (int first = 0; first < key_steps; first += interval) {
     // A few columns at a time: enough independent products to hide their latency, few enough that an
     // inner accumulator costs few registers.
-    for (int column = 0; column < num_column_tiles_; column += kColumnGroup) {
+    for (int column = 0; column < num_column_tiles_; column += column_group(num_column_tiles_)) {
       add_columns(a, first, first + interval, column, reader, v_tile);
     }
   }
@@ -140,7 +142,7 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
                                    int end_step, int first_column, const ir::FragmentReader& reader,
                                    const std::vector<Value>& v_tile) {
   const bool two_levels = variant_.pv_accumulator.outer.has_value();
-  const int end_column = std::min(first_column + kColumnGroup, num_column_tiles_);
+  const int end_column = std::min(first_column + column_group(num_column_tiles_), num_column_tiles_);
   std::vector<std::vector<Fragment>> c(num_row_tiles_);
   for (int row = 0; row < num_row_tiles_; ++row) {
     for (int column = first_column; column < end_column; ++column) {

@@ -38,7 +38,7 @@ class ValueAccumulator {
   Fragment p_fragment(const Scores& p, int row_tile, int key_step) const;
   Fragment zeros() const;
   Fragment current(int row_tile, int column_tile) const;
-  // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of kColumnGroup column tiles.
+  // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of a group of column tiles.
   void add_columns(const std::vector<std::vector<Fragment>>& a, int first_step, int end_step,
                    int first_column, const ir::FragmentReader& reader,
                    const std::vector<ir::Value>& v_tile);

@@ -1,11 +1,25 @@
-#include "compiler/schedule/schedule.h"
-
 #include <algorithm>
 
-#include "compiler/support/error.h"
+#include "compiler/schedule/schedule.h"
 
 namespace sagejit {
 namespace {
+
+constexpr int kMaxThreadRegisters = 255;
+// Addresses, loop state and what the assembler needs to overlap loads: what no array accounts for.
+constexpr int kOtherRegisters = 43;
+constexpr int kRegistersPerRow = 5;  // maximum, sum, factor, bound, shrink
+
+// Registers a thread must hold at once. A model, close enough to order candidates; the assembler decides.
+int predicted_registers(const Variant& variant, const Schedule& schedule) {
+  const int row_tiles = schedule.block_m / schedule.num_warps / 16;
+  const bool packed_o =
+      variant.pv_accumulator.inner == DType::kF16 && !variant.pv_accumulator.outer;
+  const int o = row_tiles * padded_value_head_dim(variant) / 8 * (packed_o ? 2 : 4);
+  const int s = row_tiles * schedule.block_n / 8 * 4;
+  const int q = row_tiles * (schedule.q_in_registers ? padded_head_dim(variant) / 32 : 1) * 4;
+  return o + s + q + 2 * row_tiles * kRegistersPerRow + kOtherRegisters;
+}
 
 bool is_legal(const Variant& variant, const Schedule& schedule, const Target& target) {
   try {
@@ -18,40 +32,45 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 
 }  // namespace
 
-Schedule default_schedule(const Variant& variant, const Target& target) {
-  // From the most to the least demanding; the first that fits the target's shared memory is taken. The
-  // register budget decides the rows of a warp: O takes dv / 2 f32 registers a thread for every 16 rows.
-  const bool wide = std::max(padded_head_dim(variant), padded_value_head_dim(variant)) > 128;
+std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
+  // Fastest first, as measured on an H100 at head dim 128 (tests/perf/NOTES.md): 32 rows a warp halve the
+  // shared-memory reads per product, and two resident blocks let one's softmax hide the other's products.
   const bool long_interval =
       variant.pv_accumulator.outer.has_value() && variant.pv_accumulator.interval > 64;
-  const int block_n = long_interval ? 128 : 64;
-  const Schedule candidates[] = {
-      {.block_m = 128, .block_n = block_n, .num_warps = wide || long_interval ? 8 : 4, .stages = 2,
-       .q_in_registers = !wide, .blocks_per_sm = wide || long_interval ? 1 : 2},
-      {.block_m = 128, .block_n = block_n, .num_warps = 8, .stages = 2, .q_in_registers = false,
-       .blocks_per_sm = 1},
-      {.block_m = 64, .block_n = block_n, .num_warps = 4, .stages = 2, .q_in_registers = false,
-       .blocks_per_sm = 1},
-      {.block_m = 64, .block_n = 32, .num_warps = 4, .stages = 2, .q_in_registers = false,
-       .blocks_per_sm = 1},
-  };
-  for (const Schedule& candidate : candidates) {
-    if (is_legal(variant, candidate, target)) return candidate;
+  std::vector<Schedule> result;
+  for (const auto& [block_m, blocks_per_sm] : {std::pair{128, 2}, {64, 3}, {64, 2}, {64, 1}}) {
+    for (const int block_n : {64, 32, 128}) {
+      if (long_interval != (block_n == 128)) continue;
+      for (const bool q_in_registers : {true, false}) {
+        const Schedule schedule = {.block_m = block_m,
+                                   .block_n = block_n,
+                                   .num_warps = 4,
+                                   .stages = 2,
+                                   .q_in_registers = q_in_registers,
+                                   .blocks_per_sm = blocks_per_sm};
+        const int budget = std::min(kMaxThreadRegisters,
+                                    target.regs_per_sm / (schedule.num_warps * 32 * blocks_per_sm));
+        if (is_legal(variant, schedule, target) &&
+            predicted_registers(variant, schedule) <= budget) {
+          result.push_back(schedule);
+        }
+      }
+    }
   }
-  // Only a long interval can demand too much: every variant fits with tiles of 16 keys.
-  const int interval = variant.pv_accumulator.interval;
-  Variant nearest = variant;
-  const auto fits = [&] {
-    return is_legal(nearest, {.block_m = 64, .block_n = 32, .num_warps = 4, .q_in_registers = false},
-                    target);
-  };
-  while (nearest.pv_accumulator.interval > 16 && !fits()) nearest.pv_accumulator.interval /= 2;
-  fail(ErrorKind::kUnsupported,
-       "variant `{}` does not fit the shared memory of {}: head_dim {} and value_head_dim {} leave no "
-       "room for tiles of {} keys, which its two-level accumulation interval needs; the nearest that "
-       "fits is an interval of {} keys",
-       variant.name, target.name, variant.head_dim, variant.value_head_dim, interval,
-       nearest.pv_accumulator.interval);
+  // The least demanding one closes the list, whatever the model says of it.
+  const Schedule smallest = {.block_m = 64, .block_n = long_interval ? 128 : 32, .num_warps = 4,
+                             .stages = 2, .q_in_registers = false, .blocks_per_sm = 1};
+  const Schedule for_interval = {.block_m = 64, .block_n = 64, .num_warps = 4, .stages = 2,
+                                 .q_in_registers = false, .blocks_per_sm = 1};
+  for (const Schedule& last : {for_interval, smallest}) {
+    if (is_legal(variant, last, target)) result.push_back(last);
+  }
+  if (result.empty()) check_schedule(variant, smallest, target);  // throws, naming the limit
+  return result;
+}
+
+Schedule default_schedule(const Variant& variant, const Target& target) {
+  return default_schedules(variant, target).front();
 }
 
 }  // namespace sagejit

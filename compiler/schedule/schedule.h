@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compiler/layout/tile_layout.h"
 #include "compiler/sema/variant.h"
@@ -30,9 +31,12 @@ std::string print_schedule(const Schedule& schedule);
 // known keys.
 Schedule parse_schedule(std::string_view line, const Schedule& base = {});
 
-// The schedule a target gets when nobody chooses; legal. Throws Error{kUnsupported} for the few variants
-// whose two-level interval demands more keys of K and V at a time than the target's shared memory holds.
-Schedule default_schedule(const Variant& variant, const Target& target);
+// The schedules to take when nobody chooses, best first; all legal. The first is predicted to fit the
+// register budget; should the assembler spill all the same, the next is tried (compile.h).
+// Throws Error{kUnsupported} for the few variants whose two-level interval demands more keys of K and V
+// at a time than the target's shared memory holds.
+std::vector<Schedule> default_schedules(const Variant& variant, const Target& target);
+Schedule default_schedule(const Variant& variant, const Target& target);  // the first
 
 // Throws Error{kUnsupported} naming the broken limit (divisibility, shared memory, threads).
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target);

@@ -108,27 +108,23 @@ std::vector<KernelResources> parse_resources(std::string_view log) {
 constexpr std::string_view kFatalWarnings[] = {"C7504", "C7508", "C7511",
                                                "C7512", "C7514", "C7520"};
 
-void reject_bad_assembly(const ToolchainOutput& output) {
+}  // namespace
+
+std::string find_assembly_fault(const ToolchainOutput& output) {
   for (const KernelResources& kernel : output.resources) {
-    if (kernel.spill_store_bytes || kernel.spill_load_bytes) {
-      throw Error(ErrorKind::kToolchain,
-                  fmt::format("the assembler spills {} bytes of registers in kernel '{}': choose a "
-                              "schedule with smaller tiles or fewer resident blocks",
-                              std::max(kernel.spill_store_bytes, kernel.spill_load_bytes),
-                              kernel.kernel),
-                  output.log);
+    const int bytes = std::max(kernel.spill_store_bytes, kernel.spill_load_bytes);
+    if (bytes) {
+      return fmt::format("the assembler spills {} bytes of registers in kernel '{}'", bytes,
+                         kernel.kernel);
     }
   }
   for (const std::string_view warning : kFatalWarnings) {
     if (output.log.find(warning) != std::string::npos) {
-      throw Error(ErrorKind::kToolchain,
-                  fmt::format("the assembler reports {}: the kernel would run serialized", warning),
-                  output.log);
+      return fmt::format("the assembler reports {}: the kernel runs serialized", warning);
     }
   }
+  return "";
 }
-
-}  // namespace
 
 Toolchain::Toolchain(std::unique_ptr<Api> api) : api_(std::move(api)) {}
 Toolchain::~Toolchain() = default;
@@ -200,7 +196,6 @@ ToolchainOutput Toolchain::compile(std::string_view source, const Target& target
     output.cubin =
         api_->fetch<std::vector<uint8_t>>(api_->cubin_size, api_->cubin, guard.program);
     output.resources = parse_resources(output.log);
-    reject_bad_assembly(output);
   }
   return output;
 }

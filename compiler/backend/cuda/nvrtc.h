@@ -21,6 +21,10 @@ struct ToolchainOutput {
   std::string log;
 };
 
+// What makes an assembled kernel slower than it was meant to be, or "": register spills, or a warning that
+// the assembler serialized wgmma or ignored setmaxnreg (C7504, C7508, C7511, C7512, C7514, C7520).
+std::string find_assembly_fault(const ToolchainOutput& output);
+
 // Safe to use from several threads at once.
 class Toolchain {
  public:
@@ -35,8 +39,7 @@ class Toolchain {
   std::vector<std::string> flags(const Target& target, bool assemble) const;
 
   // CUDA C++ to PTX and, if `assemble`, to a cubin with its resource report.
-  // Throws Error{kToolchain} with NVRTC's log if it refuses, and if the assembler reports register
-  // spills or serialized wgmma (C7504, C7508, C7511, C7512, C7514, C7520).
+  // Throws Error{kToolchain} with NVRTC's log if it refuses.
   ToolchainOutput compile(std::string_view source, const Target& target, bool assemble) const;
 
  private:

@@ -1,13 +1,15 @@
-// A PTX interpreter on the CPU: the device of machines without a GPU, and the referee of generated kernels.
+// A PTX interpreter on the CPU: the device of machines without a GPU, and the referee of generated
+// kernels.
 //
-// It runs a subset of PTX (sm_80..sm_90, what NVRTC emits for mma.sync attention kernels) warp by warp and is
-// adversarial: asynchronous copies land as late as they may, uninitialised registers and shared bytes are
-// poison, and every hazard (see ErrorKind) stops the launch with the PTX line, block, thread and last writer.
-// Anything outside the subset is refused when parsing; nothing is ignored.
+// It runs a subset of PTX (sm_80..sm_90, what NVRTC emits for mma.sync attention kernels) warp by
+// warp and is adversarial: asynchronous copies land as late as they may, uninitialised registers
+// and shared bytes are poison, and every hazard (see ErrorKind) stops the launch with the PTX line,
+// block, thread and last writer. Anything outside the subset is refused when parsing; nothing is
+// ignored.
 //
-// Not modelled: races through global memory, ordering by fences and flags in shared memory (only barriers
-// order plain accesses), texture, clusters, calls. Module-level .global variables start from their
-// initialisers at every launch. Numeric models are in semantics/numerics.h.
+// Not modelled: races through global memory, ordering by fences and flags in shared memory (only
+// barriers order plain accesses), texture, clusters, calls. Module-level .global variables start
+// from their initialisers at every launch. Numeric models are in semantics/numerics.h.
 //
 // Thread safety: Program is immutable; run() may be called from many threads at once.
 #pragma once
@@ -36,12 +38,12 @@ struct ParamInfo {
 struct KernelInfo {
   std::string name;
   std::vector<ParamInfo> params;
-  uint32_t param_bytes = 0;    // size of the packed parameter buffer
-  Index3 max_ntid{0, 0, 0};    // .maxntid; 0 = not given
-  Index3 req_ntid{0, 0, 0};    // .reqntid; 0 = not given
+  uint32_t param_bytes = 0;  // size of the packed parameter buffer
+  Index3 max_ntid{0, 0, 0};  // .maxntid; 0 = not given
+  Index3 req_ntid{0, 0, 0};  // .reqntid; 0 = not given
   uint32_t static_shared_bytes = 0;
-  std::string target;          // "sm_90a"
-  std::string version;         // "9.0"
+  std::string target;   // "sm_90a"
+  std::string version;  // "9.0"
 };
 
 class Program {
@@ -73,8 +75,8 @@ enum class AsyncOrder {
 
 struct Options {
   AsyncOrder async = AsyncOrder::kLate;
-  uint64_t seed = 0;         // not 0: warps are also scheduled in pseudo-random order. Same seed, same run
-  unsigned num_threads = 0;  // host threads; 0 = one per core
+  uint64_t seed = 0;  // not 0: warps are also scheduled in pseudo-random order. Same seed, same run
+  unsigned num_threads = 0;                // host threads; 0 = one per core
   uint64_t max_steps = uint64_t{1} << 31;  // warp instructions per block before kStepLimit
   bool check_races = true;
 };
@@ -103,8 +105,8 @@ struct Report {
   uint64_t shared_conflicts = 0;   // wavefronts beyond the fewest possible for the bytes touched
 };
 
-// Runs one launch to completion. Throws Error; with several failing blocks, that of the lowest block index.
-// After an error the contents of writable ranges are unspecified.
+// Runs one launch to completion. Throws Error; with several failing blocks, that of the lowest
+// block index. After an error the contents of writable ranges are unspecified.
 Report run(const Program& program, const LaunchConfig& config);
 
 }  // namespace sagejit::emulator

@@ -7,12 +7,15 @@
 namespace sagejit::emulator {
 namespace {
 
-constexpr const char* kKindNames[] = {
-    "parse error", "unsupported", "out of bounds", "misaligned", "uninitialized read", "race",
-    "missing wait", "deadlock", "divergent collective", "bad launch", "step limit", "trap"};
+constexpr const char* kKindNames[] = {"parse error",  "unsupported",        "out of bounds",
+                                      "misaligned",   "uninitialized read", "race",
+                                      "missing wait", "deadlock",           "divergent collective",
+                                      "bad launch",   "step limit",         "trap"};
 static_assert(std::size(kKindNames) == static_cast<size_t>(ErrorKind::kTrap) + 1);
 
-std::string show(const Index3& i) { return fmt::format("({},{},{})", i[0], i[1], i[2]); }
+std::string show(const Index3& i) {
+  return fmt::format("({},{},{})", i[0], i[1], i[2]);
+}
 
 std::string render(const ErrorInfo& e) {
   std::string out = fmt::format("{}: {}", kind_name(e.kind), e.message);
@@ -30,7 +33,9 @@ std::string render(const ErrorInfo& e) {
 
 }  // namespace
 
-const char* kind_name(ErrorKind kind) noexcept { return kKindNames[static_cast<size_t>(kind)]; }
+const char* kind_name(ErrorKind kind) noexcept {
+  return kKindNames[static_cast<size_t>(kind)];
+}
 
 Error::Error(ErrorInfo info) : info_(std::move(info)), what_(render(info_)) {}
 

@@ -1,4 +1,5 @@
-// What the emulator throws: one type for wrong PTX, unsupported PTX and every hazard found while running.
+// What the emulator throws: one type for wrong PTX, unsupported PTX and every hazard found while
+// running.
 #pragma once
 
 #include <array>

@@ -12,7 +12,9 @@
 
 namespace sagejit::emulator {
 
-std::string_view Module::line_text(uint32_t line) const { return Source(source).line_text(line); }
+std::string_view Module::line_text(uint32_t line) const {
+  return Source(source).line_text(line);
+}
 
 Program Program::parse(std::string_view ptx) {
   auto module = std::make_shared<Module>();
@@ -29,7 +31,9 @@ Program Program::parse(std::string_view ptx) {
   return program;
 }
 
-const std::vector<KernelInfo>& Program::kernels() const { return module_->infos; }
+const std::vector<KernelInfo>& Program::kernels() const {
+  return module_->infos;
+}
 
 namespace {
 
@@ -47,7 +51,8 @@ const Kernel& find_kernel(const Module& module, const LaunchConfig& config) {
     if (k->info.name == config.kernel) return *k;
     names += (names.empty() ? "" : ", ") + k->info.name;
   }
-  bad_launch(config, fmt::format("the program has no kernel '{}'; it has: {}", config.kernel, names));
+  bad_launch(config,
+             fmt::format("the program has no kernel '{}'; it has: {}", config.kernel, names));
 }
 
 constexpr uint32_t kMaxThreads = 1024;
@@ -65,11 +70,12 @@ void check_shape(const LaunchConfig& c, const KernelInfo& info) {
       bad_launch(c, fmt::format("grid dimension {} is {}, more than {}", i, c.grid[i], kMaxGridYz));
     }
     if (info.req_ntid[0] != 0 && c.block[i] != info.req_ntid[i]) {
-      bad_launch(c, fmt::format("the block has {} threads in dimension {}, .reqntid demands {}", c.block[i], i,
-                                info.req_ntid[i]));
+      bad_launch(c, fmt::format("the block has {} threads in dimension {}, .reqntid demands {}",
+                                c.block[i], i, info.req_ntid[i]));
     }
   }
-  if (threads > kMaxThreads) bad_launch(c, fmt::format("{} threads in a block, more than {}", threads, kMaxThreads));
+  if (threads > kMaxThreads)
+    bad_launch(c, fmt::format("{} threads in a block, more than {}", threads, kMaxThreads));
   if (info.max_ntid[0] != 0 && threads > allowed) {
     bad_launch(c, fmt::format("{} threads in a block, .maxntid allows {}", threads, allowed));
   }
@@ -115,7 +121,8 @@ void sort_memory(Launch& launch, const LaunchConfig& config) {
             [](const MemoryRange& a, const MemoryRange& b) { return a.address < b.address; });
   for (size_t i = 1; i < memory.size(); ++i) {
     if (memory[i - 1].address + memory[i - 1].bytes > memory[i].address) {
-      bad_launch(config, fmt::format("memory ranges '{}' and '{}' overlap", memory[i - 1].name, memory[i].name));
+      bad_launch(config, fmt::format("memory ranges '{}' and '{}' overlap", memory[i - 1].name,
+                                     memory[i].name));
     }
   }
 }
@@ -127,8 +134,8 @@ Launch prepare(const Program& program, const LaunchConfig& config) {
   const KernelInfo& info = launch.kernel->info;
   check_shape(config, info);
   if (config.params.size() != info.param_bytes) {
-    bad_launch(config, fmt::format("{} parameter bytes given, the kernel takes {}", config.params.size(),
-                                   info.param_bytes));
+    bad_launch(config, fmt::format("{} parameter bytes given, the kernel takes {}",
+                                   config.params.size(), info.param_bytes));
   }
   launch.options = config.options;
   launch.grid = {config.grid[0], config.grid[1], config.grid[2]};
@@ -141,8 +148,8 @@ Launch prepare(const Program& program, const LaunchConfig& config) {
                           ? fixed
                           : (fixed + align - 1) / align * align + config.dynamic_shared_bytes;
   if (launch.shared_end - kSharedBase > kMaxSharedBytes) {
-    bad_launch(config, fmt::format("{} bytes of shared memory, more than {}", launch.shared_end - kSharedBase,
-                                   kMaxSharedBytes));
+    bad_launch(config, fmt::format("{} bytes of shared memory, more than {}",
+                                   launch.shared_end - kSharedBase, kMaxSharedBytes));
   }
   launch.params.assign(config.params.begin(), config.params.end());
   launch.memory.assign(config.memory.begin(), config.memory.end());
@@ -153,19 +160,23 @@ Launch prepare(const Program& program, const LaunchConfig& config) {
 }
 
 void add(Report& sum, const Report& r) {
-  for (auto field : {&Report::warp_steps, &Report::instructions, &Report::divergent_steps, &Report::barriers,
-                     &Report::mma, &Report::global_accesses, &Report::async_copies, &Report::shared_accesses,
-                     &Report::shared_wavefronts, &Report::shared_conflicts}) {
+  for (auto field :
+       {&Report::warp_steps, &Report::instructions, &Report::divergent_steps, &Report::barriers,
+        &Report::mma, &Report::global_accesses, &Report::async_copies, &Report::shared_accesses,
+        &Report::shared_wavefronts, &Report::shared_conflicts}) {
     sum.*field += r.*field;
   }
 }
 
-// Hands out blocks in order. After a failure, blocks behind it are not started; those before it are all
-// in flight already, so the failure of the lowest block is the one reported, whatever the timing.
+// Hands out blocks in order. After a failure, blocks behind it are not started; those before it are
+// all in flight already, so the failure of the lowest block is the one reported, whatever the
+// timing.
 class Dispatcher {
  public:
   explicit Dispatcher(const Launch& launch)
-      : launch_(launch), count_(uint64_t{launch.grid[0]} * launch.grid[1] * launch.grid[2]), limit_(count_) {}
+      : launch_(launch),
+        count_(uint64_t{launch.grid[0]} * launch.grid[1] * launch.grid[2]),
+        limit_(count_) {}
 
   Report run() {
     unsigned threads = launch_.options.num_threads;

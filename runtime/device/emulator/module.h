@@ -20,12 +20,13 @@ struct Instr;
 struct SpecialValue;  // a row of the special-register table
 using ExecFn = void (*)(Warp&, const Instr&);
 
-// A value per lane: a register of the warp or a constant of the kernel. Values of N bytes are N*32 bytes of
-// consecutive lanes; a predicate is one word with a bit per lane.
+// A value per lane: a register of the warp or a constant of the kernel. Values of N bytes are N*32
+// bytes of consecutive lanes; a predicate is one word with a bit per lane.
 struct Operand {
   enum Bank : uint8_t { kRegisters, kConstants };
-  uint32_t offset = 0;   // byte offset in the bank
-  uint32_t defined = 0;  // index of the word with a bit per lane that was written; 0: always defined
+  uint32_t offset = 0;  // byte offset in the bank
+  uint32_t defined =
+      0;  // index of the word with a bit per lane that was written; 0: always defined
   Bank bank = kRegisters;
   uint8_t bytes = 0;     // 1, 2, 4, 8; 0 for a predicate
   bool negated = false;  // predicates: !p
@@ -84,8 +85,8 @@ struct Kernel {
   uint32_t register_bytes = 0;  // per warp
   uint32_t num_defined = 1;     // words of written-lane bits
   uint32_t constant_bytes = 0;
-  uint32_t local_bytes = 0;           // per thread
-  uint32_t static_shared_bytes = 0;   // from kSharedBase
+  uint32_t local_bytes = 0;          // per thread
+  uint32_t static_shared_bytes = 0;  // from kSharedBase
   uint32_t dynamic_shared_align = 16;
 };
 
@@ -103,7 +104,8 @@ inline constexpr uint64_t kWindowMask = 0xffff'ffff'0000'0000;
 inline constexpr uint64_t kSharedWindow = 0x7a00'0001'0000'0000;
 inline constexpr uint64_t kLocalWindow = 0x7a00'0002'0000'0000;
 inline constexpr uint64_t kParamWindow = 0x7a00'0003'0000'0000;
-// Shared memory begins here, not at 0: a null shared address is an error, as 1024-byte alignment is not.
+// Shared memory begins here, not at 0: a null shared address is an error, as 1024-byte alignment is
+// not.
 inline constexpr uint32_t kSharedBase = 1024;
 
 }  // namespace sagejit::emulator

@@ -1,4 +1,5 @@
-// Kernels compiled beforehand by nvcc -ptx -O3 --fmad=false -arch=sm_80 (sources beside them in data/).
+// Kernels compiled beforehand by nvcc -ptx -O3 --fmad=false -arch=sm_80 (sources beside them in
+// data/).
 #include <fstream>
 #include <random>
 #include <sstream>
@@ -61,7 +62,8 @@ TEST_CASE("block reduction through shuffles and shared memory") {
   for (uint32_t i = 0; i < n; ++i) in[i] = static_cast<float>((i * 37) % 101);
   std::vector<float> sums(blocks, -1);
   std::vector<int32_t> maxima(blocks, -1);
-  const MemoryRange memory[] = {range(in, "in", false), range(sums, "sums"), range(maxima, "maxima")};
+  const MemoryRange memory[] = {range(in, "in", false), range(sums, "sums"),
+                                range(maxima, "maxima")};
   const Report report =
       run_text(read_data("block_reduce.ptx"), {blocks, 256}, Params(in, sums, maxima, n), memory);
   float total = 0;
@@ -103,12 +105,15 @@ TEST_CASE("divergent loop with early return and switch") {
     }
     uint32_t reversed = 0;
     for (int b = 0; b < 32; ++b) reversed |= (kind >> b & 1) << (31 - b);
-    const uint32_t by_case[] = {kind + 100, kind * 3, kind ^ 0x55, count, kind - 7, kind | 0x1000, ~kind, reversed};
+    const uint32_t by_case[] = {kind + 100, kind * 3,      kind ^ 0x55, count,
+                                kind - 7,   kind | 0x1000, ~kind,       reversed};
     want_steps[i] = count;
     want_kinds[i] = by_case[in[i] % 8];
   }
-  const MemoryRange memory[] = {range(in, "in", false), range(steps, "steps"), range(kinds, "kinds")};
-  const Report report = run_text(read_data("collatz.ptx"), {8, 128}, Params(in, steps, kinds, n), memory);
+  const MemoryRange memory[] = {range(in, "in", false), range(steps, "steps"),
+                                range(kinds, "kinds")};
+  const Report report =
+      run_text(read_data("collatz.ptx"), {8, 128}, Params(in, steps, kinds, n), memory);
   CHECK(steps == want_steps);
   CHECK(kinds == want_kinds);
   CHECK(report.divergent_steps > 0);

@@ -6,7 +6,9 @@
 namespace sagejit::ir {
 namespace {
 
-Builder small_builder() { return Builder("k", 32); }
+Builder small_builder() {
+  return Builder("k", 32);
+}
 
 int32_t folded(Value value) {
   REQUIRE(value.is_const());
@@ -23,7 +25,8 @@ std::string written(const std::function<void(Builder&, Value x, Value y)>& write
   const Function function = b.finish(80);
   std::string text;
   for (const Inst& inst : function.body) {
-    if (inst.results.empty() || inst.results[0].bits > y.bits) text += print_line(function, inst) + "\n";
+    if (inst.results.empty() || inst.results[0].bits > y.bits)
+      text += print_line(function, inst) + "\n";
   }
   return text;
 }
@@ -120,10 +123,9 @@ TEST_CASE("an element's address is its unsigned index times its size") {
   b.address(base, b.tid(), 4);
   b.address(base, b.lane(), 1);
   const std::string text = print(b.finish(80));
-  CHECK_THAT(text, Catch::Contains("%4:i64 = add.i64 %3, 0L") ||
-                       Catch::Contains("%4:i64 = zext.i64 %0\n  %5:i64 = mul.i64 %4, 4L\n"
-                                       "  %6:i64 = add.i64 %3, %5\n  %7:i64 = zext.i64 %1\n"
-                                       "  %8:i64 = add.i64 %3, %7\n"));
+  CHECK_THAT(text, Catch::EndsWith("  %4:i64 = zext.i64 %0\n  %5:i64 = mul.i64 %4, 4L\n"
+                                   "  %6:i64 = add.i64 %3, %5\n  %7:i64 = zext.i64 %1\n"
+                                   "  %8:i64 = add.i64 %3, %7\n}\n"));
 }
 
 TEST_CASE("shared-memory objects follow one another, aligned") {
@@ -141,9 +143,8 @@ TEST_CASE("shared-memory objects follow one another, aligned") {
 TEST_CASE("variables, loops and conditions") {
   CHECK(written([](Builder& b, Value x, Value y) {
           const Var sum = b.var(constant(0));
-          b.loop(constant(0), x, constant(2), [&](Value i) {
-            b.when(b.less(i, y), [&] { b.set(sum, b.add(b.get(sum), i)); });
-          });
+          b.loop(constant(0), x, constant(2),
+                 [&](Value i) { b.when(b.less(i, y), [&] { b.set(sum, b.add(b.get(sum), i)); }); });
         }) ==
         "$5:i32 = var 0\n"
         "for %6:i32 = 0 to %3 step 2 {\n");

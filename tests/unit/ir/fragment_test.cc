@@ -1,5 +1,6 @@
-// The layouts against the formulas of the PTX ISA (section "Warp-level matrix instructions", "Matrix Fragments for
-// mma.m16n8k16 with floating point type" and "... for mma.m16n8k32"), which count elements, not bytes.
+// The layouts against the formulas of the PTX ISA (section "Warp-level matrix instructions",
+// "Matrix Fragments for mma.m16n8k16 with floating point type" and "... for mma.m16n8k32"), which
+// count elements, not bytes.
 #include "compiler/ir/fragment.h"
 
 #include <array>

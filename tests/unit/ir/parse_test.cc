@@ -85,7 +85,8 @@ TEST_CASE("indentation and blank lines do not matter") {
 
 TEST_CASE("what is not kernel IR is refused with its line and the reason") {
   CHECK(parse_error("") == "kernel IR text, line 0: there is no kernel");
-  CHECK(parse_error("function @k") == "kernel IR text, line 1: expected 'kernel' before 'function @k'");
+  CHECK(parse_error("function @k") ==
+        "kernel IR text, line 1: expected 'kernel' before 'function @k'");
   CHECK(parse_error("kernel @k() threads many min_blocks 1 {\n}") ==
         "kernel IR text, line 1: expected the number of threads before 'many min_blocks 1 {'");
   CHECK(parse_error("kernel @k(x: i31) threads 1 min_blocks 1 {\n}") ==

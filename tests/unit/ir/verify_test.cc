@@ -10,12 +10,13 @@ constexpr std::string_view kPrologue =
     "  %0:i64 = param @x\n  %1:i32 = param @n\n  %2:i32 = smem @s\n  %3:f32 = f32.s32 %1\n"
     "  %4:pred = lt.s32 %1, 8\n";
 
-// A function with parameters x and n, shared memory s, and one register of each type: %0 i64, %1 and %2 i32,
-// %3 f32, %4 pred; then `lines`.
+// A function with parameters x and n, shared memory s, and one register of each type: %0 i64, %1
+// and %2 i32, %3 f32, %4 pred; then `lines`.
 Function kernel(std::string_view lines) {
-  return parse(fmt::format("kernel @k(x: i64, n: i32) threads 128 min_blocks 1 {{\n"
-                           "  smem @s offset 0 bytes 64\n{}{}}}\n",
-                           kPrologue, lines));
+  return parse(
+      fmt::format("kernel @k(x: i64, n: i32) threads 128 min_blocks 1 {{\n"
+                  "  smem @s offset 0 bytes 64\n{}{}}}\n",
+                  kPrologue, lines));
 }
 
 std::string failure(const Function& function, int sm = 80) {
@@ -23,7 +24,9 @@ std::string failure(const Function& function, int sm = 80) {
   CHECK(error.kind() == ErrorKind::kInternal);
   return error.message();
 }
-std::string failure(std::string_view lines, int sm = 80) { return failure(kernel(lines), sm); }
+std::string failure(std::string_view lines, int sm = 80) {
+  return failure(kernel(lines), sm);
+}
 
 }  // namespace
 
@@ -111,8 +114,7 @@ TEST_CASE("variables are defined by var, written by set and read by get") {
         "kernel IR of 'k': tid in '$5:i32 = tid': a result is a variable, which only var defines");
   CHECK(failure("%5:i32 = var 0\n") ==
         "kernel IR of 'k': var in '%5:i32 = var 0': result must be a variable");
-  CHECK(failure("$5:i32 = var %3\n") ==
-        "kernel IR of 'k': var in '$5:i32 = var %3': types differ");
+  CHECK(failure("$5:i32 = var %3\n") == "kernel IR of 'k': var in '$5:i32 = var %3': types differ");
   CHECK(failure("%5:i32 = get %1\n") ==
         "kernel IR of 'k': get in '%5:i32 = get %1': operand 0 must be a variable");
   CHECK(failure("set %1, 0\n") ==
@@ -130,9 +132,11 @@ TEST_CASE("variables are defined by var, written by set and read by get") {
 TEST_CASE("structural operations have their shape") {
   CHECK(failure("%5:i32 = get\n") ==
         "kernel IR of 'k': get in '%5:i32 = get': wrong number of operands or results");
-  CHECK(failure("set %1\n") == "kernel IR of 'k': set in 'set %1': wrong number of operands or results");
-  CHECK(failure("%5:i32, %6:i32 = smem @s\n") ==
-        "kernel IR of 'k': smem in '%5:i32, %6:i32 = smem @s': wrong number of operands or results");
+  CHECK(failure("set %1\n") ==
+        "kernel IR of 'k': set in 'set %1': wrong number of operands or results");
+  CHECK(
+      failure("%5:i32, %6:i32 = smem @s\n") ==
+      "kernel IR of 'k': smem in '%5:i32, %6:i32 = smem @s': wrong number of operands or results");
   CHECK(failure("for %5:i32 = 0 to %3 step 1 {\n}\n") ==
         "kernel IR of 'k': for in 'for %5:i32 = 0 to %3 step 1 {': bounds must be i32");
   CHECK(failure("for %5:f32 = 0 to %1 step 1 {\n}\n") ==
@@ -175,11 +179,13 @@ TEST_CASE("names are unique") {
 
 TEST_CASE("shared-memory objects do not overlap") {
   const auto objects = [](std::string_view second) {
-    return parse(fmt::format("kernel @k() threads 32 min_blocks 1 {{\n"
-                             "smem @a offset 16 bytes 32\nsmem @b {}\n}}\n",
-                             second));
+    return parse(
+        fmt::format("kernel @k() threads 32 min_blocks 1 {{\n"
+                    "smem @a offset 16 bytes 32\nsmem @b {}\n}}\n",
+                    second));
   };
-  CHECK(failure(objects("offset 32 bytes 16")) == "kernel IR of 'k': shared-memory objects overlap");
+  CHECK(failure(objects("offset 32 bytes 16")) ==
+        "kernel IR of 'k': shared-memory objects overlap");
   CHECK(failure(objects("offset 0 bytes 16")) == "kernel IR of 'k': shared-memory objects overlap");
   CHECK_NOTHROW(verify(objects("offset 48 bytes 16"), 80));
 }

@@ -36,7 +36,8 @@ Strings buffers_of(const ForwardPlan& plan) {
   return names;
 }
 
-// b = 2, hq = 8, hkv = 4, m = 300, n = 1000; a symbol of a tensor's address or stride is 100 + its number.
+// b = 2, hq = 8, hkv = 4, m = 300, n = 1000; a symbol of a tensor's address or stride is 100 + its
+// number.
 int64_t evaluate(const SizeExpr& expression) {
   std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
   for (size_t i = 5; i < values.size(); ++i) values[i] = 100 + static_cast<int64_t>(i);
@@ -60,10 +61,12 @@ std::array<int64_t, 3> grid_of(const ForwardPlan& plan, std::string_view kernel)
   return {evaluate(grid[0]), evaluate(grid[1]), evaluate(grid[2])};
 }
 
-const Strings kAttentionParams = {
-    "q_codes", "q_scales", "q_scales_stride_h", "k_codes", "k_scales", "k_scales_stride_h",
-    "v", "v_stride_b", "v_stride_h", "v_stride_n", "o", "o_stride_b", "o_stride_h", "o_stride_m",
-    "m", "n", "hq", "hkv"};
+const Strings kAttentionParams = {"q_codes",    "q_scales",   "q_scales_stride_h",
+                                  "k_codes",    "k_scales",   "k_scales_stride_h",
+                                  "v",          "v_stride_b", "v_stride_h",
+                                  "v_stride_n", "o",          "o_stride_b",
+                                  "o_stride_h", "o_stride_m", "m",
+                                  "n",          "hq",         "hkv"};
 
 Strings with(Strings list, const Strings& more) {
   list.insert(list.end(), more.begin(), more.end());
@@ -76,12 +79,12 @@ TEST_CASE("without smoothing: K, then Q, then attention") {
   const ForwardPlan plan = plan_of("head_dim = 64");
   CHECK(kernels_of(plan) == Strings{"quantize_k", "quantize_q", "attention"});
   CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
-  CHECK(params_of(plan, "quantize_k") ==
-        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_codes",
-                "k_scales", "scales_stride_h"});
-  CHECK(params_of(plan, "quantize_q") ==
-        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_codes",
-                "q_scales", "scales_stride_h"});
+  CHECK(params_of(plan, "quantize_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
+                                                 "tokens", "heads", "k_codes", "k_scales",
+                                                 "scales_stride_h"});
+  CHECK(params_of(plan, "quantize_q") == Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m",
+                                                 "tokens", "heads", "q_codes", "q_scales",
+                                                 "scales_stride_h"});
   CHECK(params_of(plan, "attention") == kAttentionParams);
   CHECK(plan.find_launch("k_mean") == nullptr);
 }
@@ -89,9 +92,8 @@ TEST_CASE("without smoothing: K, then Q, then attention") {
 TEST_CASE("the mean of K comes first, and is what its quantizer subtracts") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
   CHECK(kernels_of(plan) == Strings{"k_mean", "quantize_k", "quantize_q", "attention"});
-  CHECK(params_of(plan, "k_mean") ==
-        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "chunk_tokens",
-                "k_partial_sums"});
+  CHECK(params_of(plan, "k_mean") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
+                                             "tokens", "heads", "chunk_tokens", "k_partial_sums"});
   CHECK(params_of(plan, "quantize_k") ==
         Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_partial_sums",
                 "num_chunks", "k_codes", "k_scales", "scales_stride_h", "k_mean"});
@@ -131,18 +133,21 @@ TEST_CASE("the LSE is corrected by q . mean only where K is smoothed") {
   CHECK(params_of(no_lse, "attention") == kAttentionParams);
 }
 
-TEST_CASE("granularities of a head or the tensor need a pass for the largest magnitude, others none") {
+TEST_CASE(
+    "granularities of a head or the tensor need a pass for the largest magnitude, others none") {
   for (const char* granularity : {"block(128)", "warp(32)", "thread(32)", "token"}) {
-    const ForwardPlan plan = plan_of(
-        fmt::format("head_dim = 64; q = int8 per {0}; k = int8 per {0}", granularity));
+    const ForwardPlan plan =
+        plan_of(fmt::format("head_dim = 64; q = int8 per {0}; k = int8 per {0}", granularity));
     INFO(granularity);
     CHECK(kernels_of(plan) == Strings{"quantize_k", "quantize_q", "attention"});
   }
-  const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per tensor; k = int8 per head; smooth_k = mean");
-  CHECK(kernels_of(plan) == Strings{"k_mean", "amax_k", "quantize_k", "amax_q", "quantize_q", "attention"});
-  CHECK(params_of(plan, "amax_k") ==
-        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_partial_sums",
-                "num_chunks", "k_amax"});
+  const ForwardPlan plan =
+      plan_of("head_dim = 64; q = int8 per tensor; k = int8 per head; smooth_k = mean");
+  CHECK(kernels_of(plan) ==
+        Strings{"k_mean", "amax_k", "quantize_k", "amax_q", "quantize_q", "attention"});
+  CHECK(params_of(plan, "amax_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
+                                             "tokens", "heads", "k_partial_sums", "num_chunks",
+                                             "k_amax"});
   CHECK(params_of(plan, "amax_q") ==
         Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_amax"});
   CHECK(bytes_of(plan, "q_amax") == 4);

@@ -1,5 +1,7 @@
 #include "compiler/schedule/schedule.h"
 
+#include <optional>
+
 #include "compiler/sema/check.h"
 #include "compiler/sema/resolve.h"
 #include "tests/support/catch.h"
@@ -115,31 +117,43 @@ TEST_CASE("the default schedule is legal for every supported variant, or the lim
       for (const Target& target : all_targets()) {
         INFO(head_dim << ", " << accumulator << ", " << target.name);
         check_supported(v, target);
+        std::optional<Schedule> schedule;
         try {
-          CHECK_NOTHROW(check_schedule(v, default_schedule(v, target), target));
+          schedule = default_schedule(v, target);
         } catch (const Error& error) {
           ++num_refused;
           CHECK(error.kind() == ErrorKind::kUnsupported);
-          // The smallest schedule with tiles of a whole interval is beyond the target.
-          const int interval = v.pv_accumulator.interval;
-          REQUIRE(interval >= 64);
-          const Schedule smallest{.block_m = 16, .block_n = interval, .num_warps = 1};
+          // Tiles of a whole interval for one block of the smallest default size are beyond the
+          // target.
+          REQUIRE(v.pv_accumulator.interval >= 64);
+          const Schedule smallest{.block_m = 64, .block_n = v.pv_accumulator.interval};
           CHECK(attention_smem_bytes(v, smallest) > target.smem_per_block);
         }
+        if (schedule) CHECK_NOTHROW(check_schedule(v, *schedule, target));
       }
     }
   }
   CHECK(num_refused > 0);
 }
 
-TEST_CASE("an interval that no tile holds is refused with the nearest that works") {
+TEST_CASE("every default schedule is legal, and none comes without a reason") {
+  for (const char* entries :
+       {"head_dim = 64", "head_dim = 128; pv_accumulator = f16 + f32 every 128",
+        "head_dim = 256; mask = causal(top_left)"}) {
+    const Variant v = variant(entries);
+    for (const Target& target : all_targets()) {
+      INFO(entries << ", " << target.name);
+      const std::vector<Schedule> schedules = default_schedules(v, target);
+      REQUIRE_FALSE(schedules.empty());
+      CHECK(schedules.front() == default_schedule(v, target));
+      for (const Schedule& schedule : schedules) CHECK_NOTHROW(check_schedule(v, schedule, target));
+    }
+  }
+}
+
+TEST_CASE("an interval that no tile holds is refused on the targets that are too small for it") {
   const Variant v = variant("head_dim = 256; pv_accumulator = f16 + f32 every 64");
-  const Error error = thrown_by([&] { default_schedule(v, find_target("sm_86")); });
-  CHECK(error.kind() == ErrorKind::kUnsupported);
-  CHECK(error.message() ==
-        "variant `v` does not fit the shared memory of sm_86: head_dim 256 and value_head_dim 256 "
-        "leave no room for tiles of 64 keys, which its two-level accumulation interval needs; the "
-        "nearest that fits is an interval of 32 keys");
+  CHECK_THROWS_AS(default_schedule(v, find_target("sm_86")), Error);
   CHECK_NOTHROW(default_schedule(v, find_target("sm_80")));
 }
 

@@ -1,9 +1,10 @@
 // Basic blocks and the order in which diverged lanes run.
 //
-// Lanes that took different branches are run lowest `position` first. Positions follow a topological order of
-// the blocks (back edges apart) in which every exit of a loop comes after the whole loop, so lanes that
-// leave early wait there and all rejoin at the first block that they can share ("thread frontiers",
-// Diamos et al., MICRO 2011). Early returns and unstructured jumps need no special case.
+// Lanes that took different branches are run lowest `position` first. Positions follow a
+// topological order of the blocks (back edges apart) in which every exit of a loop comes after the
+// whole loop, so lanes that leave early wait there and all rejoin at the first block that they can
+// share ("thread frontiers", Diamos et al., MICRO 2011). Early returns and unstructured jumps need
+// no special case.
 #include <algorithm>
 #include <queue>
 
@@ -56,7 +57,8 @@ class Ordering {
 
   void connect() {
     for (uint32_t b = 0; b < starts_.size(); ++b) {
-      const uint32_t end = b + 1 < starts_.size() ? starts_[b + 1] : static_cast<uint32_t>(kernel_.code.size());
+      const uint32_t end =
+          b + 1 < starts_.size() ? starts_[b + 1] : static_cast<uint32_t>(kernel_.code.size());
       const Instr& last = kernel_.code[end - 1];
       auto& out = successors_[b];
       if (last.control == Control::kBranch) out.push_back(block_of_[last.target]);
@@ -154,7 +156,8 @@ class Ordering {
     uint32_t position = 0;
     const auto place = [&](uint32_t b) {
       placed[b] = true;
-      const uint32_t end = b + 1 < starts_.size() ? starts_[b + 1] : static_cast<uint32_t>(kernel_.code.size());
+      const uint32_t end =
+          b + 1 < starts_.size() ? starts_[b + 1] : static_cast<uint32_t>(kernel_.code.size());
       for (uint32_t i = starts_[b]; i < end; ++i) kernel_.code[i].position = position++;
       for (uint32_t s : out[b]) {
         if (--waiting[s] == 0 && !placed[s]) ready.push(s);
@@ -181,6 +184,8 @@ class Ordering {
 
 }  // namespace
 
-Cfg order_blocks(Kernel& kernel) { return Ordering(kernel).run(); }
+Cfg order_blocks(Kernel& kernel) {
+  return Ordering(kernel).run();
+}
 
 }  // namespace sagejit::emulator

@@ -102,8 +102,8 @@ class Decoder {
     end += v.bytes;
   }
 
-  // Module-level shared variables are placed for every kernel: those of other kernels in the module only
-  // move the others up, as on the device.
+  // Module-level shared variables are placed for every kernel: those of other kernels in the module
+  // only move the others up, as on the device.
   void place_variables() {
     uint64_t shared = kSharedBase;
     uint64_t local = 0;
@@ -131,7 +131,8 @@ class Decoder {
   Operand constant(uint8_t bytes, uint64_t bits, int32_t variable = -1) {
     if (bytes != 0 && bytes < 8) bits &= (uint64_t{1} << (8 * bytes)) - 1;
     if (bytes == 0) bits = bits != 0 ? kAllLanes : 0;
-    const auto [it, inserted] = constants_.try_emplace({bytes, bits, variable}, kernel_->constant_bytes);
+    const auto [it, inserted] =
+        constants_.try_emplace({bytes, bits, variable}, kernel_->constant_bytes);
     if (inserted) {
       kernel_->constants.push_back({it->second, bytes, bits, variable});
       kernel_->constant_bytes += std::max<uint32_t>(bytes * kWarpLanes, 32);
@@ -159,8 +160,10 @@ class Decoder {
 
   Operand special_operand(const AstOperand& op) {
     const SpecialValue* value = find_special(op.name);
-    if (value == nullptr) fail(fmt::format("'{}' is neither declared nor a known special register", op.name));
-    const auto [it, inserted] = specials_.try_emplace(value, static_cast<uint32_t>(registers_.size()));
+    if (value == nullptr)
+      fail(fmt::format("'{}' is neither declared nor a known special register", op.name));
+    const auto [it, inserted] =
+        specials_.try_emplace(value, static_cast<uint32_t>(registers_.size()));
     if (inserted) registers_.push_back({value->bytes, true});
     if (value->changes) clock_ = value;
     return register_operand(it->second);
@@ -177,7 +180,8 @@ class Decoder {
     const bool single = op.kind == AstOperand::Kind::kFloat32;
     const double value = single ? std::bit_cast<float>(static_cast<uint32_t>(op.bits))
                                 : std::bit_cast<double>(op.bits);
-    if (slot.type == Type::kF32) return single ? op.bits : std::bit_cast<uint32_t>(static_cast<float>(value));
+    if (slot.type == Type::kF32)
+      return single ? op.bits : std::bit_cast<uint32_t>(static_cast<float>(value));
     if (slot.type == Type::kF64) return single ? std::bit_cast<uint64_t>(value) : op.bits;
     if (slot.type == Type::kB32 && single) return op.bits;
     if (slot.type == Type::kB64 && !single) return op.bits;
@@ -218,11 +222,14 @@ class Decoder {
   void check_width(const AstOperand& op, const Slot& slot, const Operand& out) const {
     const bool predicate_ok = (out.bytes == 0) == (slot.bytes == 0);
     const bool special = op.ref == RefKind::kSpecial && slot.role == 's' && slot.bytes <= out.bytes;
-    if (predicate_ok && (out.bytes == slot.bytes || special || (slot.relaxed && out.bytes > slot.bytes))) {
+    if (predicate_ok &&
+        (out.bytes == slot.bytes || special || (slot.relaxed && out.bytes > slot.bytes))) {
       return;
     }
     fail(fmt::format("'{}' has {} bits, the instruction wants {}", op.name, out.bytes * 8,
-                     slot.bytes == 0 ? "a predicate" : fmt::format("{} ({})", slot.bytes * 8, info(slot.type).name)));
+                     slot.bytes == 0
+                         ? "a predicate"
+                         : fmt::format("{} ({})", slot.bytes * 8, info(slot.type).name)));
   }
 
   void push(Match& match, Instr& in, const Operand& op, bool destination) {
@@ -234,7 +241,8 @@ class Decoder {
   void decode_value(const AstOperand& op, const Slot& slot, Match& match, Instr& in) {
     const bool destination = slot.role == 'd';
     if (op.kind != AstOperand::Kind::kVector) {
-      if (slot.vector && slot.elements != 1) fail(fmt::format("expected a vector of {}", slot.elements));
+      if (slot.vector && slot.elements != 1)
+        fail(fmt::format("expected a vector of {}", slot.elements));
       return push(match, in, value_operand(op, slot), destination);
     }
     Slot element = slot;
@@ -320,10 +328,12 @@ class Decoder {
   [[noreturn]] void fail_unsupported(const AstInstr& ast) const {
     const std::string_view name = ast.opcode.substr(0, ast.opcode.find('.'));
     std::string known;
-    for (std::string_view p : patterns_of(name)) known += fmt::format("{}{}", known.empty() ? "" : ", ", p);
+    for (std::string_view p : patterns_of(name))
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", p);
     const std::string hint = known.empty() ? fmt::format("no form of '{}' is known", name)
                                            : fmt::format("the forms known are: {}", known);
-    source_.unsupported(line_, fmt::format("unsupported instruction '{}' at line {}; {}", ast.opcode, line_, hint));
+    source_.unsupported(
+        line_, fmt::format("unsupported instruction '{}' at line {}; {}", ast.opcode, line_, hint));
   }
 
   void decode(const AstInstr& ast) {
@@ -387,7 +397,8 @@ class Decoder {
 
 }  // namespace
 
-std::unique_ptr<Kernel> decode_kernel(const Source& source, const AstModule& module, const AstKernel& ast) {
+std::unique_ptr<Kernel> decode_kernel(const Source& source, const AstModule& module,
+                                      const AstKernel& ast) {
   return Decoder(source, module, ast).run();
 }
 

@@ -80,14 +80,14 @@ using Index = std::unordered_map<std::string_view, std::vector<Pattern>>;
 
 Index build_index() {
   Index index;
-  for (const auto rows :
-       {integer_rows(), bit_rows(), float_rows(), half_rows(), compare_rows(), convert_rows(), move_rows(),
-        memory_rows(), atomic_rows(), async_rows(), matrix_rows(), mma_rows(), collective_rows(),
-        control_rows()}) {
+  for (const auto rows : {integer_rows(), bit_rows(), float_rows(), half_rows(), compare_rows(),
+                          convert_rows(), move_rows(), memory_rows(), atomic_rows(), async_rows(),
+                          matrix_rows(), mma_rows(), collective_rows(), control_rows()}) {
     for (const Row& row : rows) {
       const auto parts = split(row.pattern, '.');
       Pattern pattern{&row, {}};
-      for (size_t i = 1; i < parts.size(); ++i) pattern.segments.push_back(compile_segment(parts[i]));
+      for (size_t i = 1; i < parts.size(); ++i)
+        pattern.segments.push_back(compile_segment(parts[i]));
       index[parts[0]].push_back(std::move(pattern));
     }
   }
@@ -100,8 +100,8 @@ const Index& index() {
 }
 
 // Matches words[w..] against pattern[p..], preferring to take optional segments.
-bool match_from(const Pattern& pattern, size_t p, const std::vector<std::string_view>& words, size_t w,
-                std::vector<std::string_view>& out) {
+bool match_from(const Pattern& pattern, size_t p, const std::vector<std::string_view>& words,
+                size_t w, std::vector<std::string_view>& out) {
   if (p == pattern.segments.size()) return w == words.size();
   const Segment& segment = pattern.segments[p];
   if (w < words.size() && segment.accepts(words[w])) {

@@ -1,8 +1,9 @@
 // Places registers in the bank: liveness per thread, then linear scan over the order of execution.
 //
-// A lane only ever sees its own path through the program, and a shared place is written lane by lane, so
-// liveness along paths is enough although lanes diverge. A register that may be read before it is written
-// is live from the start, so nobody else uses its place before, and it still reads as never written.
+// A lane only ever sees its own path through the program, and a shared place is written lane by
+// lane, so liveness along paths is enough although lanes diverge. A register that may be read
+// before it is written is live from the start, so nobody else uses its place before, and it still
+// reads as never written.
 #include <algorithm>
 #include <bit>
 #include <map>
@@ -13,11 +14,17 @@ namespace sagejit::emulator {
 namespace {
 
 // Predicates are one word, but keep vectors of other registers on 32-byte boundaries.
-uint32_t size_of(const VirtualRegister& r) { return r.bytes == 0 ? 32 : r.bytes * kWarpLanes; }
+uint32_t size_of(const VirtualRegister& r) {
+  return r.bytes == 0 ? 32 : r.bytes * kWarpLanes;
+}
 
 using Set = std::vector<uint64_t>;
-void insert(Set& s, uint32_t i) { s[i / 64] |= uint64_t{1} << (i % 64); }
-void remove(Set& s, uint32_t i) { s[i / 64] &= ~(uint64_t{1} << (i % 64)); }
+void insert(Set& s, uint32_t i) {
+  s[i / 64] |= uint64_t{1} << (i % 64);
+}
+void remove(Set& s, uint32_t i) {
+  s[i / 64] &= ~(uint64_t{1} << (i % 64));
+}
 
 struct Interval {
   uint32_t first = ~0u, last = 0;  // positions, inclusive
@@ -68,7 +75,8 @@ class Allocator {
           for (size_t w = 0; w < words_; ++w) out[w] |= live_in_[s][w];
         }
         Set in = out;
-        for (uint32_t i = cfg_.end(b, kernel_); i-- > cfg_.starts[b];) step_backwards(kernel_.code[i], in);
+        for (uint32_t i = cfg_.end(b, kernel_); i-- > cfg_.starts[b];)
+          step_backwards(kernel_.code[i], in);
         changed = changed || in != live_in_[b] || out != live_out_[b];
         live_in_[b] = std::move(in);
         live_out_[b] = std::move(out);
@@ -106,8 +114,8 @@ class Allocator {
     uint32_t offset = 0, defined = 0;
   };
 
-  // A place is free again behind its register's last position, so no result shares one with a source of
-  // the same instruction.
+  // A place is free again behind its register's last position, so no result shares one with a
+  // source of the same instruction.
   void scan() {
     places_.resize(registers_.size());
     for (size_t r = 0; r < registers_.size(); ++r) {
@@ -117,10 +125,11 @@ class Allocator {
     for (uint32_t r = 0; r < registers_.size(); ++r) {
       if (!registers_[r].pinned && intervals_[r].first != ~0u) order.push_back(r);
     }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](uint32_t a, uint32_t b) { return intervals_[a].first < intervals_[b].first; });
-    std::map<uint32_t, std::vector<Place>> free;       // by size
-    std::multimap<uint32_t, uint32_t> ending;          // last position -> register
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+      return intervals_[a].first < intervals_[b].first;
+    });
+    std::map<uint32_t, std::vector<Place>> free;  // by size
+    std::multimap<uint32_t, uint32_t> ending;     // last position -> register
     for (uint32_t r : order) {
       while (!ending.empty() && ending.begin()->first < intervals_[r].first) {
         const uint32_t done = ending.begin()->second;
@@ -168,7 +177,8 @@ class Allocator {
 
 }  // namespace
 
-void assign_registers(Kernel& kernel, const std::vector<VirtualRegister>& registers, const Cfg& cfg) {
+void assign_registers(Kernel& kernel, const std::vector<VirtualRegister>& registers,
+                      const Cfg& cfg) {
   Allocator(kernel, registers, cfg).run();
 }
 

@@ -27,11 +27,15 @@ template <uint64_t V>
 uint64_t fixed(const Warp&, unsigned) {
   return V;
 }
-uint64_t clock(const Warp& w, unsigned) { return w.steps; }
+uint64_t clock(const Warp& w, unsigned) {
+  return w.steps;
+}
 uint64_t globaltimer(const Warp&, unsigned) {
   return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
 }
-uint64_t below(unsigned lane) { return (uint64_t{1} << lane) - 1; }
+uint64_t below(unsigned lane) {
+  return (uint64_t{1} << lane) - 1;
+}
 
 // A launch without clusters is one of clusters of one block.
 constexpr SpecialValue kSpecials[] = {
@@ -53,7 +57,8 @@ constexpr SpecialValue kSpecials[] = {
     {"%lanemask_eq", 4, false, [](const Warp&, unsigned lane) { return uint64_t{1} << lane; }},
     {"%lanemask_lt", 4, false, [](const Warp&, unsigned lane) { return below(lane); }},
     {"%lanemask_le", 4, false, [](const Warp&, unsigned lane) { return below(lane + 1); }},
-    {"%lanemask_gt", 4, false, [](const Warp&, unsigned lane) { return kAllLanes & ~below(lane + 1); }},
+    {"%lanemask_gt", 4, false,
+     [](const Warp&, unsigned lane) { return kAllLanes & ~below(lane + 1); }},
     {"%lanemask_ge", 4, false, [](const Warp&, unsigned lane) { return kAllLanes & ~below(lane); }},
     {"%smid", 4, false, fixed<0>},
     {"%nsmid", 4, false, fixed<1>},
@@ -90,7 +95,8 @@ void fill_specials(Warp& w, const Kernel& kernel) {
   for (const SpecialUse& use : kernel.specials) {
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
       const uint64_t value = use.value->value(w, lane);
-      std::memcpy(w.banks[Operand::kRegisters] + use.offset + lane * use.value->bytes, &value, use.value->bytes);
+      std::memcpy(w.banks[Operand::kRegisters] + use.offset + lane * use.value->bytes, &value,
+                  use.value->bytes);
     }
   }
 }

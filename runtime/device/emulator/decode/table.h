@@ -1,13 +1,15 @@
 // The instruction table: one row per instruction.
 //
-// pattern    opcode segments separated by '.'; a segment is alternatives separated by '|', optional with a
+// pattern    opcode segments separated by '.'; a segment is alternatives separated by '|', optional
+// with a
 //            trailing '?'. $name expands to a named set of alternatives (kSets in match.cc).
 // operands   one token per operand, in order:
-//              d:T  destination   s:T  source   a  address   i  integer constant (goes to Match::constants)
-//              l    label         t  branch-target list
-//            T is a type name, or the index of a type segment of the opcode (0 = the first), or wN: twice as
-//            wide as segment N's. Suffixes: *n  vector of n elements, * vector as .v2/.v4 says; ~ the register
-//            may be wider than the type; ? optional. A leading | is the second half of a pair d|p.
+//              d:T  destination   s:T  source   a  address   i  integer constant (goes to
+//              Match::constants) l    label         t  branch-target list
+//            T is a type name, or the index of a type segment of the opcode (0 = the first), or wN:
+//            twice as wide as segment N's. Suffixes: *n  vector of n elements, * vector as .v2/.v4
+//            says; ~ the register may be wider than the type; ? optional. A leading | is the second
+//            half of a pair d|p.
 // bind       chooses the body for the types and modifiers, and sets Instr::exec, aux, control.
 #pragma once
 

@@ -61,7 +61,8 @@ void Block::run(uint64_t linear) {
   ctaid = {static_cast<uint32_t>(linear % launch.grid[0]),
            static_cast<uint32_t>(linear / launch.grid[0] % launch.grid[1]),
            static_cast<uint32_t>(linear / launch.grid[0] / launch.grid[1])};
-  random_ = (launch.options.seed + 1) * 0x9e3779b97f4a7c15ull ^ (linear + 1) * 0xbf58476d1ce4e5b9ull;
+  random_ =
+      (launch.options.seed + 1) * 0x9e3779b97f4a7c15ull ^ (linear + 1) * 0xbf58476d1ce4e5b9ull;
   if (random_ == 0) random_ = 1;
   barriers.fill(Barrier{});
   shadow.reset(static_cast<uint32_t>(shared.size()), static_cast<uint32_t>(warps.size()),
@@ -83,7 +84,8 @@ void Block::run(uint64_t linear) {
     ++at;
   }
   report.warp_steps += steps;
-  const bool done = std::all_of(warps.begin(), warps.end(), [](const Warp& w) { return w.groups.empty(); });
+  const bool done =
+      std::all_of(warps.begin(), warps.end(), [](const Warp& w) { return w.groups.empty(); });
   if (!done) fail_deadlock();
 }
 
@@ -100,7 +102,8 @@ uint32_t Block::next_warp(uint32_t from) {
   return count;
 }
 
-// Joins groups at the same place and picks the one whose position is lowest; false when none can run.
+// Joins groups at the same place and picks the one whose position is lowest; false when none can
+// run.
 bool Block::choose_group(Warp& w) {
   auto& groups = w.groups;
   if (groups.size() == 1) {
@@ -168,14 +171,16 @@ void Block::arrive(Warp& w, uint32_t id, uint32_t expected, bool waits) {
   Barrier& b = barriers[id];
   if (expected == 0) expected = static_cast<uint32_t>(warps.size()) * kWarpLanes;
   if (expected % kWarpLanes != 0 || expected > warps.size() * kWarpLanes) {
-    w.fail(ErrorKind::kDeadlock, w.first_lane(),
-           fmt::format("barrier {} for {} threads: the count must be a multiple of 32 of at most the "
-                       "block's {} threads", id, expected, launch.num_threads));
+    w.fail(
+        ErrorKind::kDeadlock, w.first_lane(),
+        fmt::format("barrier {} for {} threads: the count must be a multiple of 32 of at most the "
+                    "block's {} threads",
+                    id, expected, launch.num_threads));
   }
   if (b.expected != 0 && b.expected != expected) {
     w.fail(ErrorKind::kDeadlock, w.first_lane(),
-           fmt::format("barrier {} is awaited for {} threads by some and {} by others", id, b.expected,
-                       expected));
+           fmt::format("barrier {} is awaited for {} threads by some and {} by others", id,
+                       b.expected, expected));
   }
   b.expected = expected;
   // Hardware counts warps: a whole warp is 32 threads even when the block's last warp is short.
@@ -194,7 +199,8 @@ void Block::arrive(Warp& w, uint32_t id, uint32_t expected, bool waits) {
   }
   if (b.arrived > b.expected) {
     w.fail(ErrorKind::kDeadlock, w.first_lane(),
-           fmt::format("{} threads arrived at barrier {}, which awaits {}", b.arrived, id, b.expected));
+           fmt::format("{} threads arrived at barrier {}, which awaits {}", b.arrived, id,
+                       b.expected));
   }
   if (b.arrived == b.expected) complete(id);
 }
@@ -236,10 +242,11 @@ void Block::fail_deadlock() {
       }
       const Barrier& b = barriers[static_cast<size_t>(g.barrier)];
       message += fmt::format(
-          " warp {} lanes {:#010x} wait at line {} on barrier {} ({} of {} threads arrived);", w.index,
-          g.mask, kernel.code[g.pc - 1].line, g.barrier, b.arrived, b.expected);
+          " warp {} lanes {:#010x} wait at line {} on barrier {} ({} of {} threads arrived);",
+          w.index, g.mask, kernel.code[g.pc - 1].line, g.barrier, b.arrived, b.expected);
     }
-    if (w.exited != 0) message += fmt::format(" warp {} lanes {:#010x} have exited;", w.index, w.exited);
+    if (w.exited != 0)
+      message += fmt::format(" warp {} lanes {:#010x} have exited;", w.index, w.exited);
   }
   message.pop_back();
   owner->current = &kernel.code[first->pc - 1];

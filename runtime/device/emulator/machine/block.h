@@ -18,12 +18,12 @@ struct Launch {
   Options options;
   Index3 grid{}, block{};
   uint32_t num_threads = 0;
-  uint32_t shared_end = 0;             // first address behind static and dynamic shared memory
+  uint32_t shared_end = 0;  // first address behind static and dynamic shared memory
   uint32_t dynamic_shared_bytes = 0;
   std::vector<std::byte> params;
-  std::vector<MemoryRange> memory;     // sorted by address; with the module's variables
+  std::vector<MemoryRange> memory;                // sorted by address; with the module's variables
   std::vector<std::vector<std::byte>> variables;  // storage of module-level .global and .const
-  std::vector<std::byte> constants;    // bank kConstants
+  std::vector<std::byte> constants;               // bank kConstants
 };
 
 struct Barrier {
@@ -49,7 +49,8 @@ struct Block {
   std::vector<uint32_t> range_hint;  // per instruction: index in Launch::memory
   Report report;
 
-  // Lanes w.mask of the running group arrive at barrier `id` for `expected` threads (0: the block's).
+  // Lanes w.mask of the running group arrive at barrier `id` for `expected` threads (0: the
+  // block's).
   void arrive(Warp& w, uint32_t id, uint32_t expected, bool waits);
   // Lanes of the running group end.
   void exit_lanes(Warp& w, uint32_t lanes);

@@ -29,8 +29,8 @@ void Shadow::reset(uint32_t bytes, uint32_t num_warps, bool check_races) {
   cells_.assign(num_granules_, Cell{});
   split_.assign(num_granules_, 0);
   any_split_ = false;
-  // Stale entries of reads_ are harmless: a cell without kHasReads is never looked up, and the first read
-  // after a write clears all warps.
+  // Stale entries of reads_ are harmless: a cell without kHasReads is never looked up, and the
+  // first read after a write clears all warps.
   reads_.resize(size_t{num_granules_} * num_warps);
 }
 
@@ -40,7 +40,8 @@ uint32_t Shadow::split(uint32_t granule) {
   cells_.insert(cells_.end(), 4, Cell(cells_[granule]));
   reads_.resize(cells_.size() * num_warps_);
   for (uint32_t i = 0; i < 4; ++i) {
-    std::copy_n(reads_.begin() + granule * num_warps_, num_warps_, reads_.begin() + (first + i) * num_warps_);
+    std::copy_n(reads_.begin() + granule * num_warps_, num_warps_,
+                reads_.begin() + (first + i) * num_warps_);
   }
   split_[granule] = first + 1;
   any_split_ = true;
@@ -59,7 +60,8 @@ Finding Shadow::read_cell_slow(Cell& c, uint32_t index, const Access& access) {
   if ((c.flags & kPending) != 0) return {Hazard::kMissingWait, 0, c.write_thread, c.write_instr};
   if ((c.flags & kInitialized) == 0) return {Hazard::kUninitialized, 0, 0, ~0u};
   if (!check_races_) return {};
-  if (!ordered(c.write_thread, c.write_clock, access) && !((c.flags & kStrongWrite) != 0 && access.strong)) {
+  if (!ordered(c.write_thread, c.write_clock, access) &&
+      !((c.flags & kStrongWrite) != 0 && access.strong)) {
     return {Hazard::kRaceWithWrite, 0, c.write_thread, c.write_instr};
   }
   Read* reads = &reads_[size_t{index} * num_warps_];
@@ -71,8 +73,8 @@ Finding Shadow::read_cell_slow(Cell& c, uint32_t index, const Access& access) {
   Read& r = reads[warp];
   const uint32_t stamp = access.clock->now * 2 + (access.strong ? 1 : 0);
   if (r.stamp != stamp) {
-    // Lanes of an earlier stamp stay on record while they are not ordered before this access; a strong read
-    // among plain ones then counts as plain.
+    // Lanes of an earlier stamp stay on record while they are not ordered before this access; a
+    // strong read among plain ones then counts as plain.
     uint32_t keep = 0;
     for (uint32_t lanes = r.lanes; lanes != 0; lanes &= lanes - 1) {
       const auto lane = static_cast<uint32_t>(std::countr_zero(lanes));
@@ -91,12 +93,15 @@ Finding Shadow::reader_conflict(uint32_t index, const Access& access) const {
   const uint32_t own = access.thread / kWarpLanes;
   for (uint32_t w = 0; w < num_warps_; ++w) {
     const Read& r = reads[w];
-    if (r.lanes == 0 || r.stamp / 2 < access.clock->order[w] || ((r.stamp & 1) != 0 && access.strong)) continue;
+    if (r.lanes == 0 || r.stamp / 2 < access.clock->order[w] ||
+        ((r.stamp & 1) != 0 && access.strong))
+      continue;
     uint32_t lanes = r.lanes;
     if (w == own) lanes &= ~(1u << access.thread % kWarpLanes);
     for (; lanes != 0; lanes &= lanes - 1) {
       const uint32_t thread = w * kWarpLanes + static_cast<uint32_t>(std::countr_zero(lanes));
-      if (!ordered(thread, r.stamp / 2, access)) return {Hazard::kRaceWithRead, 0, thread, cells_[index].read_instr};
+      if (!ordered(thread, r.stamp / 2, access))
+        return {Hazard::kRaceWithRead, 0, thread, cells_[index].read_instr};
     }
   }
   return {};
@@ -106,7 +111,8 @@ Finding Shadow::conflict_of_write(const Cell& c, uint32_t index, const Access& a
   if ((c.flags & kPending) != 0) return {Hazard::kRaceWithCopy, 0, c.write_thread, c.write_instr};
   if (!check_races_) return {};
   const bool both_strong = (c.flags & kStrongWrite) != 0 && access.strong;
-  if ((c.flags & kInitialized) != 0 && !ordered(c.write_thread, c.write_clock, access) && !both_strong) {
+  if ((c.flags & kInitialized) != 0 && !ordered(c.write_thread, c.write_clock, access) &&
+      !both_strong) {
     return {Hazard::kRaceWithWrite, 0, c.write_thread, c.write_instr};
   }
   return (c.flags & kHasReads) != 0 ? reader_conflict(index, access) : Finding{};

@@ -1,10 +1,11 @@
 // Shadow of a block's shared memory: who wrote and read each byte, and when.
 //
-// Order between accesses comes from barriers alone. Each warp has a clock, advanced by every barrier or
-// warp-wide sync it takes part in, and knows for every warp the clock up to which that warp's accesses are
-// ordered before its own (its `order` vector). An access stamped with clock c of warp w by thread t is
-// ordered before one by thread u of warp v when t == u, or c < order_v[w]; order_v[v] is the clock of v's
-// last warp-wide sync, and lanes that synced with a partial mask have a matrix of their own.
+// Order between accesses comes from barriers alone. Each warp has a clock, advanced by every
+// barrier or warp-wide sync it takes part in, and knows for every warp the clock up to which that
+// warp's accesses are ordered before its own (its `order` vector). An access stamped with clock c
+// of warp w by thread t is ordered before one by thread u of warp v when t == u, or c < order_v[w];
+// order_v[v] is the clock of v's last warp-wide sync, and lanes that synced with a partial mask
+// have a matrix of their own.
 //
 // State is kept per 4-byte granule, and per byte for granules that were ever accessed by parts.
 #pragma once
@@ -24,8 +25,10 @@ inline constexpr unsigned kMaxWarps = 32;
 // Clocks of one warp.
 struct WarpClock {
   uint32_t now = 1;
-  std::array<uint32_t, kMaxWarps> order{};  // accesses of warp w before order[w] are ordered before ours
-  // lane_order[a][b]: accesses of lane b before this clock are ordered before lane a's. Partial masks only.
+  std::array<uint32_t, kMaxWarps>
+      order{};  // accesses of warp w before order[w] are ordered before ours
+  // lane_order[a][b]: accesses of lane b before this clock are ordered before lane a's. Partial
+  // masks only.
   std::unique_ptr<std::array<std::array<uint32_t, kWarpLanes>, kWarpLanes>> lane_order;
 
   // All lanes of `mask` wait for each other; `whole` when those are all lanes of the warp.
@@ -39,13 +42,20 @@ struct Access {
   bool strong;  // atomic, volatile or with memory order: two of these never race
 };
 
-enum class Hazard : uint8_t { kNone, kUninitialized, kMissingWait, kRaceWithWrite, kRaceWithRead, kRaceWithCopy };
+enum class Hazard : uint8_t {
+  kNone,
+  kUninitialized,
+  kMissingWait,
+  kRaceWithWrite,
+  kRaceWithRead,
+  kRaceWithCopy
+};
 
 struct Finding {
   Hazard hazard = Hazard::kNone;
-  uint32_t offset = 0;      // of the granule or byte, from the start of shared memory
-  uint32_t thread = 0;      // of the other access
-  uint32_t instr = ~0u;     // of the other access; ~0: none
+  uint32_t offset = 0;   // of the granule or byte, from the start of shared memory
+  uint32_t thread = 0;   // of the other access
+  uint32_t instr = ~0u;  // of the other access; ~0: none
 };
 
 class Shadow {
@@ -53,14 +63,16 @@ class Shadow {
   // `bytes` of shared memory, all uninitialised. Keeps its storage between blocks.
   void reset(uint32_t bytes, uint32_t num_warps, bool check_races);
 
-  // Access of [offset, offset+bytes), inside the memory, bytes <= 16 and naturally aligned or a row.
+  // Access of [offset, offset+bytes), inside the memory, bytes <= 16 and naturally aligned or a
+  // row.
   Finding read(uint32_t offset, uint32_t bytes, const Access& access) {
     return visit<&Shadow::read_cell>(offset, bytes, access);
   }
   Finding write(uint32_t offset, uint32_t bytes, const Access& access) {
     return visit<&Shadow::write_cell>(offset, bytes, access);
   }
-  // Asynchronous copy: issued (bytes become pending) and later landed in the name of the issuing thread.
+  // Asynchronous copy: issued (bytes become pending) and later landed in the name of the issuing
+  // thread.
   Finding issue_copy(uint32_t offset, uint32_t bytes, const Access& access) {
     return visit<&Shadow::issue_cell>(offset, bytes, access);
   }
@@ -71,9 +83,9 @@ class Shadow {
  private:
   enum CellFlags : uint8_t {
     kInitialized = 1,
-    kPending = 2,      // target of a copy in flight
+    kPending = 2,  // target of a copy in flight
     kStrongWrite = 4,
-    kHasReads = 8,     // since the last write
+    kHasReads = 8,  // since the last write
   };
   struct Cell {
     uint32_t write_clock = 0;
@@ -82,7 +94,7 @@ class Shadow {
     uint16_t write_thread = 0;
     uint8_t flags = 0;
   };
-  struct Read {  // last reads of a cell by one warp
+  struct Read {          // last reads of a cell by one warp
     uint32_t stamp = 0;  // clock * 2, + 1 for strong reads
     uint32_t lanes = 0;
   };
@@ -96,7 +108,8 @@ class Shadow {
       const uint32_t stop = std::min(end, granule * 4 + 4);
       if (stop - at == 4 && (!any_split_ || split_[granule] == 0)) {
         const Finding f = (this->*Fn)(granule, access);
-        if (f.hazard != Hazard::kNone) [[unlikely]] return located(f, at);
+        if (f.hazard != Hazard::kNone) [[unlikely]]
+          return located(f, at);
       } else {
         const uint32_t first = split(granule);
         for (uint32_t b = at; b < stop; ++b) {
@@ -120,7 +133,8 @@ class Shadow {
     const uint32_t warp = access.thread / kWarpLanes;
     Read& r = reads_[size_t{index} * num_warps_ + warp];
     if (c.flags == (kInitialized | kHasReads) && r.stamp == access.clock->now * 2 &&
-        c.write_clock < access.clock->order[c.write_thread / kWarpLanes] && !access.strong) [[likely]] {
+        c.write_clock < access.clock->order[c.write_thread / kWarpLanes] && !access.strong)
+        [[likely]] {
       r.lanes |= 1u << access.thread % kWarpLanes;
       c.read_instr = access.instr;
       return {};

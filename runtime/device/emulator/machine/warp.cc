@@ -11,7 +11,8 @@ Index3 Warp::thread_index(uint32_t linear) const {
   return {linear % n[0], linear / n[0] % n[1], linear / n[0] / n[1]};
 }
 
-void Warp::fail(ErrorKind kind, unsigned lane, std::string message, std::optional<LastWriter> writer) const {
+void Warp::fail(ErrorKind kind, unsigned lane, std::string message,
+                std::optional<LastWriter> writer) const {
   ErrorInfo e;
   e.kind = kind;
   e.message = std::move(message);
@@ -29,7 +30,8 @@ void Warp::fail_undefined(const Instr& in, unsigned first, unsigned end) const {
     const uint32_t missing = mask & ~defined[in.op[i].defined];
     if (missing == 0) continue;
     fail(ErrorKind::kUninitializedRead, static_cast<unsigned>(std::countr_zero(missing)),
-         fmt::format("source operand {} is a register that this thread never wrote", i - in.num_dst + 1));
+         fmt::format("source operand {} is a register that this thread never wrote",
+                     i - in.num_dst + 1));
   }
   fail(ErrorKind::kUninitializedRead, first_lane(), "a source register was never written");
 }

@@ -35,9 +35,10 @@ struct AsyncCopy {
 };
 
 struct Warp {
-  std::byte* banks[2] = {nullptr, nullptr};  // by Operand::Bank; the constants are shared and never written
-  uint32_t* defined = nullptr;  // words of written-lane bits; word 0 is all ones
-  uint32_t mask = 0;            // lanes executing the current instruction
+  std::byte* banks[2] = {nullptr,
+                         nullptr};  // by Operand::Bank; the constants are shared and never written
+  uint32_t* defined = nullptr;      // words of written-lane bits; word 0 is all ones
+  uint32_t mask = 0;                // lanes executing the current instruction
   const Instr* current = nullptr;
 
   Block* block = nullptr;
@@ -48,11 +49,11 @@ struct Warp {
   uint32_t running = 0;  // index in groups
 
   WarpClock clock;
-  std::vector<AsyncCopy> copies;                        // in order of issue
-  std::array<uint32_t, kWarpLanes> commit_groups{};     // groups committed per lane
-  std::byte* local = nullptr;                           // [lane][Kernel::local_bytes]
-  uint8_t* local_written = nullptr;                     // per local byte
-  uint64_t random = 0;                                  // state for AsyncOrder::kRandom
+  std::vector<AsyncCopy> copies;                     // in order of issue
+  std::array<uint32_t, kWarpLanes> commit_groups{};  // groups committed per lane
+  std::byte* local = nullptr;                        // [lane][Kernel::local_bytes]
+  uint8_t* local_written = nullptr;                  // per local byte
+  uint64_t random = 0;                               // state for AsyncOrder::kRandom
   uint64_t steps = 0;
 
   template <class T>
@@ -95,7 +96,9 @@ struct Warp {
   // Throws with the current instruction's place; `lane` names the thread.
   [[noreturn]] void fail(ErrorKind kind, unsigned lane, std::string message,
                          std::optional<LastWriter> writer = std::nullopt) const;
-  unsigned first_lane() const { return mask == 0 ? 0 : static_cast<unsigned>(std::countr_zero(mask)); }
+  unsigned first_lane() const {
+    return mask == 0 ? 0 : static_cast<unsigned>(std::countr_zero(mask));
+  }
 };
 
 // Runs `body(lane)` for the active lanes; the full-warp case is a plain loop that vectorises.
@@ -109,7 +112,8 @@ inline __attribute__((always_inline)) void for_lanes(uint32_t mask, Fn&& body) {
   }
 }
 
-// d = Fn(sources...) lane by lane. The types say how register bits are read; Fn is a stateless functor.
+// d = Fn(sources...) lane by lane. The types say how register bits are read; Fn is a stateless
+// functor.
 template <class D, class Fn, class... S>
 void map_lanes(Warp& w, const Instr& in) {
   w.require_sources(in);
@@ -117,7 +121,8 @@ void map_lanes(Warp& w, const Instr& in) {
   [&]<size_t... I>(std::index_sequence<I...>) {
     const auto sources = std::make_tuple(w.src<S>(in.op[1 + I])...);
     for_lanes(w.mask, [&](unsigned l) { d[l] = static_cast<D>(Fn{}(std::get<I>(sources)[l]...)); });
-  }(std::index_sequence_for<S...>{});
+  }
+  (std::index_sequence_for<S...>{});
   w.defined[in.op[0].defined] |= w.mask;
 }
 

@@ -1,5 +1,5 @@
-// Parsed PTX: names resolved to registers and variables, opcodes still text. Text views point into the
-// Module's copy of the source.
+// Parsed PTX: names resolved to registers and variables, opcodes still text. Text views point into
+// the Module's copy of the source.
 #pragma once
 
 #include <cstddef>

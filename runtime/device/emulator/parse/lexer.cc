@@ -15,7 +15,9 @@ namespace {
 bool is_word_char(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$' || c == '%';
 }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 class Lexer {
  public:
@@ -147,7 +149,9 @@ ErrorInfo located(ErrorKind kind, uint32_t line, std::string_view text, std::str
 
 }  // namespace
 
-std::vector<Token> lex(std::string_view text) { return Lexer(text).run(); }
+std::vector<Token> lex(std::string_view text) {
+  return Lexer(text).run();
+}
 
 std::string_view Source::line_text(uint32_t line) const {
   size_t begin = 0;
@@ -157,8 +161,10 @@ std::string_view Source::line_text(uint32_t line) const {
   }
   if (begin == std::string_view::npos) return {};
   std::string_view out = text_.substr(begin, text_.find('\n', begin) - begin);
-  while (!out.empty() && std::isspace(static_cast<unsigned char>(out.front())) != 0) out.remove_prefix(1);
-  while (!out.empty() && std::isspace(static_cast<unsigned char>(out.back())) != 0) out.remove_suffix(1);
+  while (!out.empty() && std::isspace(static_cast<unsigned char>(out.front())) != 0)
+    out.remove_prefix(1);
+  while (!out.empty() && std::isspace(static_cast<unsigned char>(out.back())) != 0)
+    out.remove_suffix(1);
   return out;
 }
 

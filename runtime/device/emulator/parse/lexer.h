@@ -18,8 +18,8 @@ struct Token {
   bool is(std::string_view s) const { return text == s && kind != TokenKind::kString; }
 };
 
-// A word is an identifier or opcode with its dotted modifiers ("ld.global.L2::128B.u32"); one that begins
-// with '.' (a directive or a type) ends at the next dot. Ends with one kEnd token.
+// A word is an identifier or opcode with its dotted modifiers ("ld.global.L2::128B.u32"); one that
+// begins with '.' (a directive or a type) ends at the next dot. Ends with one kEnd token.
 std::vector<Token> lex(std::string_view text);
 
 // Throws kParse or kUnsupported at a line of the text.

@@ -49,7 +49,8 @@ void BodyParser::statement() {
     const std::string_view name = ts_.take().text;
     ts_.take();
     if (ts_.accept(".branchtargets")) return branch_targets(name);
-    kernel_.labels.push_back({name, scope_ids_.back(), static_cast<uint32_t>(kernel_.instrs.size())});
+    kernel_.labels.push_back(
+        {name, scope_ids_.back(), static_cast<uint32_t>(kernel_.instrs.size())});
   } else {
     instruction();
   }

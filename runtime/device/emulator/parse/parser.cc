@@ -152,7 +152,8 @@ Variable parse_variable(TokenStream& ts, Space space) {
     ts.expect("]");
   }
   v.align = align != 0 ? align : info(v.type).bytes;
-  if (std::popcount(v.align) != 1) ts.fail(fmt::format("alignment {} is not a power of two", v.align));
+  if (std::popcount(v.align) != 1)
+    ts.fail(fmt::format("alignment {} is not a power of two", v.align));
   v.bytes = count * info(v.type).bytes;
   v.init.resize(space == Space::kGlobal || space == Space::kConst ? v.bytes : 0);
   if (ts.accept("=")) {
@@ -182,7 +183,8 @@ AstModule parse_module(std::string_view text) {
       parse_declaration(ts, module, word, line);
     }
   }
-  if (module.version.empty() || module.target.empty()) ts.fail("no .version and .target: not a PTX module");
+  if (module.version.empty() || module.target.empty())
+    ts.fail("no .version and .target: not a PTX module");
   return module;
 }
 

@@ -89,8 +89,8 @@ class BodyParser {
   TokenStream& ts_;
   const AstModule& module_;
   AstKernel& kernel_;
-  std::vector<Scope> scopes_;          // innermost last
-  std::vector<uint32_t> scope_ids_;    // parallel to scopes_
+  std::vector<Scope> scopes_;        // innermost last
+  std::vector<uint32_t> scope_ids_;  // parallel to scopes_
   std::unordered_map<std::string, uint32_t> module_names_;
 };
 

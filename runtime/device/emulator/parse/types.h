@@ -8,8 +8,27 @@
 namespace sagejit::emulator {
 
 enum class Type : uint8_t {
-  kPred, kB8, kB16, kB32, kB64, kU8, kU16, kU32, kU64, kS8, kS16, kS32, kS64,
-  kF16, kF16x2, kBF16, kBF16x2, kF32, kF64, kU16x2, kS16x2,
+  kPred,
+  kB8,
+  kB16,
+  kB32,
+  kB64,
+  kU8,
+  kU16,
+  kU32,
+  kU64,
+  kS8,
+  kS16,
+  kS32,
+  kS64,
+  kF16,
+  kF16x2,
+  kBF16,
+  kBF16x2,
+  kF32,
+  kF64,
+  kU16x2,
+  kS16x2,
 };
 
 struct TypeRow {
@@ -29,7 +48,9 @@ inline constexpr TypeRow kTypes[] = {
     {"f64", 8, true, true},    {"u16x2", 4, false, false}, {"s16x2", 4, true, false},
 };
 
-inline constexpr const TypeRow& info(Type t) { return kTypes[static_cast<size_t>(t)]; }
+inline constexpr const TypeRow& info(Type t) {
+  return kTypes[static_cast<size_t>(t)];
+}
 
 inline constexpr std::optional<Type> find_type(std::string_view name) {
   for (size_t i = 0; i < sizeof(kTypes) / sizeof(kTypes[0]); ++i) {

@@ -21,24 +21,31 @@ std::string describe_miss(const Launch& launch, uint64_t address, uint64_t bytes
   uint64_t best = ~uint64_t{0};
   for (const MemoryRange& r : launch.memory) {
     if (address >= r.address && address + bytes <= r.address + r.bytes) {
-      return fmt::format("a write to '{}', which is read-only, at byte {}", r.name, address - r.address);
+      return fmt::format("a write to '{}', which is read-only, at byte {}", r.name,
+                         address - r.address);
     }
     const uint64_t distance = address < r.address ? r.address - address
-                              : address + bytes > r.address + r.bytes ? address + bytes - r.address - r.bytes
-                                                                      : 0;
+                              : address + bytes > r.address + r.bytes
+                                  ? address + bytes - r.address - r.bytes
+                                  : 0;
     if (distance < best) {
       best = distance;
       nearest = &r;
     }
   }
   const char* verb = write ? "write" : "read";
-  if (nearest == nullptr) return fmt::format("a {} of {} bytes at {:#x}; the launch has no memory ranges", verb, bytes, address);
+  if (nearest == nullptr)
+    return fmt::format("a {} of {} bytes at {:#x}; the launch has no memory ranges", verb, bytes,
+                       address);
   if (address < nearest->address) {
-    return fmt::format("a {} of {} bytes at {:#x}, {} bytes before the nearest range '{}' ({} bytes)", verb, bytes,
-                       address, nearest->address - address, nearest->name, nearest->bytes);
+    return fmt::format(
+        "a {} of {} bytes at {:#x}, {} bytes before the nearest range '{}' ({} bytes)", verb, bytes,
+        address, nearest->address - address, nearest->name, nearest->bytes);
   }
-  return fmt::format("a {} of {} bytes at {:#x}, byte {} of the nearest range '{}' ({} bytes): {} bytes past its end",
-                     verb, bytes, address, address - nearest->address, nearest->name, nearest->bytes, best);
+  return fmt::format(
+      "a {} of {} bytes at {:#x}, byte {} of the nearest range '{}' ({} bytes): {} bytes past its "
+      "end",
+      verb, bytes, address, address - nearest->address, nearest->name, nearest->bytes, best);
 }
 
 bool covers(const MemoryRange& r, uint64_t low, uint64_t high, bool write) {
@@ -52,13 +59,14 @@ void check_alignment(Warp& w, const Addresses& address, uint32_t bytes) {
   for_lanes(w.mask, [&](unsigned l) {
     if ((address[l] & (bytes - 1)) != 0) {
       w.fail(ErrorKind::kMisaligned, l,
-             fmt::format("an access of {} bytes at address {:#x}, which is not a multiple of {}", bytes, address[l],
-                         bytes));
+             fmt::format("an access of {} bytes at address {:#x}, which is not a multiple of {}",
+                         bytes, address[l], bytes));
     }
   });
 }
 
-void resolve_global(Warp& w, const Instr& in, const Request& q, const Addresses& address, Pointers& pointer) {
+void resolve_global(Warp& w, const Instr& in, const Request& q, const Addresses& address,
+                    Pointers& pointer) {
   ++w.block->report.global_accesses;
   uint64_t low = ~uint64_t{0};
   uint64_t high = 0;
@@ -75,7 +83,8 @@ void resolve_global(Warp& w, const Instr& in, const Request& q, const Addresses&
   for_lanes(w.mask, [&](unsigned l) { pointer[l] = reinterpret_cast<std::byte*>(address[l]); });
 }
 
-void resolve_shared(Warp& w, const Instr& in, const Request& q, const Addresses& address, Pointers& pointer) {
+void resolve_shared(Warp& w, const Instr& in, const Request& q, const Addresses& address,
+                    Pointers& pointer) {
   Block& b = *w.block;
   uint32_t offset[kWarpLanes];
   uint64_t low = ~uint64_t{0};
@@ -109,8 +118,9 @@ void resolve_local(Warp& w, const Request& q, const Addresses& address, Pointers
   for_lanes(w.mask, [&](unsigned l) {
     if (address[l] > size || q.bytes > size - address[l]) {
       w.fail(ErrorKind::kOutOfBounds, l,
-             fmt::format("an access of {} bytes at {:#x} of local memory, which has {} bytes per thread", q.bytes,
-                         address[l], size));
+             fmt::format(
+                 "an access of {} bytes at {:#x} of local memory, which has {} bytes per thread",
+                 q.bytes, address[l], size));
     }
     pointer[l] = w.local + l * size + address[l];
   });
@@ -119,34 +129,43 @@ void resolve_local(Warp& w, const Request& q, const Addresses& address, Pointers
 void resolve_param(Warp& w, const Request& q, const Addresses& address, Pointers& pointer) {
   const auto& params = w.block->launch.params;
   for_lanes(w.mask, [&](unsigned l) {
-    if (q.kind != AccessKind::kRead) w.fail(ErrorKind::kOutOfBounds, l, "kernel parameters are read-only");
+    if (q.kind != AccessKind::kRead)
+      w.fail(ErrorKind::kOutOfBounds, l, "kernel parameters are read-only");
     if (address[l] > params.size() || q.bytes > params.size() - address[l]) {
       w.fail(ErrorKind::kOutOfBounds, l,
-             fmt::format("an access of {} bytes at byte {} of the {} bytes of kernel parameters", q.bytes, address[l],
-                         params.size()));
+             fmt::format("an access of {} bytes at byte {} of the {} bytes of kernel parameters",
+                         q.bytes, address[l], params.size()));
     }
     pointer[l] = const_cast<std::byte*>(params.data()) + address[l];
   });
 }
 
-void resolve_space(Warp& w, const Instr& in, const Request& q, const Addresses& address, Pointers& pointer) {
+void resolve_space(Warp& w, const Instr& in, const Request& q, const Addresses& address,
+                   Pointers& pointer) {
   switch (q.space) {
-    case Space::kShared: return resolve_shared(w, in, q, address, pointer);
-    case Space::kLocal: return resolve_local(w, q, address, pointer);
-    case Space::kParam: return resolve_param(w, q, address, pointer);
-    default: return resolve_global(w, in, q, address, pointer);
+    case Space::kShared:
+      return resolve_shared(w, in, q, address, pointer);
+    case Space::kLocal:
+      return resolve_local(w, q, address, pointer);
+    case Space::kParam:
+      return resolve_param(w, q, address, pointer);
+    default:
+      return resolve_global(w, in, q, address, pointer);
   }
 }
 
 // Generic addresses: lanes are resolved window by window.
 void resolve_generic(Warp& w, const Instr& in, Request q, Addresses address, Pointers& pointer) {
-  static constexpr std::pair<uint64_t, Space> kWindows[] = {
-      {kSharedWindow, Space::kShared}, {kLocalWindow, Space::kLocal}, {kParamWindow, Space::kParam}};
+  static constexpr std::pair<uint64_t, Space> kWindows[] = {{kSharedWindow, Space::kShared},
+                                                            {kLocalWindow, Space::kLocal},
+                                                            {kParamWindow, Space::kParam}};
   const uint32_t all = w.mask;
   uint32_t rest = all;
   for (const auto& [window, space] : kWindows) {
     uint32_t lanes = 0;
-    for_lanes(rest, [&](unsigned l) { lanes |= static_cast<uint32_t>((address[l] & kWindowMask) == window) << l; });
+    for_lanes(rest, [&](unsigned l) {
+      lanes |= static_cast<uint32_t>((address[l] & kWindowMask) == window) << l;
+    });
     if (lanes == 0) continue;
     for_lanes(lanes, [&](unsigned l) { address[l] -= window; });
     w.mask = lanes;
@@ -174,7 +193,8 @@ uint32_t wavefronts_of(uint32_t* words, size_t count) {
 void compute_addresses(const Warp& w, const Operand& base, int64_t offset, Addresses& out) {
   if (base.bytes == 4) {
     const uint32_t* s = w.src<uint32_t>(base);
-    for (unsigned l = 0; l < kWarpLanes; ++l) out[l] = static_cast<uint32_t>(s[l] + static_cast<uint32_t>(offset));
+    for (unsigned l = 0; l < kWarpLanes; ++l)
+      out[l] = static_cast<uint32_t>(s[l] + static_cast<uint32_t>(offset));
   } else {
     const uint64_t* s = w.src<uint64_t>(base);
     for (unsigned l = 0; l < kWarpLanes; ++l) out[l] = s[l] + static_cast<uint64_t>(offset);
@@ -203,10 +223,11 @@ uint32_t check_shared(Warp& w, unsigned lane, uint64_t address, uint32_t bytes, 
   }
   if (address < kSharedBase || address > end || bytes > end - address) {
     w.fail(ErrorKind::kOutOfBounds, lane,
-           fmt::format("an access of {} bytes at shared address {:#x}: byte {} of the block's {} bytes "
-                       "({} static, {} dynamic)",
-                       bytes, address, static_cast<int64_t>(address - kSharedBase), end - kSharedBase,
-                       w.block->kernel.static_shared_bytes, w.block->launch.dynamic_shared_bytes));
+           fmt::format(
+               "an access of {} bytes at shared address {:#x}: byte {} of the block's {} bytes "
+               "({} static, {} dynamic)",
+               bytes, address, static_cast<int64_t>(address - kSharedBase), end - kSharedBase,
+               w.block->kernel.static_shared_bytes, w.block->launch.dynamic_shared_bytes));
   }
   return static_cast<uint32_t>(address - kSharedBase);
 }
@@ -242,25 +263,33 @@ void count_shared(Report& report, uint32_t mask, const uint32_t* offsets, uint32
 void report_hazard(Warp& w, unsigned lane, const Finding& f, const char* what) {
   const uint32_t address = f.offset + kSharedBase;
   switch (f.hazard) {
-    case Hazard::kNone: return;
+    case Hazard::kNone:
+      return;
     case Hazard::kUninitialized:
       w.fail(ErrorKind::kUninitializedRead, lane,
              fmt::format("a {} of shared byte {:#x} that nobody wrote", what, address));
     case Hazard::kMissingWait:
       w.fail(ErrorKind::kMissingWait, lane,
-             fmt::format("a {} of shared byte {:#x}, the target of an asynchronous copy whose issuing thread has not "
-                         "waited for it", what, address), other_access(w, f));
+             fmt::format("a {} of shared byte {:#x}, the target of an asynchronous copy whose "
+                         "issuing thread has not "
+                         "waited for it",
+                         what, address),
+             other_access(w, f));
     case Hazard::kRaceWithCopy:
       w.fail(ErrorKind::kRace, lane,
-             fmt::format("a {} of shared byte {:#x}, the target of an asynchronous copy in flight", what, address),
+             fmt::format("a {} of shared byte {:#x}, the target of an asynchronous copy in flight",
+                         what, address),
              other_access(w, f));
     case Hazard::kRaceWithWrite:
-      w.fail(ErrorKind::kRace, lane,
-             fmt::format("a {} of shared byte {:#x} is not ordered after its last write by a barrier", what, address),
-             other_access(w, f));
+      w.fail(
+          ErrorKind::kRace, lane,
+          fmt::format("a {} of shared byte {:#x} is not ordered after its last write by a barrier",
+                      what, address),
+          other_access(w, f));
     case Hazard::kRaceWithRead:
       w.fail(ErrorKind::kRace, lane,
-             fmt::format("a {} of shared byte {:#x} is not ordered after a read of it by a barrier", what, address),
+             fmt::format("a {} of shared byte {:#x} is not ordered after a read of it by a barrier",
+                         what, address),
              other_access(w, f));
   }
 }
@@ -271,7 +300,8 @@ std::ptrdiff_t local_index(const Warp& w, const std::byte* pointer) {
   return index >= 0 && index < size ? index : -1;
 }
 
-void resolve(Warp& w, const Instr& in, const Request& q, const Addresses& address, Pointers& pointer) {
+void resolve(Warp& w, const Instr& in, const Request& q, const Addresses& address,
+             Pointers& pointer) {
   check_alignment(w, address, q.bytes);
   if (q.space == Space::kReg) return resolve_generic(w, in, q, address, pointer);
   resolve_space(w, in, q, address, pointer);

@@ -20,18 +20,20 @@ struct Request {
 // Base operand plus offset, for all lanes.
 void compute_addresses(const Warp& w, const Operand& base, int64_t offset, Addresses& out);
 
-// Checks the active lanes' accesses (bounds, alignment, shared-memory hazards), counts them, and gives the
-// host pointers. Throws Error with the first offending lane.
-void resolve(Warp& w, const Instr& in, const Request& request, const Addresses& address, Pointers& pointer);
+// Checks the active lanes' accesses (bounds, alignment, shared-memory hazards), counts them, and
+// gives the host pointers. Throws Error with the first offending lane.
+void resolve(Warp& w, const Instr& in, const Request& request, const Addresses& address,
+             Pointers& pointer);
 
 // Global bounds of one lane, without alignment.
 void check_global(Warp& w, unsigned lane, uint64_t address, uint64_t bytes, bool write);
 
-// One lane's shared range: bounds and alignment. Returns the offset from the start of shared memory.
+// One lane's shared range: bounds and alignment. Returns the offset from the start of shared
+// memory.
 uint32_t check_shared(Warp& w, unsigned lane, uint64_t address, uint32_t bytes, uint32_t align);
 
-// Adds a warp access of `bytes` per lane to the bank-conflict counters. offsets: from the start of shared
-// memory, for the lanes of `mask`.
+// Adds a warp access of `bytes` per lane to the bank-conflict counters. offsets: from the start of
+// shared memory, for the lanes of `mask`.
 void count_shared(Report& report, uint32_t mask, const uint32_t* offsets, uint32_t bytes);
 
 // Throws for a hazard that the shadow found; `what` is "read", "write" or "asynchronous copy".

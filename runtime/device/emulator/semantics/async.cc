@@ -1,7 +1,7 @@
 // cp.async and its groups.
 //
-// A copy's bytes are pending in the shadow from issue until the issuing thread waits for its group; when the
-// data itself moves is Options::async's choice.
+// A copy's bytes are pending in the shadow from issue until the issuing thread waits for its group;
+// when the data itself moves is Options::async's choice.
 #include <fmt/format.h>
 
 #include "runtime/device/emulator/semantics/access.h"
@@ -24,12 +24,15 @@ void check_source(Warp& w, AsyncCopy& copy, const uint32_t* size) {
     const uint32_t wanted = size != nullptr ? size[l] : copy.bytes;
     if (wanted > copy.bytes) {
       w.fail(ErrorKind::kOutOfBounds, l,
-             fmt::format("the source size {} of an asynchronous copy is more than its {} bytes", wanted, copy.bytes));
+             fmt::format("the source size {} of an asynchronous copy is more than its {} bytes",
+                         wanted, copy.bytes));
     }
     if (copy.source[l] % copy.bytes != 0) {
-      w.fail(ErrorKind::kMisaligned, l,
-             fmt::format("an asynchronous copy of {} bytes from address {:#x}, which is not a multiple of {}",
-                         copy.bytes, copy.source[l], copy.bytes));
+      w.fail(
+          ErrorKind::kMisaligned, l,
+          fmt::format(
+              "an asynchronous copy of {} bytes from address {:#x}, which is not a multiple of {}",
+              copy.bytes, copy.source[l], copy.bytes));
     }
     copy.source_bytes[l] = static_cast<uint8_t>(wanted);
     // Nothing is read where the source size is 0, so the address may be anything.
@@ -77,7 +80,8 @@ template <class Covers>
 void land(Warp& w, Covers covers) {
   for (AsyncCopy& copy : w.copies) {
     uint32_t lanes = 0;
-    for_lanes(copy.mask & w.mask, [&](unsigned l) { lanes |= static_cast<uint32_t>(covers(l, copy.group[l])) << l; });
+    for_lanes(copy.mask & w.mask,
+              [&](unsigned l) { lanes |= static_cast<uint32_t>(covers(l, copy.group[l])) << l; });
     copy_lanes(w, copy, lanes & ~copy.moved);
     for_lanes(lanes, [&](unsigned l) {
       const Access access{w.thread(l), copy.instr, &w.clock, false};
@@ -118,6 +122,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> async_rows() { return kRows; }
+std::span<const Row> async_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -71,14 +71,17 @@ struct AtomDec {
 template <bool kFlush>
 struct AtomAddF32 {
   uint32_t operator()(uint32_t old, uint32_t x, uint32_t) const {
-    const auto get = [](uint32_t b) { return kFlush ? flush(std::bit_cast<float>(b)) : std::bit_cast<float>(b); };
+    const auto get = [](uint32_t b) {
+      return kFlush ? flush(std::bit_cast<float>(b)) : std::bit_cast<float>(b);
+    };
     const float r = canonical(get(old) + get(x));
     return std::bit_cast<uint32_t>(kFlush ? flush(r) : r);
   }
 };
 struct AtomAddF64 {
   uint64_t operator()(uint64_t old, uint64_t x, uint64_t) const {
-    return std::bit_cast<uint64_t>(canonical(std::bit_cast<double>(old) + std::bit_cast<double>(x)));
+    return std::bit_cast<uint64_t>(
+        canonical(std::bit_cast<double>(old) + std::bit_cast<double>(x)));
   }
 };
 template <class F>
@@ -95,7 +98,9 @@ struct AtomAddHalf {
   T operator()(T old, T x, T) const {
     T out = 0;
     for (unsigned s = 0; s < 8 * sizeof(T); s += 16) {
-      out = static_cast<T>(out | static_cast<T>(add_half<F>(static_cast<uint16_t>(old >> s), static_cast<uint16_t>(x >> s))) << s);
+      out = static_cast<T>(out | static_cast<T>(add_half<F>(static_cast<uint16_t>(old >> s),
+                                                            static_cast<uint16_t>(x >> s)))
+                                     << s);
     }
     return out;
   }
@@ -148,22 +153,35 @@ void bind_add(const Match& m, Instr& in) {
       in.exec = space_of(m) == Space::kShared ? exec_atom<uint32_t, AtomAddF32<false>>
                                               : exec_atom<uint32_t, AtomAddF32<true>>;
       return;
-    case Type::kF64: in.exec = exec_atom<uint64_t, AtomAddF64>; return;
-    case Type::kF16: in.exec = exec_atom<uint16_t, AtomAddHalf<FormatF16>>; return;
-    case Type::kF16x2: in.exec = exec_atom<uint32_t, AtomAddHalf<FormatF16>>; return;
-    case Type::kBF16: in.exec = exec_atom<uint16_t, AtomAddHalf<FormatBF16>>; return;
-    case Type::kBF16x2: in.exec = exec_atom<uint32_t, AtomAddHalf<FormatBF16>>; return;
-    default: return bind_atom<AtomAdd>(m, in);
+    case Type::kF64:
+      in.exec = exec_atom<uint64_t, AtomAddF64>;
+      return;
+    case Type::kF16:
+      in.exec = exec_atom<uint16_t, AtomAddHalf<FormatF16>>;
+      return;
+    case Type::kF16x2:
+      in.exec = exec_atom<uint32_t, AtomAddHalf<FormatF16>>;
+      return;
+    case Type::kBF16:
+      in.exec = exec_atom<uint16_t, AtomAddHalf<FormatBF16>>;
+      return;
+    case Type::kBF16x2:
+      in.exec = exec_atom<uint32_t, AtomAddHalf<FormatBF16>>;
+      return;
+    default:
+      return bind_atom<AtomAdd>(m, in);
   }
 }
 
 constexpr std::string_view kAtom = "d:0 a s:0";
 constexpr std::string_view kRed = "a s:0";
 
-// atom and red with the usual prefix (NVVM still prints the scope behind the space); OP is the operation with its types.
-#define SAGEJIT_ATOMIC(OP, BIND)                                                                    \
-  {"atom.relaxed|acquire|release|acq_rel?.$scope?.global|$shared?.$scope?." OP, kAtom, BIND},              \
-  {"red.relaxed|release?.$scope?.global|$shared?.$scope?." OP, kRed, BIND}
+// atom and red with the usual prefix (NVVM still prints the scope behind the space); OP is the
+// operation with its types.
+#define SAGEJIT_ATOMIC(OP, BIND)                                                                \
+  {"atom.relaxed|acquire|release|acq_rel?.$scope?.global|$shared?.$scope?." OP, kAtom, BIND}, { \
+    "red.relaxed|release?.$scope?.global|$shared?.$scope?." OP, kRed, BIND                      \
+  }
 
 constexpr Row kRows[] = {
     SAGEJIT_ATOMIC("add.u32|s32|u64|f32|f64", bind_add),
@@ -175,13 +193,16 @@ constexpr Row kRows[] = {
     SAGEJIT_ATOMIC("xor.b32|b64", bind_atom<AtomXor>),
     SAGEJIT_ATOMIC("inc.u32", bind_atom<AtomInc>),
     SAGEJIT_ATOMIC("dec.u32", bind_atom<AtomDec>),
-    {"atom.relaxed|acquire|release|acq_rel?.$scope?.global|$shared?.$scope?.exch.b32|b64", kAtom, bind_atom<AtomExch>},
-    {"atom.relaxed|acquire|release|acq_rel?.$scope?.global|$shared?.$scope?.cas.b16|b32|b64", "d:0 a s:0 s:0",
-     bind_atom<AtomCas>},
+    {"atom.relaxed|acquire|release|acq_rel?.$scope?.global|$shared?.$scope?.exch.b32|b64", kAtom,
+     bind_atom<AtomExch>},
+    {"atom.relaxed|acquire|release|acq_rel?.$scope?.global|$shared?.$scope?.cas.b16|b32|b64",
+     "d:0 a s:0 s:0", bind_atom<AtomCas>},
 };
 
 }  // namespace
 
-std::span<const Row> atomic_rows() { return kRows; }
+std::span<const Row> atomic_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

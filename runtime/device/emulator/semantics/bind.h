@@ -21,20 +21,28 @@ struct BHalf {
   static constexpr bool kBrain = true;
 };
 
-// Calls f(Tag<T>{}) for an integer or bit type; others leave the instruction unbound, that is unsupported.
+// Calls f(Tag<T>{}) for an integer or bit type; others leave the instruction unbound, that is
+// unsupported.
 template <class F>
 void with_int(Type t, F&& f) {
   switch (t) {
     case Type::kB16:
-    case Type::kU16: return f(Tag<uint16_t>{});
+    case Type::kU16:
+      return f(Tag<uint16_t>{});
     case Type::kB32:
-    case Type::kU32: return f(Tag<uint32_t>{});
+    case Type::kU32:
+      return f(Tag<uint32_t>{});
     case Type::kB64:
-    case Type::kU64: return f(Tag<uint64_t>{});
-    case Type::kS16: return f(Tag<int16_t>{});
-    case Type::kS32: return f(Tag<int32_t>{});
-    case Type::kS64: return f(Tag<int64_t>{});
-    default: return;
+    case Type::kU64:
+      return f(Tag<uint64_t>{});
+    case Type::kS16:
+      return f(Tag<int16_t>{});
+    case Type::kS32:
+      return f(Tag<int32_t>{});
+    case Type::kS64:
+      return f(Tag<int64_t>{});
+    default:
+      return;
   }
 }
 
@@ -42,11 +50,16 @@ void with_int(Type t, F&& f) {
 template <class F>
 void with_bits(Type t, F&& f) {
   switch (info(t).bytes) {
-    case 1: return f(Tag<uint8_t>{});
-    case 2: return f(Tag<uint16_t>{});
-    case 4: return f(Tag<uint32_t>{});
-    case 8: return f(Tag<uint64_t>{});
-    default: return;
+    case 1:
+      return f(Tag<uint8_t>{});
+    case 2:
+      return f(Tag<uint16_t>{});
+    case 4:
+      return f(Tag<uint32_t>{});
+    case 8:
+      return f(Tag<uint64_t>{});
+    default:
+      return;
   }
 }
 
@@ -54,13 +67,20 @@ void with_bits(Type t, F&& f) {
 template <class F>
 void with_scalar(Type t, F&& f) {
   switch (t) {
-    case Type::kU8: return f(Tag<uint8_t>{});
-    case Type::kS8: return f(Tag<int8_t>{});
-    case Type::kF16: return f(Tag<Half>{});
-    case Type::kBF16: return f(Tag<BHalf>{});
-    case Type::kF32: return f(Tag<float>{});
-    case Type::kF64: return f(Tag<double>{});
-    default: return with_int(t, f);
+    case Type::kU8:
+      return f(Tag<uint8_t>{});
+    case Type::kS8:
+      return f(Tag<int8_t>{});
+    case Type::kF16:
+      return f(Tag<Half>{});
+    case Type::kBF16:
+      return f(Tag<BHalf>{});
+    case Type::kF32:
+      return f(Tag<float>{});
+    case Type::kF64:
+      return f(Tag<double>{});
+    default:
+      return with_int(t, f);
   }
 }
 

@@ -38,7 +38,9 @@ struct Cnot {
 struct Shl {
   template <class T>
   T operator()(T a, uint32_t b) const {
-    return b >= 8 * sizeof(T) ? T{0} : static_cast<T>(static_cast<Wrap<T>>(a) << (b & (8 * sizeof(T) - 1)));
+    return b >= 8 * sizeof(T)
+               ? T{0}
+               : static_cast<T>(static_cast<Wrap<T>>(a) << (b & (8 * sizeof(T) - 1)));
   }
 };
 struct Shr {
@@ -90,8 +92,8 @@ struct Bfind {
     return kShiftAmount ? leading : 8 * sizeof(T) - 1 - leading;
   }
 };
-// Positions and lengths count modulo 256 in the 32-bit forms; the 64-bit ones, which are instruction
-// sequences on the device, take all their bits.
+// Positions and lengths count modulo 256 in the 32-bit forms; the 64-bit ones, which are
+// instruction sequences on the device, take all their bits.
 template <class T>
 uint32_t field_operand(uint32_t x) {
   return sizeof(T) == 4 ? x & 0xff : (x < 255 ? x : 255);
@@ -127,7 +129,8 @@ struct Lop3 {
   uint32_t operator()(uint32_t a, uint32_t b, uint32_t c, uint32_t table) const {
     uint32_t out = 0;
     for (uint32_t i = 0; i < 8; ++i) {
-      const uint32_t term = ((i & 4) != 0 ? a : ~a) & ((i & 2) != 0 ? b : ~b) & ((i & 1) != 0 ? c : ~c);
+      const uint32_t term =
+          ((i & 4) != 0 ? a : ~a) & ((i & 2) != 0 ? b : ~b) & ((i & 1) != 0 ? c : ~c);
       out |= (table >> i & 1) != 0 ? term : 0;
     }
     return out;
@@ -138,13 +141,20 @@ struct Lop3 {
 uint32_t expand_selector(uint32_t mode, uint32_t c) {
   const uint32_t n = c & 3;
   switch (mode) {
-    case 1: return (n) | (n + 1) << 4 | (n + 2) << 8 | (n + 3) << 12;                            // f4e
-    case 2: return n | ((n - 1) & 7) << 4 | ((n - 2) & 7) << 8 | ((n - 3) & 7) << 12;            // b4e
-    case 3: return n * 0x1111;                                                                   // rc8
-    case 4: return n | std::max(n, 1u) << 4 | std::max(n, 2u) << 8 | 3u << 12;                   // ecl
-    case 5: return 0 | std::min(n, 1u) << 4 | std::min(n, 2u) << 8 | n << 12;                    // ecr
-    case 6: return (n & 1) == 0 ? 0x1010 : 0x3232;                                               // rc16
-    default: return c;
+    case 1:
+      return (n) | (n + 1) << 4 | (n + 2) << 8 | (n + 3) << 12;  // f4e
+    case 2:
+      return n | ((n - 1) & 7) << 4 | ((n - 2) & 7) << 8 | ((n - 3) & 7) << 12;  // b4e
+    case 3:
+      return n * 0x1111;  // rc8
+    case 4:
+      return n | std::max(n, 1u) << 4 | std::max(n, 2u) << 8 | 3u << 12;  // ecl
+    case 5:
+      return 0 | std::min(n, 1u) << 4 | std::min(n, 2u) << 8 | n << 12;  // ecr
+    case 6:
+      return (n & 1) == 0 ? 0x1010 : 0x3232;  // rc16
+    default:
+      return c;
   }
 }
 
@@ -159,7 +169,8 @@ uint32_t permute(uint64_t both, uint32_t selector) {
   return out;
 }
 
-// An operand none of whose bytes is selected may be undefined: compilers pack half-built vectors so.
+// An operand none of whose bytes is selected may be undefined: compilers pack half-built vectors
+// so.
 void exec_prmt(Warp& w, const Instr& in) {
   w.require(in, 3, 4);
   const uint32_t* a = w.src<uint32_t>(in.op[1]);
@@ -174,7 +185,8 @@ void exec_prmt(Warp& w, const Instr& in) {
     const uint32_t selector = expand_selector(in.aux, c[l]);
     if (!all) {
       const uint32_t high = selector & 0x4444;
-      const bool lost = (high != 0x4444 && (defined_a >> l & 1) == 0) || (high != 0 && (defined_b >> l & 1) == 0);
+      const bool lost =
+          (high != 0x4444 && (defined_a >> l & 1) == 0) || (high != 0 && (defined_b >> l & 1) == 0);
       if (lost) defined &= ~(1u << l);
     }
     d[l] = permute(static_cast<uint64_t>(b[l]) << 32 | a[l], selector);
@@ -217,20 +229,23 @@ void bind_count(const Match& m, Instr& in) {
 }
 template <bool kShiftAmount>
 void bind_bfind(const Match& m, Instr& in) {
-  with_int(m.type(0), [&]<class T>(Tag<T>) { in.exec = map_lanes<uint32_t, Bfind<kShiftAmount>, T>; });
+  with_int(m.type(0),
+           [&]<class T>(Tag<T>) { in.exec = map_lanes<uint32_t, Bfind<kShiftAmount>, T>; });
 }
 void bind_bfe(const Match& m, Instr& in) {
   with_int(m.type(0), [&]<class T>(Tag<T>) { in.exec = map_lanes<T, Bfe, T, uint32_t, uint32_t>; });
 }
 void bind_bfi(const Match& m, Instr& in) {
   with_int(m.type(0), [&]<class T>(Tag<T>) {
-    if constexpr (sizeof(T) >= 4 && std::is_unsigned_v<T>) in.exec = map_lanes<T, Bfi, T, T, uint32_t, uint32_t>;
+    if constexpr (sizeof(T) >= 4 && std::is_unsigned_v<T>)
+      in.exec = map_lanes<T, Bfi, T, T, uint32_t, uint32_t>;
   });
 }
 template <bool kLeft>
 void bind_shf(const Match& m, Instr& in) {
-  in.exec = m.has("clamp") ? map_lanes<uint32_t, Funnel<kLeft, true>, uint32_t, uint32_t, uint32_t>
-                           : map_lanes<uint32_t, Funnel<kLeft, false>, uint32_t, uint32_t, uint32_t>;
+  in.exec = m.has("clamp")
+                ? map_lanes<uint32_t, Funnel<kLeft, true>, uint32_t, uint32_t, uint32_t>
+                : map_lanes<uint32_t, Funnel<kLeft, false>, uint32_t, uint32_t, uint32_t>;
 }
 
 constexpr Row kRows[] = {
@@ -247,7 +262,8 @@ constexpr Row kRows[] = {
     {"clz.b32|b64", "d:u32 s:0", bind_count<Clz>},
     {"brev.b32|b64", "d:0 s:0",
      [](const Match& m, Instr& in) {
-       in.exec = m.type(0) == Type::kB32 ? map_lanes<uint32_t, Brev, uint32_t> : map_lanes<uint64_t, Brev, uint64_t>;
+       in.exec = m.type(0) == Type::kB32 ? map_lanes<uint32_t, Brev, uint32_t>
+                                         : map_lanes<uint64_t, Brev, uint64_t>;
      }},
     {"bfind.$int3264", "d:u32 s:0", bind_bfind<false>},
     {"bfind.shiftamt.$int3264", "d:u32 s:0", bind_bfind<true>},
@@ -260,6 +276,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> bit_rows() { return kRows; }
+std::span<const Row> bit_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -10,22 +10,26 @@ namespace sagejit::emulator {
 void require_whole_warp(const Warp& w) {
   if (w.mask == kAllLanes) return;
   const uint32_t missing = ~w.mask;
-  w.fail(ErrorKind::kDivergentCollective, static_cast<unsigned>(std::countr_zero(missing & w.exists ? missing & w.exists : missing)),
-         fmt::format("all 32 lanes must execute this together; lanes {:#010x} are missing", missing));
+  w.fail(
+      ErrorKind::kDivergentCollective,
+      static_cast<unsigned>(std::countr_zero(missing & w.exists ? missing & w.exists : missing)),
+      fmt::format("all 32 lanes must execute this together; lanes {:#010x} are missing", missing));
 }
 
 void require_members(const Warp& w, uint32_t members) {
   const uint32_t unnamed = w.mask & ~members;
   if (unnamed != 0) {
     w.fail(ErrorKind::kDivergentCollective, static_cast<unsigned>(std::countr_zero(unnamed)),
-           fmt::format("lanes {:#010x} execute a collective whose member mask {:#010x} does not name them", unnamed,
-                       members));
+           fmt::format(
+               "lanes {:#010x} execute a collective whose member mask {:#010x} does not name them",
+               unnamed, members));
   }
   const uint32_t missing = members & w.exists & ~w.mask;
   if (missing != 0) {
-    w.fail(ErrorKind::kDivergentCollective, static_cast<unsigned>(std::countr_zero(missing)),
-           fmt::format("lanes {:#010x} of the member mask {:#010x} are missing: {:#010x} execute it", missing, members,
-                       w.mask));
+    w.fail(
+        ErrorKind::kDivergentCollective, static_cast<unsigned>(std::countr_zero(missing)),
+        fmt::format("lanes {:#010x} of the member mask {:#010x} are missing: {:#010x} execute it",
+                    missing, members, w.mask));
   }
 }
 
@@ -60,10 +64,22 @@ void exec_shfl(Warp& w, const Instr& in) {
     uint32_t from = 0;
     bool ok = false;
     switch (in.aux) {
-      case kUp: from = lane - amount; ok = static_cast<int32_t>(from) >= static_cast<int32_t>(high); break;
-      case kDown: from = lane + amount; ok = from <= high; break;
-      case kBfly: from = lane ^ amount; ok = from <= high; break;
-      default: from = low | (amount & ~segment & 31); ok = from <= high; break;
+      case kUp:
+        from = lane - amount;
+        ok = static_cast<int32_t>(from) >= static_cast<int32_t>(high);
+        break;
+      case kDown:
+        from = lane + amount;
+        ok = from <= high;
+        break;
+      case kBfly:
+        from = lane ^ amount;
+        ok = from <= high;
+        break;
+      default:
+        from = low | (amount & ~segment & 31);
+        ok = from <= high;
+        break;
     }
     if (!ok) from = lane;
     inside |= static_cast<uint32_t>(ok) << lane;
@@ -85,10 +101,14 @@ void exec_vote(Warp& w, const Instr& in) {
   check_members(w, in.op[2]);
   const uint32_t votes = w.predicate(in.op[1]) & w.mask;
   switch (in.aux) {
-    case 0: return w.set_predicate(in.op[0], votes == w.mask ? kAllLanes : 0);
-    case 1: return w.set_predicate(in.op[0], votes != 0 ? kAllLanes : 0);
-    case 2: return w.set_predicate(in.op[0], votes == w.mask || votes == 0 ? kAllLanes : 0);
-    default: break;
+    case 0:
+      return w.set_predicate(in.op[0], votes == w.mask ? kAllLanes : 0);
+    case 1:
+      return w.set_predicate(in.op[0], votes != 0 ? kAllLanes : 0);
+    case 2:
+      return w.set_predicate(in.op[0], votes == w.mask || votes == 0 ? kAllLanes : 0);
+    default:
+      break;
   }
   uint32_t* d = w.dst<uint32_t>(in.op[0]);
   for_lanes(w.mask, [&](unsigned l) { d[l] = votes; });
@@ -129,16 +149,33 @@ struct ReduceRow {
   uint32_t (*apply)(uint32_t, uint32_t);
   uint32_t (*apply_signed)(uint32_t, uint32_t);
 };
-uint32_t min_u(uint32_t a, uint32_t b) { return a < b ? a : b; }
-uint32_t max_u(uint32_t a, uint32_t b) { return a > b ? a : b; }
-uint32_t min_s(uint32_t a, uint32_t b) { return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b; }
-uint32_t max_s(uint32_t a, uint32_t b) { return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b; }
-uint32_t sum(uint32_t a, uint32_t b) { return a + b; }
-uint32_t bit_and(uint32_t a, uint32_t b) { return a & b; }
-uint32_t bit_or(uint32_t a, uint32_t b) { return a | b; }
-uint32_t bit_xor(uint32_t a, uint32_t b) { return a ^ b; }
-constexpr ReduceRow kReductions[] = {{"add", sum, sum},         {"min", min_u, min_s},      {"max", max_u, max_s},
-                                     {"and", bit_and, bit_and}, {"or", bit_or, bit_or}, {"xor", bit_xor, bit_xor}};
+uint32_t min_u(uint32_t a, uint32_t b) {
+  return a < b ? a : b;
+}
+uint32_t max_u(uint32_t a, uint32_t b) {
+  return a > b ? a : b;
+}
+uint32_t min_s(uint32_t a, uint32_t b) {
+  return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b;
+}
+uint32_t max_s(uint32_t a, uint32_t b) {
+  return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
+}
+uint32_t sum(uint32_t a, uint32_t b) {
+  return a + b;
+}
+uint32_t bit_and(uint32_t a, uint32_t b) {
+  return a & b;
+}
+uint32_t bit_or(uint32_t a, uint32_t b) {
+  return a | b;
+}
+uint32_t bit_xor(uint32_t a, uint32_t b) {
+  return a ^ b;
+}
+constexpr ReduceRow kReductions[] = {{"add", sum, sum},      {"min", min_u, min_s},
+                                     {"max", max_u, max_s},  {"and", bit_and, bit_and},
+                                     {"or", bit_or, bit_or}, {"xor", bit_xor, bit_xor}};
 
 void exec_redux(Warp& w, const Instr& in) {
   w.require_sources(in);
@@ -198,6 +235,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> collective_rows() { return kRows; }
+std::span<const Row> collective_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -52,12 +52,13 @@ template <class T>
 uint32_t compare(const T* a, const T* b, uint32_t flags) {
   const bool ftz = (flags & kFtz) != 0;
   alignas(32) uint32_t out[kWarpLanes];
-  const uint32_t less = flags & 1, equal = flags >> 1 & 1, greater = flags >> 2 & 1, unordered = flags >> 3 & 1;
+  const uint32_t less = flags & 1, equal = flags >> 1 & 1, greater = flags >> 2 & 1,
+                 unordered = flags >> 3 & 1;
 #pragma GCC ivdep
   for (unsigned l = 0; l < kWarpLanes; ++l) {
     const auto x = comparable(a[l], ftz);
     const auto y = comparable(b[l], ftz);
-    const uint32_t lt = x < y, eq = x == y, gt = x > y;
+    const uint32_t lt = x<y, eq = x == y, gt = x> y;
     out[l] = (lt & less) | (eq & equal) | (gt & greater) | ((1u ^ (lt | eq | gt)) & unordered);
   }
   uint32_t bits = 0;
@@ -149,13 +150,15 @@ void exec_set_half(Warp& w, const Instr& in) {
       y[l].bits = static_cast<uint16_t>(b[l] >> 16 * half);
     }
     bits[half] = compare(x, y, in.aux);
-    if ((in.aux & (kAnd | kOr | kXor)) != 0) bits[half] = combine(bits[half], w.predicate(in.op[3]), in.aux);
+    if ((in.aux & (kAnd | kOr | kXor)) != 0)
+      bits[half] = combine(bits[half], w.predicate(in.op[3]), in.aux);
   }
   const uint32_t yes = in.aux >> 16;
   Word* d = w.dst<Word>(in.op[0]);
   for_lanes(w.mask, [&](unsigned l) {
     uint32_t out = 0;
-    for (unsigned half = 0; half < sizeof(Word) / 2; ++half) out |= ((bits[half] >> l & 1) != 0 ? yes : 0) << 16 * half;
+    for (unsigned half = 0; half < sizeof(Word) / 2; ++half)
+      out |= ((bits[half] >> l & 1) != 0 ? yes : 0) << 16 * half;
     d[l] = static_cast<Word>(out);
   });
   w.defined[in.op[0].defined] |= w.mask;
@@ -206,12 +209,18 @@ void bind_slct(const Match& m, Instr& in) {
 template <class F>
 bool test_property(F x, uint32_t property) {
   switch (property) {
-    case 0: return std::isfinite(x);
-    case 1: return std::isinf(x);
-    case 2: return x == x;
-    case 3: return x != x;
-    case 4: return std::isnormal(x) || x == 0;  // as the device has it
-    default: return std::fpclassify(x) == FP_SUBNORMAL;
+    case 0:
+      return std::isfinite(x);
+    case 1:
+      return std::isinf(x);
+    case 2:
+      return x == x;
+    case 3:
+      return x != x;
+    case 4:
+      return std::isnormal(x) || x == 0;  // as the device has it
+    default:
+      return std::fpclassify(x) == FP_SUBNORMAL;
   }
 }
 template <class F>
@@ -219,11 +228,13 @@ void exec_testp(Warp& w, const Instr& in) {
   w.require_sources(in);
   const F* a = w.src<F>(in.op[1]);
   uint32_t bits = 0;
-  for (unsigned l = 0; l < kWarpLanes; ++l) bits |= static_cast<uint32_t>(test_property(a[l], in.aux)) << l;
+  for (unsigned l = 0; l < kWarpLanes; ++l)
+    bits |= static_cast<uint32_t>(test_property(a[l], in.aux)) << l;
   w.set_predicate(in.op[0], bits);
 }
 void bind_testp(const Match& m, Instr& in) {
-  static constexpr std::string_view kNames[] = {"finite", "infinite", "number", "notanumber", "normal", "subnormal"};
+  static constexpr std::string_view kNames[] = {"finite",     "infinite", "number",
+                                                "notanumber", "normal",   "subnormal"};
   for (uint32_t i = 0; i < std::size(kNames); ++i) {
     if (m.has(kNames[i])) in.aux = i;
   }
@@ -232,9 +243,11 @@ void bind_testp(const Match& m, Instr& in) {
 
 constexpr Row kRows[] = {
     {"setp.$cmp.ftz?.b16|b32|b64|$int|f32|f64|$half", "d:pred |d:pred? s:0 s:0", bind_setp},
-    {"setp.$cmp.and|or|xor.ftz?.b16|b32|b64|$int|f32|f64|$half", "d:pred |d:pred? s:0 s:0 s:pred", bind_setp},
+    {"setp.$cmp.and|or|xor.ftz?.b16|b32|b64|$int|f32|f64|$half", "d:pred |d:pred? s:0 s:0 s:pred",
+     bind_setp},
     {"set.$cmp.ftz?.u32|s32|f32.b16|b32|b64|$int|f32|f64", "d:0 s:1 s:1", bind_set},
-    {"set.$cmp.and|or|xor.ftz?.u32|s32|f32.b16|b32|b64|$int|f32|f64", "d:0 s:1 s:1 s:pred", bind_set},
+    {"set.$cmp.and|or|xor.ftz?.u32|s32|f32.b16|b32|b64|$int|f32|f64", "d:0 s:1 s:1 s:pred",
+     bind_set},
     {"set.$cmp.u16|s16|u32|s32|$half.$half", "d:0 s:1 s:1", bind_set_half},
     {"set.$cmp.and|or|xor.u16|s16|u32|s32|$half.$half", "d:0 s:1 s:1 s:pred", bind_set_half},
     {"selp.$bits|$int|f32|f64", "d:0 s:0 s:0 s:pred", bind_selp},
@@ -245,6 +258,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> compare_rows() { return kRows; }
+std::span<const Row> compare_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -20,7 +20,9 @@ void jump(Warp& w, uint32_t lanes, uint32_t target) {
   w.groups.push_back({target, lanes, -1});
 }
 
-void exec_bra(Warp& w, const Instr& in) { jump(w, w.mask, in.target); }
+void exec_bra(Warp& w, const Instr& in) {
+  jump(w, w.mask, in.target);
+}
 
 void exec_brx(Warp& w, const Instr& in) {
   w.require_sources(in);
@@ -33,17 +35,29 @@ void exec_brx(Warp& w, const Instr& in) {
              fmt::format("branch index {} of a table of {} labels", index[first], table.size()));
     }
     uint32_t same = 0;
-    for_lanes(rest, [&](unsigned l) { same |= static_cast<uint32_t>(index[l] == index[first]) << l; });
+    for_lanes(rest,
+              [&](unsigned l) { same |= static_cast<uint32_t>(index[l] == index[first]) << l; });
     jump(w, same, table[index[first]]);
     rest &= ~same;
   }
 }
 
-void exec_exit(Warp& w, const Instr&) { w.block->exit_lanes(w, w.mask); }
+void exec_exit(Warp& w, const Instr&) {
+  w.block->exit_lanes(w, w.mask);
+}
 
-void exec_trap(Warp& w, const Instr&) { w.fail(ErrorKind::kTrap, w.first_lane(), "the kernel trapped"); }
+void exec_trap(Warp& w, const Instr&) {
+  w.fail(ErrorKind::kTrap, w.first_lane(), "the kernel trapped");
+}
 
-enum BarrierFlags : uint32_t { kWaits = 1, kAligned = 2, kReduce = 4, kPopc = 0, kAnd = 8, kOr = 16 };
+enum BarrierFlags : uint32_t {
+  kWaits = 1,
+  kAligned = 2,
+  kReduce = 4,
+  kPopc = 0,
+  kAnd = 8,
+  kOr = 16
+};
 
 uint32_t uniform(Warp& w, const Operand& op) {
   const uint32_t* s = w.src<uint32_t>(op);
@@ -51,7 +65,8 @@ uint32_t uniform(Warp& w, const Operand& op) {
   for_lanes(w.mask, [&](unsigned l) {
     if (s[l] != value) {
       w.fail(ErrorKind::kDivergentCollective, l,
-             fmt::format("lanes of a warp name barriers or counts {} and {} in one instruction", value, s[l]));
+             fmt::format("lanes of a warp name barriers or counts {} and {} in one instruction",
+                         value, s[l]));
     }
   });
   return value;
@@ -61,7 +76,8 @@ void require_aligned(Warp& w) {
   const uint32_t missing = w.exists & ~w.exited & ~w.mask;
   if (missing == 0) return;
   w.fail(ErrorKind::kDivergentCollective, static_cast<unsigned>(std::countr_zero(missing)),
-         fmt::format("an aligned barrier must be executed by the whole warp together; lanes {:#010x} are missing",
+         fmt::format("an aligned barrier must be executed by the whole warp together; lanes "
+                     "{:#010x} are missing",
                      missing));
 }
 
@@ -83,7 +99,8 @@ void exec_barrier(Warp& w, const Instr& in) {
   const uint32_t id = uniform(w, in.op[first]);
   const uint32_t expected = counts > 1 ? uniform(w, in.op[first + 1]) : 0;
   if (id >= kNumBarriers) {
-    w.fail(ErrorKind::kOutOfBounds, w.first_lane(), fmt::format("barrier {} of {}", id, kNumBarriers));
+    w.fail(ErrorKind::kOutOfBounds, w.first_lane(),
+           fmt::format("barrier {} of {}", id, kNumBarriers));
   }
   if (reduce) contribute(w, id, w.predicate(in.op[in.num_ops - 1u]));
   w.block->arrive(w, id, expected, (in.aux & kWaits) != 0);
@@ -119,7 +136,8 @@ constexpr Row kRows[] = {
     {"barrier.cta?.sync.aligned?", "s:u32 s:u32?", bind_barrier<kWaits>},
     {"barrier.cta?.arrive.aligned?", "s:u32 s:u32", bind_barrier<0>},
     {"barrier.cta?.red.popc.aligned?.u32", "d:u32 s:u32 s:pred", bind_barrier<kWaits | kReduce>},
-    {"barrier.cta?.red.and|or.aligned?.pred", "d:pred s:u32 s:pred", bind_barrier<kWaits | kReduce>},
+    {"barrier.cta?.red.and|or.aligned?.pred", "d:pred s:u32 s:pred",
+     bind_barrier<kWaits | kReduce>},
 };
 
 }  // namespace
@@ -140,6 +158,8 @@ void finish_reduction(Warp& w, const Group& g, const Barrier& b) {
   w.mask = saved;
 }
 
-std::span<const Row> control_rows() { return kRows; }
+std::span<const Row> control_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

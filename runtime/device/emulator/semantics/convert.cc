@@ -10,20 +10,33 @@ namespace {
 enum ConvertFlags : uint32_t { kFtz = 1, kSat = 2, kRelu = 4, kIntegral = 8, kRoundShift = 4 };
 
 template <class T>
-constexpr bool kIsFloat = std::is_floating_point_v<T> || std::is_same_v<T, Half> || std::is_same_v<T, BHalf>;
+constexpr bool kIsFloat =
+    std::is_floating_point_v<T> || std::is_same_v<T, Half> || std::is_same_v<T, BHalf>;
 
 // Value of a float source in double, exactly.
-inline double widen(Half x) { return f16_to_f32(x.bits); }
-inline double widen(BHalf x) { return bf16_to_f32(x.bits); }
-inline double widen(float x) { return x; }
-inline double widen(double x) { return x; }
+inline double widen(Half x) {
+  return f16_to_f32(x.bits);
+}
+inline double widen(BHalf x) {
+  return bf16_to_f32(x.bits);
+}
+inline double widen(float x) {
+  return x;
+}
+inline double widen(double x) {
+  return x;
+}
 
 inline double to_integral(double x, Round mode) {
   switch (mode) {
-    case Round::kZero: return std::trunc(x);
-    case Round::kDown: return std::floor(x);
-    case Round::kUp: return std::ceil(x);
-    default: break;
+    case Round::kZero:
+      return std::trunc(x);
+    case Round::kDown:
+      return std::floor(x);
+    case Round::kUp:
+      return std::ceil(x);
+    default:
+      break;
   }
   // Ties to even without the floating-point environment.
   if (!(std::abs(x) < 0x1p52)) return x;
@@ -31,8 +44,8 @@ inline double to_integral(double x, Round mode) {
   return std::copysign(r, x);
 }
 
-// Out of range saturates; NaN becomes 0, or just the top bit for 64-bit results and f64 sources, as on the
-// device.
+// Out of range saturates; NaN becomes 0, or just the top bit for 64-bit results and f64 sources, as
+// on the device.
 template <class D, class S>
 D float_to_int(S source, uint32_t flags) {
   double x = widen(source);
@@ -72,7 +85,8 @@ D cut_nan(double x) {
     const uint64_t payload = bits << 12 >> (64 - mantissa_bits);
     return (bits >> 63) << (exponent_bits + mantissa_bits) | exponent | payload;
   };
-  if constexpr (std::is_same_v<D, float>) return std::bit_cast<float>(static_cast<uint32_t>(cut(8, 23)));
+  if constexpr (std::is_same_v<D, float>)
+    return std::bit_cast<float>(static_cast<uint32_t>(cut(8, 23)));
   if constexpr (std::is_same_v<D, Half>) return {static_cast<uint16_t>(cut(5, 10))};
   if constexpr (std::is_same_v<D, BHalf>) return {static_cast<uint16_t>(cut(8, 7))};
 }
@@ -80,7 +94,8 @@ D cut_nan(double x) {
 template <class D, class S>
 D float_to_float(S source, uint32_t flags) {
   // NaNs that pass unchanged, or with their payload cut off.
-  if constexpr (std::is_same_v<D, float> && std::is_same_v<S, BHalf>) return bf16_to_f32(source.bits);
+  if constexpr (std::is_same_v<D, float> && std::is_same_v<S, BHalf>)
+    return bf16_to_f32(source.bits);
   if constexpr (std::is_same_v<D, S>) {
     if (flags == 0) return source;
   }
@@ -117,7 +132,8 @@ template <class D, class S>
 D int_to_int(S source, uint32_t flags) {
   if ((flags & kSat) != 0) {
     if (std::cmp_less(source, std::numeric_limits<D>::min())) return std::numeric_limits<D>::min();
-    if (std::cmp_greater(source, std::numeric_limits<D>::max())) return std::numeric_limits<D>::max();
+    if (std::cmp_greater(source, std::numeric_limits<D>::max()))
+      return std::numeric_limits<D>::max();
   }
   return static_cast<D>(source);
 }
@@ -135,7 +151,8 @@ D convert(S source, uint32_t flags) {
   }
 }
 
-// Integers only move bits, so an undefined source makes an undefined result; floats are computed with.
+// Integers only move bits, so an undefined source makes an undefined result; floats are computed
+// with.
 template <class D, class S>
 void exec_cvt(Warp& w, const Instr& in) {
   const uint32_t defined = w.defined_lanes(in.op[1]);
@@ -168,7 +185,9 @@ uint32_t convert_flags(const Match& m) {
          (integral ? kIntegral : 0u) | static_cast<uint32_t>(rounding(m)) << kRoundShift;
 }
 
-bool is_real(Type t) { return info(t).is_float; }
+bool is_real(Type t) {
+  return info(t).is_float;
+}
 
 // Which modifiers PTX demands or forbids for a pair of types.
 bool valid_modifiers(const Match& m, Type d, Type s) {
@@ -212,7 +231,8 @@ void exec_cvt_x2(Warp& w, const Instr& in) {
   const float* b = w.src<float>(in.op[2]);
   uint32_t* d = w.dst<uint32_t>(in.op[0]);
   for_lanes(w.mask, [&](unsigned l) {
-    d[l] = float_to_float<D>(b[l], in.aux).bits | static_cast<uint32_t>(float_to_float<D>(a[l], in.aux).bits) << 16;
+    d[l] = float_to_float<D>(b[l], in.aux).bits |
+           static_cast<uint32_t>(float_to_float<D>(a[l], in.aux).bits) << 16;
   });
   w.defined[in.op[0].defined] |= w.mask;
 }
@@ -222,13 +242,15 @@ void exec_cvt_x2_nearest(Warp& w, const Instr& in) {
   const float* a = w.src<float>(in.op[1]);
   const float* b = w.src<float>(in.op[2]);
   uint32_t* d = w.dst<uint32_t>(in.op[0]);
-  for_lanes(w.mask, [&](unsigned l) { d[l] = kRound(b[l]) | static_cast<uint32_t>(kRound(a[l])) << 16; });
+  for_lanes(w.mask,
+            [&](unsigned l) { d[l] = kRound(b[l]) | static_cast<uint32_t>(kRound(a[l])) << 16; });
   w.defined[in.op[0].defined] |= w.mask;
 }
 void bind_cvt_x2(const Match& m, Instr& in) {
   in.aux = convert_flags(m);
   if (in.aux == 0) {
-    in.exec = m.type(0) == Type::kF16x2 ? exec_cvt_x2_nearest<f32_to_f16> : exec_cvt_x2_nearest<f32_to_bf16>;
+    in.exec = m.type(0) == Type::kF16x2 ? exec_cvt_x2_nearest<f32_to_f16>
+                                        : exec_cvt_x2_nearest<f32_to_bf16>;
     return;
   }
   in.exec = m.type(0) == Type::kF16x2 ? exec_cvt_x2<Half> : exec_cvt_x2<BHalf>;
@@ -242,9 +264,12 @@ struct ToTf32 {
   }
 };
 
-int64_t clamp_to(int64_t x, int64_t low, int64_t high) { return x < low ? low : (x > high ? high : x); }
+int64_t clamp_to(int64_t x, int64_t low, int64_t high) {
+  return x < low ? low : (x > high ? high : x);
+}
 
-// cvt.pack.sat: a and b saturated to `aux & 0xff` bits, a above b; with c, that shifted up behind them.
+// cvt.pack.sat: a and b saturated to `aux & 0xff` bits, a above b; with c, that shifted up behind
+// them.
 void exec_pack(Warp& w, const Instr& in) {
   w.require_sources(in);
   const uint32_t bits = in.aux & 0xff;
@@ -269,7 +294,8 @@ void exec_pack(Warp& w, const Instr& in) {
 }
 void bind_pack(const Match& m, Instr& in) {
   const std::string_view to = m.segments[2];
-  const uint32_t bits = to.ends_with("16") ? 16 : (to.ends_with("8") ? 8 : (to.ends_with("4") ? 4 : 2));
+  const uint32_t bits =
+      to.ends_with("16") ? 16 : (to.ends_with("8") ? 8 : (to.ends_with("4") ? 4 : 2));
   const bool from_signed = m.segments[3] == "s32";
   in.aux = bits | (to[0] == 's' ? 0x100u : 0u) | (from_signed ? 0x200u : 0u);
   in.exec = exec_pack;
@@ -285,6 +311,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> convert_rows() { return kRows; }
+std::span<const Row> convert_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

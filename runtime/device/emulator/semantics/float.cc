@@ -4,9 +4,9 @@
 namespace sagejit::emulator {
 namespace {
 
-// Exact value of an operation as a double that rounds to f32 like the exact one. The nearest mode of add,
-// sub, mul uses f32 arithmetic instead, which vectorises better and gives the same.
-// A sum that is exactly 0 is -0 when rounding down, unless both terms are +0.
+// Exact value of an operation as a double that rounds to f32 like the exact one. The nearest mode
+// of add, sub, mul uses f32 arithmetic instead, which vectorises better and gives the same. A sum
+// that is exactly 0 is -0 when rounding down, unless both terms are +0.
 double sum_directed(Round mode, double a, double b) {
   const double s = sum_odd(a, b);
   return s == 0.0 && mode == Round::kDown && (std::signbit(a) || std::signbit(b)) ? -0.0 : s;
@@ -26,7 +26,9 @@ struct MulF {
 };
 struct FmaF {
   float nearest(float a, float b, float c) const { return static_cast<float>(fma_odd(a, b, c)); }
-  double odd(Round mode, double a, double b, double c) const { return sum_directed(mode, a * b, c); }
+  double odd(Round mode, double a, double b, double c) const {
+    return sum_directed(mode, a * b, c);
+  }
 };
 struct DivF {
   float nearest(float a, float b) const { return a / b; }
@@ -62,21 +64,25 @@ void directed(Warp& w, const Instr& in) {
     const auto sources = std::make_tuple(w.src<S>(in.op[1 + I])...);
     for_lanes(w.mask, [&](unsigned l) {
       const auto get = [&](float x) { return (in.aux & kFtz) != 0 ? flush(x) : x; };
-      float r = round_f32(Op{}.odd(mode, static_cast<double>(get(std::get<I>(sources)[l]))...), mode);
+      float r =
+          round_f32(Op{}.odd(mode, static_cast<double>(get(std::get<I>(sources)[l]))...), mode);
       if ((in.aux & kFtz) != 0) r = flush(r);
       d[l] = (in.aux & kSat) != 0 ? saturate(r) : r;
     });
-  }(std::index_sequence_for<S...>{});
+  }
+  (std::index_sequence_for<S...>{});
   w.defined[in.op[0].defined] |= w.mask;
 }
 
 template <class Op, class... S>
 void bind_f32(const Match& m, Instr& in) {
   const Round mode = rounding(m);
-  in.aux = (m.has("ftz") ? kFtz : 0u) | (m.has("sat") ? kSat : 0u) | static_cast<uint32_t>(mode) << kRoundShift;
-  static constexpr ExecFn kNearest[] = {
-      map_lanes<float, Nearest<Op, false, false>, S...>, map_lanes<float, Nearest<Op, true, false>, S...>,
-      map_lanes<float, Nearest<Op, false, true>, S...>, map_lanes<float, Nearest<Op, true, true>, S...>};
+  in.aux = (m.has("ftz") ? kFtz : 0u) | (m.has("sat") ? kSat : 0u) |
+           static_cast<uint32_t>(mode) << kRoundShift;
+  static constexpr ExecFn kNearest[] = {map_lanes<float, Nearest<Op, false, false>, S...>,
+                                        map_lanes<float, Nearest<Op, true, false>, S...>,
+                                        map_lanes<float, Nearest<Op, false, true>, S...>,
+                                        map_lanes<float, Nearest<Op, true, true>, S...>};
   in.exec = mode == Round::kNearest ? kNearest[in.aux & 3] : directed<Op, S...>;
 }
 
@@ -109,7 +115,8 @@ template <class Fn, bool kFlush>
 struct Approximate {
   template <class... F>
   float operator()(F... x) const {
-    const float r = canonical(static_cast<float>(Fn{}(static_cast<double>(kFlush ? flush(x) : x)...)));
+    const float r =
+        canonical(static_cast<float>(Fn{}(static_cast<double>(kFlush ? flush(x) : x)...)));
     return kFlush ? flush(r) : r;
   }
 };
@@ -139,7 +146,8 @@ void bind_sign(const Match& m, Instr& in) {
   in.exec = m.has("ftz") ? map_lanes<uint32_t, Sign<kAbs, true>, uint32_t>
                          : map_lanes<uint32_t, Sign<kAbs, false>, uint32_t>;
 }
-// f64 keeps a NaN's sign and payload, made quiet, in these and in arithmetic; the latter is what the host does.
+// f64 keeps a NaN's sign and payload, made quiet, in these and in arithmetic; the latter is what
+// the host does.
 template <bool kAbs>
 struct Sign64 {
   uint64_t operator()(uint64_t a) const {
@@ -173,7 +181,8 @@ struct Extreme {
       a = flush(a);
       b = flush(b);
     }
-    const bool sign = kXorSign && (std::signbit(a) != std::signbit(b)) && (!kNan || (a == a && b == b));
+    const bool sign =
+        kXorSign && (std::signbit(a) != std::signbit(b)) && (!kNan || (a == a && b == b));
     if (kXorSign) {
       a = std::abs(a);
       b = std::abs(b);
@@ -190,7 +199,8 @@ constexpr auto extreme_bodies(std::index_sequence<I...>) {
 template <bool kMax>
 void bind_extreme(const Match& m, Instr& in) {
   static constexpr auto kBodies = extreme_bodies<kMax>(std::make_index_sequence<8>{});
-  in.exec = kBodies[(m.has("NaN") ? 1u : 0u) + (m.has("ftz") ? 2u : 0u) + (m.has("xorsign") ? 4u : 0u)];
+  in.exec =
+      kBodies[(m.has("NaN") ? 1u : 0u) + (m.has("ftz") ? 2u : 0u) + (m.has("xorsign") ? 4u : 0u)];
 }
 template <bool kMax>
 struct Extreme64 {
@@ -265,6 +275,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> float_rows() { return kRows; }
+std::span<const Row> float_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

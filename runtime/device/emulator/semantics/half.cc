@@ -1,5 +1,5 @@
-// f16 and bf16 arithmetic, one value or two packed in a word. Each operation is exact (or rounded to odd) in
-// double and rounded once.
+// f16 and bf16 arithmetic, one value or two packed in a word. Each operation is exact (or rounded
+// to odd) in double and rounded once.
 #include "runtime/device/emulator/semantics/bind.h"
 
 namespace sagejit::emulator {
@@ -76,7 +76,9 @@ struct Extreme {
       return is_nan<F>(a) ? b : a;
     }
     // Sign-magnitude to two's complement order, which also puts -0 below +0.
-    const auto key = [](uint16_t h) { return (h & 0x8000) != 0 ? -1 - (h & 0x7fff) : static_cast<int>(h); };
+    const auto key = [](uint16_t h) {
+      return (h & 0x8000) != 0 ? -1 - (h & 0x7fff) : static_cast<int>(h);
+    };
     return (key(a) > key(b)) == kMax ? a : b;
   }
 };
@@ -89,7 +91,8 @@ struct SignH {
   }
 };
 
-// Fn::apply on a half, or on both halves of a word: a register of words is one of twice as many halves.
+// Fn::apply on a half, or on both halves of a word: a register of words is one of twice as many
+// halves.
 template <class T, class Fn, uint32_t kKnownFlags, class... S>
 void map_halves(Warp& w, const Instr& in) {
   constexpr unsigned kHalves = sizeof(T) / 2;
@@ -107,7 +110,8 @@ void map_halves(Warp& w, const Instr& in) {
         for (unsigned i = 0; i < kHalves; ++i) apply(kHalves * l + i);
       });
     }
-  }(std::index_sequence_for<S...>{});
+  }
+  (std::index_sequence_for<S...>{});
   w.defined[in.op[0].defined] |= w.mask;
 }
 
@@ -126,7 +130,9 @@ void set_flags(const Match& m, Instr& in) {
   in.aux = (m.has("ftz") ? kFtz : 0u) | (m.has("sat") ? kSat : 0u) | (m.has("relu") ? kRelu : 0u) |
            (m.has("NaN") ? kNan : 0u);
 }
-bool is_brain(Type t) { return t == Type::kBF16 || t == Type::kBF16x2; }
+bool is_brain(Type t) {
+  return t == Type::kBF16 || t == Type::kBF16x2;
+}
 
 template <int kSources, class Op>
 void bind_half(const Match& m, Instr& in) {
@@ -168,6 +174,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> half_rows() { return kRows; }
+std::span<const Row> half_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

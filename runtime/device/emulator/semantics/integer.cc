@@ -148,8 +148,9 @@ struct Halves {
 };
 template <class Fn>
 void bind_x2(const Match& m, Instr& in) {
-  in.exec = m.type(0) == Type::kS16x2 ? map_lanes<uint32_t, Halves<Fn, int16_t>, uint32_t, uint32_t>
-                                      : map_lanes<uint32_t, Halves<Fn, uint16_t>, uint32_t, uint32_t>;
+  in.exec = m.type(0) == Type::kS16x2
+                ? map_lanes<uint32_t, Halves<Fn, int16_t>, uint32_t, uint32_t>
+                : map_lanes<uint32_t, Halves<Fn, uint16_t>, uint32_t, uint32_t>;
 }
 
 // Sum of products of A's four bytes with B's, or of A's two halves with the low or high bytes of B.
@@ -166,7 +167,8 @@ template <class A, class B, int kShift>
 struct Dp2a {
   uint32_t operator()(uint32_t a, uint32_t b, uint32_t c) const {
     for (int i = 0; i < 2; ++i) {
-      c += static_cast<uint32_t>(static_cast<A>(a >> 16 * i) * static_cast<B>(b >> (8 * i + kShift)));
+      c += static_cast<uint32_t>(static_cast<A>(a >> 16 * i) *
+                                 static_cast<B>(b >> (8 * i + kShift)));
     }
     return c;
   }
@@ -194,10 +196,12 @@ void with_narrow(Type t, F&& f) {
   if (t == Type::kS32) f(Tag<int32_t>{}, Tag<int64_t>{});
 }
 void bind_mul_wide(const Match& m, Instr& in) {
-  with_narrow(m.type(0), [&]<class T, class D>(Tag<T>, Tag<D>) { in.exec = map_lanes<D, MulWide, T, T>; });
+  with_narrow(m.type(0),
+              [&]<class T, class D>(Tag<T>, Tag<D>) { in.exec = map_lanes<D, MulWide, T, T>; });
 }
 void bind_mad_wide(const Match& m, Instr& in) {
-  with_narrow(m.type(0), [&]<class T, class D>(Tag<T>, Tag<D>) { in.exec = map_lanes<D, MadWide, T, T, D>; });
+  with_narrow(m.type(0),
+              [&]<class T, class D>(Tag<T>, Tag<D>) { in.exec = map_lanes<D, MadWide, T, T, D>; });
 }
 
 constexpr Row kRows[] = {
@@ -213,8 +217,10 @@ constexpr Row kRows[] = {
     {"mad.wide.u16|s16|u32|s32", "d:w0 s:0 s:0 s:w0", bind_mad_wide},
     {"mul24.lo.u32", "d:0 s:0 s:0", bind_fixed<uint32_t, Mul24<uint32_t>, uint32_t, uint32_t>},
     {"mul24.lo.s32", "d:0 s:0 s:0", bind_fixed<int32_t, Mul24<int32_t>, int32_t, int32_t>},
-    {"mad24.lo.u32", "d:0 s:0 s:0 s:0", bind_fixed<uint32_t, Mad24<uint32_t>, uint32_t, uint32_t, uint32_t>},
-    {"mad24.lo.s32", "d:0 s:0 s:0 s:0", bind_fixed<int32_t, Mad24<int32_t>, int32_t, int32_t, int32_t>},
+    {"mad24.lo.u32", "d:0 s:0 s:0 s:0",
+     bind_fixed<uint32_t, Mad24<uint32_t>, uint32_t, uint32_t, uint32_t>},
+    {"mad24.lo.s32", "d:0 s:0 s:0 s:0",
+     bind_fixed<int32_t, Mad24<int32_t>, int32_t, int32_t, int32_t>},
     {"div.$int", "d:0 s:0 s:0", bind_int2<Div>},
     {"rem.$int", "d:0 s:0 s:0", bind_int2<Rem>},
     {"min.$int", "d:0 s:0 s:0", bind_int2<Min>},
@@ -234,6 +240,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> integer_rows() { return kRows; }
+std::span<const Row> integer_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -1,8 +1,8 @@
 // ldmatrix and stmatrix: 8x8 matrices of 16-bit elements between shared memory and fragments.
 //
-// Lane 8*i + r gives the address of row r (16 bytes) of matrix i. In a fragment lane l holds elements
-// (l/4, 2*(l%4)) and (l/4, 2*(l%4)+1) of the matrix, or of its transpose with .trans. A row counts as read
-// or written by the lane that gives its address.
+// Lane 8*i + r gives the address of row r (16 bytes) of matrix i. In a fragment lane l holds
+// elements (l/4, 2*(l%4)) and (l/4, 2*(l%4)+1) of the matrix, or of its transpose with .trans. A
+// row counts as read or written by the lane that gives its address.
 #include <fmt/format.h>
 
 #include "runtime/device/emulator/semantics/access.h"
@@ -24,7 +24,8 @@ Rows row_pointers(Warp& w, const Instr& in, const Operand& base, unsigned count)
   const unsigned lanes = count * kRows8;
   const bool load = in.num_dst != 0;
   const uint32_t needed = lanes == kWarpLanes ? kAllLanes : (1u << lanes) - 1;
-  if ((w.defined_lanes(base) & needed) != needed) w.fail_undefined(in, load ? in.num_dst : 0, load ? in.num_dst + 1u : 1);
+  if ((w.defined_lanes(base) & needed) != needed)
+    w.fail_undefined(in, load ? in.num_dst : 0, load ? in.num_dst + 1u : 1);
   Addresses address;
   compute_addresses(w, base, in.offset, address);
   Rows rows;
@@ -33,7 +34,8 @@ Rows row_pointers(Warp& w, const Instr& in, const Operand& base, unsigned count)
     const uint64_t window = (in.aux & kGeneric) != 0 ? kSharedWindow : 0;
     offset[l] = check_shared(w, l, address[l] - window, kRowBytes, kRowBytes);
     const Access access{w.thread(l), in.index, &w.clock, false};
-    const Finding f = load ? b.shadow.read(offset[l], kRowBytes, access) : b.shadow.write(offset[l], kRowBytes, access);
+    const Finding f = load ? b.shadow.read(offset[l], kRowBytes, access)
+                           : b.shadow.write(offset[l], kRowBytes, access);
     if (f.hazard != Hazard::kNone) report_hazard(w, l, f, load ? "read" : "write");
     rows[l] = reinterpret_cast<uint16_t*>(b.shared.data() + offset[l]);
   }
@@ -93,6 +95,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> matrix_rows() { return kRows; }
+std::span<const Row> matrix_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -47,10 +47,12 @@ void exec_ld(Warp& w, const Instr& in) {
   Addresses address;
   Pointers pointer;
   compute_addresses(w, in.op[count], in.offset, address);
-  resolve(w, in, request_of(in, AccessKind::kRead, static_cast<uint32_t>(sizeof(T) * count)), address, pointer);
+  resolve(w, in, request_of(in, AccessKind::kRead, static_cast<uint32_t>(sizeof(T) * count)),
+          address, pointer);
   for (unsigned i = 0; i < count; ++i) {
     T values[kWarpLanes];
-    for_lanes(w.mask, [&](unsigned l) { std::memcpy(&values[l], pointer[l] + i * sizeof(T), sizeof(T)); });
+    for_lanes(w.mask,
+              [&](unsigned l) { std::memcpy(&values[l], pointer[l] + i * sizeof(T), sizeof(T)); });
     const uint32_t written = written_lanes<T>(w, pointer, i * sizeof(T));
     write_lanes(w, in.op[i], values);
     w.set_defined(in.op[i], written);
@@ -86,10 +88,14 @@ void exec_st(Warp& w, const Instr& in) {
 template <class F>
 void with_element(Type t, F&& f) {
   switch (t) {
-    case Type::kS8: return f(Tag<int8_t>{});
-    case Type::kS16: return f(Tag<int16_t>{});
-    case Type::kS32: return f(Tag<int32_t>{});
-    default: return with_bits(t, f);
+    case Type::kS8:
+      return f(Tag<int8_t>{});
+    case Type::kS16:
+      return f(Tag<int16_t>{});
+    case Type::kS32:
+      return f(Tag<int32_t>{});
+    default:
+      return with_bits(t, f);
   }
 }
 
@@ -106,10 +112,13 @@ void bind_st(const Match& m, Instr& in) {
   });
 }
 
-// Blocks see each other's global writes at once, and shared memory is ordered by barriers only, so a fence
-// has nothing left to do. Prefetches and the dependent-launch hints have no meaning for one launch.
+// Blocks see each other's global writes at once, and shared memory is ordered by barriers only, so
+// a fence has nothing left to do. Prefetches and the dependent-launch hints have no meaning for one
+// launch.
 void exec_nothing(Warp&, const Instr&) {}
-void bind_nothing(const Match&, Instr& in) { in.exec = exec_nothing; }
+void bind_nothing(const Match&, Instr& in) {
+  in.exec = exec_nothing;
+}
 
 constexpr Row kRows[] = {
     {"ld.weak?.$space?.$cache?.$l1?.$l2?.v2|v4?.$any", "d:0*~ a", bind_ld},
@@ -130,6 +139,8 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::span<const Row> memory_rows() { return kRows; }
+std::span<const Row> memory_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

@@ -1,7 +1,7 @@
 // mma.sync: one row of kShapes per shape and type.
 //
-// Fragment layouts (PTX ISA, "Matrix Fragments for mma"): with g = lane / 4, t = lane % 4 and e elements per
-// 32-bit register,
+// Fragment layouts (PTX ISA, "Matrix Fragments for mma"): with g = lane / 4, t = lane % 4 and e
+// elements per 32-bit register,
 //   A (16 x k): register r, element i: row g + 8 * (r % 2), column t * e + i + 4 * e * (r / 2)
 //   B (k x 8):  register r, element i: row t * e + i + 4 * e * r, column g
 //   C, D (16 x 8), 32-bit: register r: row g + 8 * (r / 2), column 2 * t + r % 2
@@ -22,8 +22,12 @@ constexpr Place place_a(unsigned lane, unsigned r, unsigned i, unsigned e) {
 constexpr Place place_b(unsigned lane, unsigned r, unsigned i, unsigned e) {
   return {lane % 4 * e + i + 4 * e * r, lane / 4};
 }
-constexpr Place place_c32(unsigned lane, unsigned r) { return {lane / 4 + 8 * (r / 2), 2 * (lane % 4) + r % 2}; }
-constexpr Place place_c16(unsigned lane, unsigned r, unsigned i) { return {lane / 4 + 8 * r, 2 * (lane % 4) + i}; }
+constexpr Place place_c32(unsigned lane, unsigned r) {
+  return {lane / 4 + 8 * (r / 2), 2 * (lane % 4) + r % 2};
+}
+constexpr Place place_c16(unsigned lane, unsigned r, unsigned i) {
+  return {lane / 4 + 8 * r, 2 * (lane % 4) + i};
+}
 
 constexpr unsigned kM = 16;
 constexpr unsigned kN = 8;
@@ -52,8 +56,8 @@ consteval bool layouts_cover(unsigned k, unsigned e) {
   return count == (kM + kN) * k;
 }
 
-// Element types of A and B: as held in registers, and the type in which products are formed and summed.
-// float is exact for 8-bit integers (|sum| < 2^24), double for the products of halves.
+// Element types of A and B: as held in registers, and the type in which products are formed and
+// summed. float is exact for 8-bit integers (|sum| < 2^24), double for the products of halves.
 struct S8 {
   using Raw = int8_t;
   using Value = float;
@@ -106,18 +110,26 @@ void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) 
     const Place p = place_b(lane, r, 0, e);
     return Place{p.column, p.row};
   });
+  // Rows of N as vectors of the host's smallest SIMD width: left to itself, GCC vectorises along k
+  // and shuffles, and it spills wider vector types.
+  typedef Value Vector __attribute__((vector_size(16)));
+  constexpr unsigned kWidth = 16 / sizeof(Value);
+  constexpr unsigned kParts = kN / kWidth;
   alignas(64) Value a[kM][kK];
-  alignas(64) Value b[kK][kN];
+  alignas(64) Vector b[kK][kParts];
   for (unsigned i = 0; i < kM; ++i) {
     for (unsigned k = 0; k < kK; ++k) a[i][k] = A::value(raw_a[i][k]);
   }
   for (unsigned n = 0; n < kN; ++n) {
-    for (unsigned k = 0; k < kK; ++k) b[k][n] = B::value(raw_b[n][k]);
+    for (unsigned k = 0; k < kK; ++k) b[k][n / kWidth][n % kWidth] = B::value(raw_b[n][k]);
   }
-  for (unsigned i = 0; i < kM; ++i) {
-    Value sum[kN] = {};
+  constexpr unsigned kTogether = 8 / kParts;  // rows: 8 independent sums in flight
+  for (unsigned i = 0; i < kM; i += kTogether) {
+    Vector sum[kTogether][kParts] = {};
     for (unsigned k = 0; k < kK; ++k) {
-      for (unsigned n = 0; n < kN; ++n) sum[n] += a[i][k] * b[k][n];
+      for (unsigned j = 0; j < kTogether; ++j) {
+        for (unsigned p = 0; p < kParts; ++p) sum[j][p] += a[i + j][k] * b[k][p];
+      }
     }
     std::memcpy(out.sum[i], sum, sizeof(sum));
   }
@@ -138,7 +150,8 @@ struct AccS32 {
 struct AccF32 {
   static constexpr unsigned kRegisters = 4;
   static uint32_t add(uint32_t c, double sum, uint32_t) {
-    return std::bit_cast<uint32_t>(canonical(static_cast<float>(sum_odd(std::bit_cast<float>(c), sum))));
+    return std::bit_cast<uint32_t>(
+        canonical(static_cast<float>(sum_odd(std::bit_cast<float>(c), sum))));
   }
 };
 struct AccF16 {
@@ -163,7 +176,8 @@ void accumulate(Warp& w, const Instr& in, const Operand* c, const Product<Value>
         for (unsigned i = 0; i < 2; ++i) {
           const Place p = place_c16(lane, r, i);
           const auto old = static_cast<uint16_t>(source[lane] >> 16 * i);
-          both |= static_cast<uint32_t>(Acc::add(old, product.sum[p.row][p.column], in.aux)) << 16 * i;
+          both |= static_cast<uint32_t>(Acc::add(old, product.sum[p.row][p.column], in.aux))
+                  << 16 * i;
         }
         d[lane] = both;
       }
@@ -192,14 +206,14 @@ void bind_mma(const Match& m, Instr& in) {
 }
 
 constexpr Row kShapes[] = {
-    {"mma.sync.aligned.m16n8k16.row.col.satfinite?.s32.s8.s8.s32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
-     bind_mma<S8, S8, AccS32, 16>},
-    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.s8.s8.s32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
-     bind_mma<S8, S8, AccS32, 32>},
-    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.s8.s32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
-     bind_mma<U8, S8, AccS32, 32>},
-    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.u8.s32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
-     bind_mma<U8, U8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k16.row.col.satfinite?.s32.s8.s8.s32",
+     "d:b32*4 s:b32*2 s:b32*1 s:b32*4", bind_mma<S8, S8, AccS32, 16>},
+    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.s8.s8.s32",
+     "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_mma<S8, S8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.s8.s32",
+     "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_mma<U8, S8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.u8.s32",
+     "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_mma<U8, U8, AccS32, 32>},
     {"mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
      bind_mma<F16, F16, AccF32, 8>},
     {"mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
@@ -214,6 +228,8 @@ constexpr Row kShapes[] = {
 
 }  // namespace
 
-std::span<const Row> mma_rows() { return kShapes; }
+std::span<const Row> mma_rows() {
+  return kShapes;
+}
 
 }  // namespace sagejit::emulator

@@ -53,7 +53,8 @@ void exec_unpack(Warp& w, const Instr& in) {
   read_lanes(w, in.op[kParts], values);
   for (unsigned i = 0; i < kParts; ++i) {
     Part* d = w.dst<Part>(in.op[i]);
-    for_lanes(w.mask, [&](unsigned l) { d[l] = static_cast<Part>(values[l] >> (8 * sizeof(Part) * i)); });
+    for_lanes(w.mask,
+              [&](unsigned l) { d[l] = static_cast<Part>(values[l] >> (8 * sizeof(Part) * i)); });
     w.set_defined(in.op[i], defined);
   }
 }
@@ -67,12 +68,23 @@ void bind_pack(const Match& m, Instr& in) {
   const unsigned parts = in.num_ops - 1u;
   const bool unpack = in.num_dst > 1;
   switch (info(m.type(0)).bytes * 10 + parts) {
-    case 22: in.exec = choose_pack<uint16_t, uint8_t>(unpack); return;
-    case 42: in.exec = choose_pack<uint32_t, uint16_t>(unpack); return;
-    case 44: in.exec = choose_pack<uint32_t, uint8_t>(unpack); return;
-    case 82: in.exec = choose_pack<uint64_t, uint32_t>(unpack); return;
-    case 84: in.exec = choose_pack<uint64_t, uint16_t>(unpack); return;
-    default: return;
+    case 22:
+      in.exec = choose_pack<uint16_t, uint8_t>(unpack);
+      return;
+    case 42:
+      in.exec = choose_pack<uint32_t, uint16_t>(unpack);
+      return;
+    case 44:
+      in.exec = choose_pack<uint32_t, uint8_t>(unpack);
+      return;
+    case 82:
+      in.exec = choose_pack<uint64_t, uint32_t>(unpack);
+      return;
+    case 84:
+      in.exec = choose_pack<uint64_t, uint16_t>(unpack);
+      return;
+    default:
+      return;
   }
 }
 
@@ -83,11 +95,13 @@ void bind_mov(const Match& m, Instr& in) {
     bind_pack(m, in);
   } else {
     const bool same = m.operands[0].bytes == m.operands[1].bytes;
-    with_bits(m.type(0), [&]<class T>(Tag<T>) { in.exec = same ? exec_mov<T> : exec_mov_narrow<T>; });
+    with_bits(m.type(0),
+              [&]<class T>(Tag<T>) { in.exec = same ? exec_mov<T> : exec_mov_narrow<T>; });
   }
 }
 
-// cvta: a window is added to or taken from an address of the space. Global and const addresses are generic.
+// cvta: a window is added to or taken from an address of the space. Global and const addresses are
+// generic.
 void exec_cvta(Warp& w, const Instr& in) {
   w.require_sources(in);
   static constexpr uint64_t kWindows[] = {0, kSharedWindow, kLocalWindow, kParamWindow};
@@ -144,6 +158,8 @@ void bind_clock_read(const SpecialValue& value, Instr& in) {
   in.exec = in.num_ops == 2 && in.num_dst == 1 ? exec_clock : nullptr;
 }
 
-std::span<const Row> move_rows() { return kRows; }
+std::span<const Row> move_rows() {
+  return kRows;
+}
 
 }  // namespace sagejit::emulator

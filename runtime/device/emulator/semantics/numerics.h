@@ -1,13 +1,14 @@
 // The numeric models of the emulator, in one place.
 //
-// Exact (bit-equal to an H100, NaNs included): IEEE arithmetic in all roundings, conversions, f16/bf16
-// arithmetic, integer mma. A NaN result is the canonical NaN of its format; f64 keeps the operand's.
-// Models (within the documented error of the device, not bit-equal): ex2, lg2, rcp, rsqrt, sqrt .approx, sin,
-// cos, tanh, div.full and div.approx are computed in double and rounded once; floating-point mma multiplies
-// exactly, adds the products of one instruction and the accumulator in double, and rounds once to the
-// accumulator's type (tensor cores truncate while aligning, with an unspecified order). Measured against an
-// H100: ex2, rcp, rsqrt, sqrt, div.full within 2 ulp; f32 mma of |x| < 4 within 8e-6; sin and cos
-// only in [-pi, pi], where the device promises accuracy too.
+// Exact (bit-equal to an H100, NaNs included): IEEE arithmetic in all roundings, conversions,
+// f16/bf16 arithmetic, integer mma. A NaN result is the canonical NaN of its format; f64 keeps the
+// operand's. Models (within the documented error of the device, not bit-equal): ex2, lg2, rcp,
+// rsqrt, sqrt .approx, sin, cos, tanh, div.full and div.approx are computed in double and rounded
+// once; floating-point mma multiplies exactly, adds the products of one instruction and the
+// accumulator in double, and rounds once to the accumulator's type (tensor cores truncate while
+// aligning, with an unspecified order). Measured against an H100: ex2, rcp, rsqrt, sqrt, div.full
+// within 2 ulp; f32 mma of |x| < 4 within 8e-6; sin and cos only in [-pi, pi], where the device
+// promises accuracy too.
 #pragma once
 
 #include <bit>
@@ -23,8 +24,12 @@ inline constexpr uint32_t kNanF32 = 0x7fffffffu;
 inline constexpr uint64_t kNanF64 = 0x7ff8000000000000ull;
 inline constexpr uint16_t kNanHalf = 0x7fffu;  // of f16 and of bf16
 
-inline float canonical(float x) { return x == x ? x : std::bit_cast<float>(kNanF32); }
-inline double canonical(double x) { return x == x ? x : std::bit_cast<double>(kNanF64); }
+inline float canonical(float x) {
+  return x == x ? x : std::bit_cast<float>(kNanF32);
+}
+inline double canonical(double x) {
+  return x == x ? x : std::bit_cast<double>(kNanF64);
+}
 
 // Subnormals to zero of the same sign.
 inline float flush(float x) {
@@ -38,9 +43,10 @@ inline float saturate(float x) {
   return low < 1.0f ? low : 1.0f;
 }
 
-// s + e, with s the nearest double and e the exact rest, as the double that rounds like s + e to any format
-// of at most 51 bits: the odd one of the two doubles around the true value (Boldo and Melquiond).
-// No branches, so that loops over lanes vectorise; e that is not finite (s overflowed) counts as 0.
+// s + e, with s the nearest double and e the exact rest, as the double that rounds like s + e to
+// any format of at most 51 bits: the odd one of the two doubles around the true value (Boldo and
+// Melquiond). No branches, so that loops over lanes vectorise; e that is not finite (s overflowed)
+// counts as 0.
 inline double to_odd(double s, double e) {
   const auto bits = std::bit_cast<uint64_t>(s);
   const auto rest = std::bit_cast<uint64_t>(e - e == 0.0 ? e : 0.0);
@@ -58,7 +64,9 @@ inline double sum_odd(double a, double b) {
 }
 
 // a * b + c for operands of at most 26 bits each, where a * b is exact in double.
-inline double fma_odd(double a, double b, double c) { return sum_odd(a * b, c); }
+inline double fma_odd(double a, double b, double c) {
+  return sum_odd(a * b, c);
+}
 
 inline double div_odd(double a, double b) {
   const double q = a / b;
@@ -78,7 +86,8 @@ template <class Bits, int kExponentBits, int kMantissaBits>
 struct Format {
   static constexpr int kBias = (1 << (kExponentBits - 1)) - 1;
   static constexpr int kMinExponent = 1 - kBias;  // of normal numbers
-  static constexpr Bits kInfinity = static_cast<Bits>(((Bits{1} << kExponentBits) - 1) << kMantissaBits);
+  static constexpr Bits kInfinity =
+      static_cast<Bits>(((Bits{1} << kExponentBits) - 1) << kMantissaBits);
   static constexpr Bits kSign = static_cast<Bits>(Bits{1} << (kExponentBits + kMantissaBits));
 
   // x is rounded once; give a value made by *_odd to round an inexact one correctly.
@@ -93,19 +102,29 @@ struct Format {
     // Bits of the double's 53-bit significand below the last one kept.
     const int least = exponent < kMinExponent ? kMinExponent : exponent;
     const int drop = 52 - kMantissaBits + (least - exponent);
-    const uint64_t significand = (raw & ((uint64_t{1} << 52) - 1)) | uint64_t{exponent != -1023} << 52;
+    const uint64_t significand = (raw & ((uint64_t{1} << 52) - 1)) | uint64_t{exponent != -1023}
+                                                                         << 52;
     const uint64_t kept = drop > 63 ? 0 : significand >> drop;
     const uint64_t rest = drop > 63 ? significand : significand & ((uint64_t{1} << drop) - 1);
     const uint64_t half = drop > 63 ? ~uint64_t{0} : uint64_t{1} << (drop - 1);
     bool up = false;
     switch (mode) {
-      case Round::kNearest: up = rest > half || (rest == half && (kept & 1) != 0); break;
-      case Round::kZero: break;
-      case Round::kDown: up = negative && rest != 0; break;
-      case Round::kUp: up = !negative && rest != 0; break;
+      case Round::kNearest:
+        up = rest > half || (rest == half && (kept & 1) != 0);
+        break;
+      case Round::kZero:
+        break;
+      case Round::kDown:
+        up = negative && rest != 0;
+        break;
+      case Round::kUp:
+        up = !negative && rest != 0;
+        break;
     }
-    // Adding the significand to the exponent field carries as needed, also from subnormal to normal.
-    const uint64_t field = exponent < kMinExponent ? 0 : static_cast<uint64_t>(exponent + kBias - 1);
+    // Adding the significand to the exponent field carries as needed, also from subnormal to
+    // normal.
+    const uint64_t field =
+        exponent < kMinExponent ? 0 : static_cast<uint64_t>(exponent + kBias - 1);
     const uint64_t magnitude = (field << kMantissaBits) + kept + (up ? 1 : 0);
     if (magnitude < kInfinity) return static_cast<Bits>(sign | magnitude);
     const bool to_infinity = mode == Round::kNearest || (mode == Round::kUp && !negative) ||
@@ -126,7 +145,8 @@ inline float round_f32(double x, Round mode) {
 // Branch-free, so that loops over lanes vectorise.
 inline float f16_to_f32(uint16_t h) {
   const uint32_t magnitude = static_cast<uint32_t>(h & 0x7fffu) << 13;
-  float value = std::bit_cast<float>(magnitude) * 0x1p112f;  // exact for normal and subnormal inputs
+  float value =
+      std::bit_cast<float>(magnitude) * 0x1p112f;  // exact for normal and subnormal inputs
   const bool special = (h & 0x7c00u) == 0x7c00u;
   const uint32_t bits = special ? magnitude | 0x7f800000u : std::bit_cast<uint32_t>(value);
   return std::bit_cast<float>(bits | static_cast<uint32_t>(h & 0x8000u) << 16);
@@ -164,9 +184,12 @@ inline float odd_f32(double x) {
   return std::bit_cast<float>(bits + move - ((move & towards_zero) << 1));
 }
 
-inline float bf16_to_f32(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(h) << 16); }
+inline float bf16_to_f32(uint16_t h) {
+  return std::bit_cast<float>(static_cast<uint32_t>(h) << 16);
+}
 
-// 2^x, relative error below 1e-12; infinity or 0 after rounding to f32 where |x| is large. Vectorises.
+// 2^x, relative error below 1e-12; infinity or 0 after rounding to f32 where |x| is large.
+// Vectorises.
 inline double exp2_model(float x) {
   float clamped = x > 200.0f ? 200.0f : x;
   clamped = clamped < -200.0f ? -200.0f : clamped;
@@ -187,7 +210,9 @@ inline double exp2_model(float x) {
   // The power of two in two factors, each a normal f32.
   const auto n = static_cast<int32_t>(std::bit_cast<uint32_t>(shifted) - 0x4b400000u);
   const int32_t half = n >> 1;
-  const auto power = [](int32_t e) { return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(e + 127) << 23)); };
+  const auto power = [](int32_t e) {
+    return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(e + 127) << 23));
+  };
   return p * power(half) * power(n - half);
 }
 

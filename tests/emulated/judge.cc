@@ -1,0 +1,166 @@
+#include "tests/emulated/judge.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/reference/attention.h"
+#include "tests/reference/metrics.h"
+#include "tests/reference/quantized_attention.h"
+
+namespace sagejit::test {
+namespace {
+
+using reference::AttentionResult;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Half a unit in the last place of 1.0.
+double rounding_of(DType type) {
+  switch (type) {
+    case DType::kF16:
+      return 0x1p-11;
+    case DType::kBF16:
+      return 0x1p-8;
+    default:
+      return 0x1p-24;
+  }
+}
+
+struct Findings {
+  const Variant& variant;
+  const AttentionResult& exact;
+  const AttentionResult& model;
+  std::vector<double> o, lse;
+  std::vector<std::string> lines;
+
+  template <typename... Args>
+  void add(fmt::format_string<Args...> format, Args&&... args) {
+    lines.push_back(fmt::format(format, std::forward<Args>(args)...));
+  }
+};
+
+double rms(const double* values, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += values[i] * values[i];
+  return std::sqrt(sum / static_cast<double>(count));
+}
+
+double rms_difference(const double* x, const double* y, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += (x[i] - y[i]) * (x[i] - y[i]);
+  return std::sqrt(sum / static_cast<double>(count));
+}
+
+void check_against_truth(Findings& f, const Demand& demand) {
+  const reference::Shape4 shape{f.exact.b, f.exact.h, f.exact.m, f.exact.dv};
+  const reference::OutputMetrics metrics = reference::compare_output(shape, f.o, f.exact.o);
+  if (metrics.num_non_finite > 0) {
+    f.add("{} outputs are NaN, infinite or unwritten", metrics.num_non_finite);
+    return;
+  }
+  if (!(metrics.overall.cosine >= demand.cosine)) {
+    f.add("cosine {:.6f} is below {}", metrics.overall.cosine, demand.cosine);
+  }
+  if (!(metrics.worst_head.cosine >= demand.cosine)) {
+    f.add("cosine {:.6f} of (b{}, h{}) is below {}", metrics.worst_head.cosine, metrics.worst_b,
+          metrics.worst_h, demand.cosine);
+  }
+  if (!f.variant.lse) return;
+  const double error = reference::max_lse_error(f.lse, f.exact.lse);
+  if (!(error <= demand.lse)) f.add("LSE error {:.3g} exceeds {}", error, demand.lse);
+}
+
+void check_against_model(Findings& f, int64_t num_keys) {
+  const int64_t per_head = f.exact.m * f.exact.dv;
+  if (per_head == 0) return;
+  const double tolerance = model_tolerance(f.variant, num_keys);
+  double worst = 0;
+  int64_t worst_head = 0;
+  for (int64_t head = 0; head < f.exact.b * f.exact.h; ++head) {
+    const double* y = f.model.o.data() + head * per_head;
+    const double scale = rms(y, per_head);
+    const double error = rms_difference(f.o.data() + head * per_head, y, per_head);
+    const double relative = error == 0 ? 0 : scale == 0 ? kInfinity : error / scale;
+    if (!(relative <= worst)) worst = relative, worst_head = head;
+  }
+  if (!(worst <= tolerance)) {
+    f.add("(b{}, h{}) is {:.3g} from the model of the variant, more than {:.3g}",
+          worst_head / f.exact.h, worst_head % f.exact.h, worst, tolerance);
+  }
+}
+
+// Section 5: f32 sums of up to d products and of n probabilities. With quantized row sums the
+// rounding of every P enters, relative to another maximum than the model's.
+void check_lse_against_model(Findings& f) {
+  if (!f.variant.lse) return;
+  const double rounding =
+      f.variant.row_sum == RowSum::kQuantized ? 2 * rounding_of(f.variant.p.type) : 0;
+  for (size_t i = 0; i < f.lse.size(); ++i) {
+    const double expected = f.model.lse[i];
+    if (std::isinf(expected) && f.lse[i] == expected) continue;
+    const double tolerance = rounding + 1e-4 + 1e-5 * std::fabs(expected);
+    if (!(std::fabs(f.lse[i] - expected) <= tolerance)) {
+      f.add("LSE [{}] is {:.6g}, the model's {:.6g}", i, f.lse[i], expected);
+      return;
+    }
+  }
+}
+
+// Rows that see no key: exactly 0 and -inf, whatever the model says.
+void check_blind_rows(Findings& f) {
+  for (size_t row = 0; row < f.exact.lse.size(); ++row) {
+    if (f.exact.lse[row] != -kInfinity) continue;
+    if (f.variant.lse && f.lse[row] != -kInfinity) {
+      f.add("row {} sees no key, but its LSE is {}", row, f.lse[row]);
+      return;
+    }
+    for (int64_t j = 0; j < f.exact.dv; ++j) {
+      const double value = f.o[row * static_cast<size_t>(f.exact.dv) + static_cast<size_t>(j)];
+      if (value == 0) continue;
+      f.add("row {} sees no key, but its output is {}", row, value);
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+Demand demand_for(const Variant& variant, std::string_view input) {
+  const bool smoothed = variant.smooth_k == Smoothing::kMean;
+  if (input == "normal" || (input == "biased_k" && smoothed)) return {};
+  if (input == "constant") return {};
+  return {.cosine = 0, .lse = kInfinity};
+}
+
+double model_tolerance(const Variant& variant, int64_t num_keys) {
+  const auto steps = [](int64_t keys) { return std::sqrt(static_cast<double>(keys) / 16 + 1); };
+  const Accumulator& pv = variant.pv_accumulator;
+  // Each product of 16 keys is rounded to the accumulator's type: a random walk.
+  double tolerance = rounding_of(pv.inner) * steps(pv.outer ? pv.interval : num_keys);
+  if (pv.inner == DType::kF16) tolerance *= 2;  // products within one instruction are rounded too
+  // P is rounded relative to the running maximum, the model's to the final one: two errors.
+  tolerance += 2 * rounding_of(variant.p.type);
+  tolerance += rounding_of(variant.output);
+  // ex2.approx, f32 sums, and the few codes that the last bits of K's mean turn over.
+  return tolerance + 2e-4;
+}
+
+std::vector<std::string> judge(const Variant& variant, const Problem& problem,
+                               const Demand& demand) {
+  const Inputs& in = problem.inputs();
+  const AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
+  const AttentionResult model = reference::quantized_attention(variant, in.q, in.k, in.v);
+  Findings findings{variant, exact, model, problem.o().to_f64(), {}, {}};
+  if (variant.lse) findings.lse = problem.lse().to_f64();
+  check_against_truth(findings, demand);
+  check_against_model(findings, in.k.shape()[2]);
+  check_lse_against_model(findings);
+  check_blind_rows(findings);
+  const std::string damage = problem.damage();
+  if (!damage.empty()) findings.lines.push_back(damage);
+  return findings.lines;
+}
+
+}  // namespace sagejit::test

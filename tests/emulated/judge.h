@@ -1,0 +1,34 @@
+// What makes an output right: the bars of specs/numerics.md, section 6, and closeness to the model
+// of the whole quantized variant, which is much the sharper of the two.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/sema/variant.h"
+#include "tests/emulated/problem.h"
+
+namespace sagejit::test {
+
+struct Demand {
+  // Lowest cosine against float64, over the tensor and in the worst (batch, head); 0: none, where
+  // the input makes quantization itself too coarse for it.
+  double cosine = 0.9995;
+  // Largest LSE error against float64; infinity: none.
+  double lse = 0.1;
+};
+
+// The demands on a variant fed with an input of that name. The absolute bars hold for normal and,
+// with smoothing, for biased_k; elsewhere the model alone decides.
+Demand demand_for(const Variant& variant, std::string_view input);
+
+// How far a kernel's output may be from the model's, RMS over a (batch, head), as a share of the
+// output's RMS: what the model leaves out. See the .cc for the terms.
+double model_tolerance(const Variant& variant, int64_t num_keys);
+
+// Everything wrong with the outputs of a launched problem, one line each; empty: right.
+std::vector<std::string> judge(const Variant& variant, const Problem& problem,
+                               const Demand& demand);
+
+}  // namespace sagejit::test

@@ -1,0 +1,15 @@
+// Problems drawn at random from everything the generators make: a variant, a shape, an input, a
+// layout.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tests/emulated/table.h"
+
+namespace sagejit::test {
+
+// The same on every platform: it draws from a std::mt19937_64 by remainders alone.
+Case random_case(uint64_t seed);
+
+}  // namespace sagejit::test
