@@ -1,5 +1,6 @@
-// Reads the text form of the kernel IR; print.cc has the grammar. Types of operands are not written in it:
-// they follow from the definitions, which may stand later in a text that the verifier is to reject.
+// Reads the text form of the kernel IR; print.cc has the grammar. Types of operands are not written
+// in it: they follow from the definitions, which may stand later in a text that the verifier is to
+// reject.
 #include <algorithm>
 #include <charconv>
 #include <limits>
@@ -247,8 +248,8 @@ class Parser {
 
   template <typename Named>
   static std::optional<size_t> find_name(const std::vector<Named>& list, std::string_view name) {
-    const auto it =
-        std::find_if(list.begin(), list.end(), [&](const Named& item) { return item.name == name; });
+    const auto it = std::find_if(list.begin(), list.end(),
+                                 [&](const Named& item) { return item.name == name; });
     if (it == list.end()) return std::nullopt;
     return static_cast<size_t>(it - list.begin());
   }
@@ -337,6 +338,8 @@ class Parser {
 
 }  // namespace
 
-Function parse(std::string_view text) { return Parser(text).run(); }
+Function parse(std::string_view text) {
+  return Parser(text).run();
+}
 
 }  // namespace sagejit::ir

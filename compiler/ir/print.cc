@@ -15,9 +15,9 @@
 //     } else {
 //     }
 //   }
-// A line each; indentation does not matter. %N is a register, $N a variable. Constants: i32 in decimal, i64
-// in decimal with an L behind, f32 0f and eight hex digits; there are none of other types. An else without
-// instructions is left out.
+// A line each; indentation does not matter. %N is a register, $N a variable. Constants: i32 in
+// decimal, i64 in decimal with an L behind, f32 0f and eight hex digits; there are none of other
+// types. An else without instructions is left out.
 #include <iterator>
 
 #include "compiler/ir/ir.h"
@@ -39,9 +39,15 @@ void print_operand(Out out, Value value) {
         fmt::format_to(out, "{}", static_cast<int32_t>(value.bits));
       }
       return;
-    case Value::Kind::kRegister: fmt::format_to(out, "%{}", value.bits); return;
-    case Value::Kind::kVariable: fmt::format_to(out, "${}", value.bits); return;
-    case Value::Kind::kNone: fmt::format_to(out, "<none>"); return;
+    case Value::Kind::kRegister:
+      fmt::format_to(out, "%{}", value.bits);
+      return;
+    case Value::Kind::kVariable:
+      fmt::format_to(out, "${}", value.bits);
+      return;
+    case Value::Kind::kNone:
+      fmt::format_to(out, "<none>");
+      return;
   }
 }
 

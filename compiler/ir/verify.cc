@@ -56,15 +56,19 @@ class Verifier {
 
   void use(const Inst& inst, Value value) const {
     if (value.is_const()) {
-      const bool exists = value.type == Type::kI32 || value.type == Type::kI64 || value.type == Type::kF32;
-      if (!exists) fail_at(inst, fmt::format("there are no constants of type {}", name_of(value.type)));
+      const bool exists =
+          value.type == Type::kI32 || value.type == Type::kI64 || value.type == Type::kF32;
+      if (!exists)
+        fail_at(inst, fmt::format("there are no constants of type {}", name_of(value.type)));
       return;
     }
     if (value.kind == Value::Kind::kNone || value.bits >= state_.size()) {
       fail_at(inst, "an operand is no register of this function");
     }
-    if (state_[value.bits] == State::kUndefined) fail_at(inst, "an operand is used before it is defined");
-    if (state_[value.bits] == State::kOutOfScope) fail_at(inst, "an operand belongs to a closed block");
+    if (state_[value.bits] == State::kUndefined)
+      fail_at(inst, "an operand is used before it is defined");
+    if (state_[value.bits] == State::kOutOfScope)
+      fail_at(inst, "an operand belongs to a closed block");
   }
 
   void define(const Inst& inst, Value value, std::vector<uint64_t>& scope) {
@@ -84,11 +88,13 @@ class Verifier {
       fail_at(inst, "wrong number of operands or results");
     }
     for (size_t i = 0; i < inst.operands.size(); ++i) {
-      if (!letter_fits(row.operands[i], inst.operands[i])) fail_at(inst, "operand types do not fit");
+      if (!letter_fits(row.operands[i], inst.operands[i]))
+        fail_at(inst, "operand types do not fit");
     }
     check_no_variables(inst);
     for (size_t i = 0; i < inst.results.size(); ++i) {
-      if (letter_of(inst.results[i].type) != row.results[i]) fail_at(inst, "result types do not fit");
+      if (letter_of(inst.results[i].type) != row.results[i])
+        fail_at(inst, "result types do not fit");
     }
     if (row.min_sm > sm_) fail_at(inst, fmt::format("needs sm_{} or newer", row.min_sm));
   }
@@ -131,7 +137,8 @@ class Verifier {
       case Op::kParam:
         require(inst.operands[0].is_const() && inst.operands[0].bits < function_.params.size(),
                 "no such parameter");
-        require(function_.params[inst.operands[0].bits].type == inst.results[0].type, "parameter type");
+        require(function_.params[inst.operands[0].bits].type == inst.results[0].type,
+                "parameter type");
         return;
       case Op::kSmem:
         require(inst.operands[0].is_const() && inst.operands[0].bits < function_.smem.size(),
@@ -206,6 +213,8 @@ class Verifier {
 
 }  // namespace
 
-void verify(const Function& function, int sm) { Verifier(function, sm).run(); }
+void verify(const Function& function, int sm) {
+  Verifier(function, sm).run();
+}
 
 }  // namespace sagejit::ir

@@ -19,9 +19,11 @@ struct Field {
   void (*set)(Schedule&, int);
 };
 
-#define SCHEDULE_FIELD(key, max, member)                     \
-  {key, max, [](const Schedule& s) { return static_cast<int>(s.member); }, \
-   [](Schedule& s, int value) { s.member = static_cast<decltype(s.member)>(value); }}
+#define SCHEDULE_FIELD(key, max, member)                                                  \
+  {                                                                                       \
+    key, max, [](const Schedule& s) { return static_cast<int>(s.member); },               \
+        [](Schedule& s, int value) { s.member = static_cast<decltype(s.member)>(value); } \
+  }
 constexpr Field kFields[] = {
     SCHEDULE_FIELD("block_m", 4096, block_m),
     SCHEDULE_FIELD("block_n", 4096, block_n),
@@ -52,8 +54,8 @@ void parse_pair(std::string_view pair, Schedule& schedule) {
     }
     return field.set(schedule, value);
   }
-  fail(ErrorKind::kArgument, "schedule: '{}' is not key=value with a known key; known keys: {}", pair,
-       known_keys());
+  fail(ErrorKind::kArgument, "schedule: '{}' is not key=value with a known key; known keys: {}",
+       pair, known_keys());
 }
 
 }  // namespace
@@ -101,8 +103,9 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
           "block_m must be a multiple of 16 rows for every warp");
-  require(schedule.block_n > 0 && schedule.block_n % 16 == 0 && kScaleRunTokens % schedule.block_n == 0,
-          "block_n must be 16, 32, 64 or 128");
+  require(
+      schedule.block_n > 0 && schedule.block_n % 16 == 0 && kScaleRunTokens % schedule.block_n == 0,
+      "block_n must be 16, 32, 64 or 128");
   require(schedule.stages >= 2, "stages must be at least 2");
   require(schedule.blocks_per_sm >= 1, "blocks_per_sm must be at least 1");
   const Accumulator& pv = variant.pv_accumulator;

@@ -7,6 +7,10 @@
 // block, thread and last writer. Anything outside the subset is refused when parsing; nothing is
 // ignored.
 //
+// Stricter than the device in two ways that portable kernels respect: a thread that has exited does
+// not count at a barrier (deadlock) nor in a collective that names it, and lanes of a warp are
+// ordered through shared memory by barriers and bar.warp.sync only, not by shuffles or by lockstep.
+//
 // Not modelled: races through global memory, ordering by fences and flags in shared memory (only
 // barriers order plain accesses), texture, clusters, calls. Module-level .global variables start
 // from their initialisers at every launch. Numeric models are in semantics/numerics.h.

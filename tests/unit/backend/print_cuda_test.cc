@@ -1,5 +1,7 @@
 #include "compiler/backend/cuda/print_cuda.h"
 
+#include <fmt/format.h>
+
 #include "compiler/ir/builder.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/find_nvrtc.h"

@@ -101,11 +101,19 @@ struct Warp {
   }
 };
 
+// A lane's result depends on the same lane of the sources only, even where registers coincide.
+// Clang finds out with checks at run time.
+#ifdef __clang__
+#define SAGEJIT_LANES_INDEPENDENT
+#else
+#define SAGEJIT_LANES_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // Runs `body(lane)` for the active lanes; the full-warp case is a plain loop that vectorises.
 template <class Fn>
 inline __attribute__((always_inline)) void for_lanes(uint32_t mask, Fn&& body) {
   if (mask == kAllLanes) {
-#pragma GCC ivdep
+    SAGEJIT_LANES_INDEPENDENT
     for (unsigned l = 0; l < kWarpLanes; ++l) body(l);
   } else {
     for (uint32_t m = mask; m != 0; m &= m - 1) body(static_cast<unsigned>(std::countr_zero(m)));

@@ -11,7 +11,7 @@ constexpr uint32_t kMaxRegisterRange = 1u << 20;
 }  // namespace
 
 BodyParser::BodyParser(TokenStream& ts, const AstModule& module, AstKernel& kernel)
-    : ts_(ts), module_(module), kernel_(kernel) {
+    : ts_(ts), kernel_(kernel) {
   for (size_t i = 0; i < module.variables.size(); ++i) {
     module_names_[module.variables[i].name] = static_cast<uint32_t>(i);
   }

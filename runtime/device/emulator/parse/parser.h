@@ -87,7 +87,6 @@ class BodyParser {
   void add_register(const std::string& name, Type type);
 
   TokenStream& ts_;
-  const AstModule& module_;
   AstKernel& kernel_;
   std::vector<Scope> scopes_;        // innermost last
   std::vector<uint32_t> scope_ids_;  // parallel to scopes_

@@ -156,20 +156,24 @@ void resolve_space(Warp& w, const Instr& in, const Request& q, const Addresses& 
 
 // Generic addresses: lanes are resolved window by window.
 void resolve_generic(Warp& w, const Instr& in, Request q, Addresses address, Pointers& pointer) {
-  static constexpr std::pair<uint64_t, Space> kWindows[] = {{kSharedWindow, Space::kShared},
-                                                            {kLocalWindow, Space::kLocal},
-                                                            {kParamWindow, Space::kParam}};
+  struct Window {
+    uint64_t base;
+    Space space;
+  };
+  static constexpr Window kWindows[] = {{kSharedWindow, Space::kShared},
+                                        {kLocalWindow, Space::kLocal},
+                                        {kParamWindow, Space::kParam}};
   const uint32_t all = w.mask;
   uint32_t rest = all;
-  for (const auto& [window, space] : kWindows) {
+  for (const Window& window : kWindows) {
     uint32_t lanes = 0;
     for_lanes(rest, [&](unsigned l) {
-      lanes |= static_cast<uint32_t>((address[l] & kWindowMask) == window) << l;
+      lanes |= static_cast<uint32_t>((address[l] & kWindowMask) == window.base) << l;
     });
     if (lanes == 0) continue;
-    for_lanes(lanes, [&](unsigned l) { address[l] -= window; });
+    for_lanes(lanes, [&](unsigned l) { address[l] -= window.base; });
     w.mask = lanes;
-    q.space = space;
+    q.space = window.space;
     resolve_space(w, in, q, address, pointer);
     rest &= ~lanes;
   }

@@ -54,7 +54,7 @@ uint32_t compare(const T* a, const T* b, uint32_t flags) {
   alignas(32) uint32_t out[kWarpLanes];
   const uint32_t less = flags & 1, equal = flags >> 1 & 1, greater = flags >> 2 & 1,
                  unordered = flags >> 3 & 1;
-#pragma GCC ivdep
+  SAGEJIT_LANES_INDEPENDENT
   for (unsigned l = 0; l < kWarpLanes; ++l) {
     const auto x = comparable(a[l], ftz);
     const auto y = comparable(b[l], ftz);

@@ -103,7 +103,7 @@ void map_halves(Warp& w, const Instr& in) {
     const auto sources = std::make_tuple(w.src<uint16_t>(in.op[1 + I])...);
     const auto apply = [&](unsigned h) { d[h] = Fn::apply(flags, std::get<I>(sources)[h]...); };
     if (w.mask == kAllLanes) {
-#pragma GCC ivdep
+      SAGEJIT_LANES_INDEPENDENT
       for (unsigned h = 0; h < kHalves * kWarpLanes; ++h) apply(h);
     } else {
       for_lanes(w.mask, [&](unsigned l) {
