@@ -1,7 +1,9 @@
-// Artifact: one compiled variant, as plain data: code, how to launch it, and what the assembler said.
+// Artifact: one compiled variant, as plain data: code, how to launch it, and what the assembler
+// said.
 //
-// It is what compile() returns, what the cache and packs store, and all that a launch needs. It knows
-// no generator: grids, parameters and buffer sizes are SizeExpr texts over the problem at hand.
+// It is what compile() returns, what the cache and packs store, and all that a launch needs. It
+// knows no generator: grids, parameters and buffer sizes are SizeExpr texts over the problem at
+// hand.
 #pragma once
 
 #include <array>
@@ -38,7 +40,8 @@ struct KernelLaunch {
   bool operator==(const KernelLaunch&) const = default;
 };
 
-// A region of the caller's workspace. Buffers follow one another, each start rounded up to 256 bytes.
+// A region of the caller's workspace. Buffers follow one another, each start rounded up to 256
+// bytes.
 struct WorkspaceBuffer {
   std::string name;
   SizeExpr bytes;

@@ -47,8 +47,8 @@ ForwardPlan first_plan_of(const CompileRequest& request) {
   return make_forward_plan(request.variant, schedules_of(request).front(), *request.target);
 }
 
-// The kernels know what shared memory they reserve; for attention the schedule was chosen by a prediction,
-// which must have been right.
+// The kernels know what shared memory they reserve; for attention the schedule was chosen by a
+// prediction, which must have been right.
 void take_smem_sizes(Plan& plan, const std::vector<ir::Function>& kernels) {
   for (size_t i = 0; i < kernels.size(); ++i) {
     KernelLaunch& launch = plan.launches[i];
@@ -93,7 +93,8 @@ Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolcha
   return result;
 }
 
-// The first clean attempt, otherwise the one that spills least: right, if not as fast as it might be.
+// The first clean attempt, otherwise the one that spills least: right, if not as fast as it might
+// be.
 Attempt best_attempt(const CompileRequest& request, Toolchain& toolchain, CompileTimes& spent) {
   std::optional<Attempt> best;
   for (const Schedule& schedule : schedules_of(request)) {
@@ -147,9 +148,8 @@ std::string cache_key_text(const CompileRequest& request, const Toolchain& toolc
   return fmt::format(
       "{}schedule: {}\ntarget: {}\ngenerator: {}\nbackend: cuda {}\nflags:{}\noutput: {}\n",
       canonical_key_text(request.variant),
-      request.schedule ? print_schedule(*request.schedule) : "default",
-      request.target->name, kGeneratorHash, toolchain.version(), flags,
-      request.assemble ? "ptx cubin" : "ptx");
+      request.schedule ? print_schedule(*request.schedule) : "default", request.target->name,
+      kGeneratorHash, toolchain.version(), flags, request.assemble ? "ptx cubin" : "ptx");
 }
 
 }  // namespace sagejit

@@ -1,4 +1,5 @@
-// The one door into the compiler: a request in, an artifact out; the same request gives the same bytes.
+// The one door into the compiler: a request in, an artifact out; the same request gives the same
+// bytes.
 //
 // Pure but for the toolchain it is handed: no GPU, no disk, no environment, no global state.
 // All functions are safe to call from several threads.
@@ -23,26 +24,29 @@ struct CompileRequest {
   Variant variant;
   const Target* target = nullptr;
   std::optional<Schedule> schedule;  // unset: the first of default_schedules that
-                                    // assembles without spills, else the least
+                                     // assembles without spills, else the least
   bool assemble = true;              // false: PTX alone, as the emulator needs
 };
 
 // Milliseconds spent in each stage, for whoever wants to show them.
 struct CompileTimes {
-  double generate_ms = 0;  // schedule, plan, IR, verification
-  double print_ms = 0;     // IR to CUDA C++
-  double toolchain_ms = 0; // NVRTC: PTX and, if asked for, machine code
+  double generate_ms = 0;   // schedule, plan, IR, verification
+  double print_ms = 0;      // IR to CUDA C++
+  double toolchain_ms = 0;  // NVRTC: PTX and, if asked for, machine code
 };
 
-// Throws Error: kUnsupported (names the limit), kToolchain (with the log), kInternal (a defect here).
-Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTimes* times = nullptr);
+// Throws Error: kUnsupported (names the limit), kToolchain (with the log), kInternal (a defect
+// here).
+Artifact compile(const CompileRequest& request, Toolchain& toolchain,
+                 CompileTimes* times = nullptr);
 
 // The intermediate forms, for people: the IR's text, and the CUDA C++ made from it.
 std::string emit_ir(const CompileRequest& request);
 std::string emit_source(const CompileRequest& request);
 
 // Everything that determines the artifact's bytes, as text: canonical variant, schedule, target,
-// generator content hash, back end with its exact version and flags, output kind. Basis of cache keys.
+// generator content hash, back end with its exact version and flags, output kind. Basis of cache
+// keys.
 std::string cache_key_text(const CompileRequest& request, const Toolchain& toolchain);
 
 }  // namespace sagejit

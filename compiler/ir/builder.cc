@@ -10,11 +10,16 @@ namespace {
 
 Type type_of_letter(char letter) {
   switch (letter) {
-    case 'p': return Type::kPred;
-    case 'h': return Type::kB16;
-    case 'l': return Type::kI64;
-    case 'f': return Type::kF32;
-    default: return Type::kI32;  // 'r', and 'i' for constants
+    case 'p':
+      return Type::kPred;
+    case 'h':
+      return Type::kB16;
+    case 'l':
+      return Type::kI64;
+    case 'f':
+      return Type::kF32;
+    default:
+      return Type::kI32;  // 'r', and 'i' for constants
   }
 }
 
@@ -34,30 +39,48 @@ void check_operands(Op op, const std::vector<Value>& operands) {
 
 std::optional<uint32_t> fold(Op op, uint32_t a, uint32_t b) {
   switch (op) {
-    case Op::kAddI32: return a + b;
-    case Op::kSubI32: return a - b;
-    case Op::kMulI32: return a * b;
-    case Op::kDivU32: return b ? std::optional(a / b) : std::nullopt;
-    case Op::kRemU32: return b ? std::optional(a % b) : std::nullopt;
-    case Op::kAndI32: return a & b;
-    case Op::kOrI32: return a | b;
-    case Op::kXorI32: return a ^ b;
+    case Op::kAddI32:
+      return a + b;
+    case Op::kSubI32:
+      return a - b;
+    case Op::kMulI32:
+      return a * b;
+    case Op::kDivU32:
+      return b ? std::optional(a / b) : std::nullopt;
+    case Op::kRemU32:
+      return b ? std::optional(a % b) : std::nullopt;
+    case Op::kAndI32:
+      return a & b;
+    case Op::kOrI32:
+      return a | b;
+    case Op::kXorI32:
+      return a ^ b;
     // A shift by more than the width is 0, as in PTX.
-    case Op::kShlI32: return b < 32 ? a << b : 0;
-    case Op::kShrU32: return b < 32 ? a >> b : 0;
-    case Op::kMinS32: return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b;
-    case Op::kMaxS32: return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
-    default: return std::nullopt;
+    case Op::kShlI32:
+      return b < 32 ? a << b : 0;
+    case Op::kShrU32:
+      return b < 32 ? a >> b : 0;
+    case Op::kMinS32:
+      return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b;
+    case Op::kMaxS32:
+      return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
+    default:
+      return std::nullopt;
   }
 }
 
 // x op c == x
 bool is_right_identity(Op op, uint32_t c) {
   switch (op) {
-    case Op::kAddI32: case Op::kSubI32: case Op::kOrI32: case Op::kXorI32:
-    case Op::kShlI32: case Op::kShrU32:
+    case Op::kAddI32:
+    case Op::kSubI32:
+    case Op::kOrI32:
+    case Op::kXorI32:
+    case Op::kShlI32:
+    case Op::kShrU32:
       return c == 0;
-    case Op::kMulI32: case Op::kDivU32:
+    case Op::kMulI32:
+    case Op::kDivU32:
       return c == 1;
     default:
       return false;
@@ -117,7 +140,8 @@ std::vector<Value> Builder::emit(Op op, std::initializer_list<Value> operands) {
 std::vector<Value> Builder::emit(Op op, const std::vector<Value>& operands) {
   check_operands(op, operands);
   std::vector<Value> results;
-  for (const char letter : info(op).results) results.push_back(new_register(type_of_letter(letter)));
+  for (const char letter : info(op).results)
+    results.push_back(new_register(type_of_letter(letter)));
   append({op, results, operands, {}, {}, {}});
   return results;
 }
@@ -137,18 +161,42 @@ Value Builder::fold_or_emit(Op op, Value a, Value b) {
   return emit1(op, {a, b});
 }
 
-Value Builder::add(Value a, Value b) { return fold_or_emit(Op::kAddI32, a, b); }
-Value Builder::sub(Value a, Value b) { return fold_or_emit(Op::kSubI32, a, b); }
-Value Builder::mul(Value a, Value b) { return fold_or_emit(Op::kMulI32, a, b); }
-Value Builder::div(Value a, Value b) { return fold_or_emit(Op::kDivU32, a, b); }
-Value Builder::rem(Value a, Value b) { return fold_or_emit(Op::kRemU32, a, b); }
-Value Builder::bit_and(Value a, Value b) { return fold_or_emit(Op::kAndI32, a, b); }
-Value Builder::bit_or(Value a, Value b) { return fold_or_emit(Op::kOrI32, a, b); }
-Value Builder::bit_xor(Value a, Value b) { return fold_or_emit(Op::kXorI32, a, b); }
-Value Builder::shl(Value a, int bits) { return fold_or_emit(Op::kShlI32, a, constant(bits)); }
-Value Builder::shr(Value a, int bits) { return fold_or_emit(Op::kShrU32, a, constant(bits)); }
-Value Builder::min(Value a, Value b) { return fold_or_emit(Op::kMinS32, a, b); }
-Value Builder::max(Value a, Value b) { return fold_or_emit(Op::kMaxS32, a, b); }
+Value Builder::add(Value a, Value b) {
+  return fold_or_emit(Op::kAddI32, a, b);
+}
+Value Builder::sub(Value a, Value b) {
+  return fold_or_emit(Op::kSubI32, a, b);
+}
+Value Builder::mul(Value a, Value b) {
+  return fold_or_emit(Op::kMulI32, a, b);
+}
+Value Builder::div(Value a, Value b) {
+  return fold_or_emit(Op::kDivU32, a, b);
+}
+Value Builder::rem(Value a, Value b) {
+  return fold_or_emit(Op::kRemU32, a, b);
+}
+Value Builder::bit_and(Value a, Value b) {
+  return fold_or_emit(Op::kAndI32, a, b);
+}
+Value Builder::bit_or(Value a, Value b) {
+  return fold_or_emit(Op::kOrI32, a, b);
+}
+Value Builder::bit_xor(Value a, Value b) {
+  return fold_or_emit(Op::kXorI32, a, b);
+}
+Value Builder::shl(Value a, int bits) {
+  return fold_or_emit(Op::kShlI32, a, constant(bits));
+}
+Value Builder::shr(Value a, int bits) {
+  return fold_or_emit(Op::kShrU32, a, constant(bits));
+}
+Value Builder::min(Value a, Value b) {
+  return fold_or_emit(Op::kMinS32, a, b);
+}
+Value Builder::max(Value a, Value b) {
+  return fold_or_emit(Op::kMaxS32, a, b);
+}
 
 Value Builder::zext(Value a) {
   if (a.is_const()) return {Value::Kind::kConst, Type::kI64, a.bits};

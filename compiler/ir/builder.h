@@ -1,8 +1,9 @@
-// Builder: writes a kernel-IR function, one operation per call, folding integer constants on the way.
+// Builder: writes a kernel-IR function, one operation per call, folding integer constants on the
+// way.
 //
-// C++ control flow runs in the generator; `loop`, `when` and `unless_else` run on the GPU. Operations are
-// methods named after ops.def; tile verbs (tile.h) are built on them. A defect in a generator (wrong
-// type, use of a foreign value) throws Error{kInternal}.
+// C++ control flow runs in the generator; `loop`, `when` and `unless_else` run on the GPU.
+// Operations are methods named after ops.def; tile verbs (tile.h) are built on them. A defect in a
+// generator (wrong type, use of a foreign value) throws Error{kInternal}.
 #pragma once
 
 #include <array>
@@ -53,7 +54,7 @@ class Builder {
   Value shr(Value a, int bits);  // logical
   Value min(Value a, Value b);   // signed
   Value max(Value a, Value b);
-  Value zext(Value a);           // i32 -> i64, unsigned
+  Value zext(Value a);  // i32 -> i64, unsigned
   Value sext(Value a);
   Value add64(Value a, Value b);
   Value mul64(Value a, Value b);

@@ -1,10 +1,11 @@
 // Which thread of a warp holds which element of a tensor-core operand, and in which register.
 //
 // With g = lane / 4 and t = lane % 4 (PTX ISA, "Matrix Fragments for mma.m16n8k16 / mma.m16n8k32"):
-//   A (m x k, row): register r holds row g + 8 (r % 2), the 4 bytes from byte 4t + 16 (r / 2) of that row
-//   B (k x n, col): register r holds column g, the 4 bytes from byte 4t + 16 r of that column
-//   C (m x n):      element e of a thread is row g + 8 (e / 2), column 2t + e % 2
-// The layouts depend on bytes alone, so one definition serves 8-bit (k = 32) and 16-bit (k = 16) shapes.
+//   A (m x k, row): register r holds row g + 8 (r % 2), the 4 bytes from byte 4t + 16 (r / 2) of
+//   that row B (k x n, col): register r holds column g, the 4 bytes from byte 4t + 16 r of that
+//   column C (m x n):      element e of a thread is row g + 8 (e / 2), column 2t + e % 2
+// The layouts depend on bytes alone, so one definition serves 8-bit (k = 32) and 16-bit (k = 16)
+// shapes.
 #pragma once
 
 #include "compiler/ir/ir.h"
@@ -24,7 +25,9 @@ constexpr int a_registers(const MmaInfo& mma) {
 constexpr int b_registers(const MmaInfo& mma) {
   return mma.k * mma.n * bits_of(mma.b) / 8 / kRegisterBytes / kWarpThreads;
 }
-constexpr int c_elements(const MmaInfo& mma) { return mma.m * mma.n / kWarpThreads; }
+constexpr int c_elements(const MmaInfo& mma) {
+  return mma.m * mma.n / kWarpThreads;
+}
 constexpr int c_registers(const MmaInfo& mma) {
   return c_elements(mma) * bits_of(mma.c) / 8 / kRegisterBytes;
 }
@@ -75,7 +78,7 @@ constexpr bool owns_each_element_once(const MmaInfo& mma) {
   return true;
 }
 
-#define MMA(id, name, m, n, k, a, b, c, ptx)                                                     \
+#define MMA(id, name, m, n, k, a, b, c, ptx) \
   static_assert(owns_each_element_once({Op::id, m, n, k, DType::a, DType::b, DType::c}), name);
 #include "compiler/ir/mma.def"
 #undef MMA

@@ -46,10 +46,11 @@ struct Table {
 #include "compiler/ir/ops.def"
 #undef OP
     mma_rows.reserve(std::size(kMmas));
-#define MMA(id, name_, m, n, k, a, b, c, ptx_)                                               \
-  mma_rows.emplace_back(mma_info(Op::id), ptx_);                                             \
-  rows[static_cast<size_t>(Op::id)] = {name_, mma_rows.back().results, mma_rows.back().operands, \
-                                       kPure, 80, "", mma_rows.back().ptx};
+#define MMA(id, name_, m, n, k, a, b, c, ptx_)                              \
+  mma_rows.emplace_back(mma_info(Op::id), ptx_);                            \
+  rows[static_cast<size_t>(Op::id)] =                                       \
+      {name_, mma_rows.back().results, mma_rows.back().operands, kPure, 80, \
+       "",    mma_rows.back().ptx};
 #include "compiler/ir/mma.def"
 #undef MMA
     const auto structural = [&](Op op, std::string_view name) {

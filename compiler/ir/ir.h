@@ -1,9 +1,10 @@
 // The kernel IR: one level, structured, imperative, typed, per thread.
 //
-// A Function is a list of instructions; `for` and `if` hold nested lists. A Value is either a constant
-// or a register that exactly one instruction defines; a Var is a register that `set` may change, read by
-// `get`. There is no implicit conversion, no undefined behaviour on integers (they wrap) and no
-// floating-point contraction. specs: ops.def (operations), mma.def (tensor-core products).
+// A Function is a list of instructions; `for` and `if` hold nested lists. A Value is either a
+// constant or a register that exactly one instruction defines; a Var is a register that `set` may
+// change, read by `get`. There is no implicit conversion, no undefined behaviour on integers (they
+// wrap) and no floating-point contraction. specs: ops.def (operations), mma.def (tensor-core
+// products).
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,7 @@ enum class Effect : uint8_t { kPure, kRead, kWrite, kSync };
 // A row of ops.def or mma.def (the latter with `cuda` empty and a complete PTX template), by Op.
 struct OpInfo {
   std::string_view name;
-  std::string_view results;   // letters, see ops.def
+  std::string_view results;  // letters, see ops.def
   std::string_view operands;
   Effect effect;
   int min_sm;
@@ -107,15 +108,17 @@ struct Function {
 
 // Text form: print and parse are inverse; see print.cc for the grammar.
 std::string print(const Function& function);
-// The (first) line that print writes for `inst`, not indented. For messages: `inst` may be wrong in any way.
+// The (first) line that print writes for `inst`, not indented. For messages: `inst` may be wrong in
+// any way.
 std::string print_line(const Function& function, const Inst& inst);
 // Checks form alone: verify() is for the meaning. Registers are numbered as in the text. Throws
 // Error{kInternal} with the line and the reason.
 Function parse(std::string_view text);
 
-// Checks that every register is defined once and before use, that operands fit their signatures, that
-// barriers stand outside divergent control flow as far as that is visible, that shared-memory objects do
-// not overlap, that names are unique and that `sm` has every operation. Throws Error{kInternal} with the offending line.
+// Checks that every register is defined once and before use, that operands fit their signatures,
+// that barriers stand outside divergent control flow as far as that is visible, that shared-memory
+// objects do not overlap, that names are unique and that `sm` has every operation. Throws
+// Error{kInternal} with the offending line.
 void verify(const Function& function, int sm);
 
 }  // namespace sagejit::ir

@@ -5,8 +5,7 @@
 namespace sagejit::ir {
 
 Value swizzled_offset(Builder& b, const TileLayout& layout, Value row, Value chunk) {
-  const Value pattern =
-      b.bit_and(b.shr(row, layout.row_shift()), constant(layout.chunk_mask()));
+  const Value pattern = b.bit_and(b.shr(row, layout.row_shift()), constant(layout.chunk_mask()));
   return b.add(b.mul(row, constant(layout.row_bytes())),
                b.shl(b.bit_xor(chunk, pattern), std::countr_zero(unsigned{kChunkBytes})));
 }
@@ -90,8 +89,8 @@ FragmentReader::FragmentReader(Builder& b, const TileLayout& layout, Order order
   offset_ = swizzled_offset(b, layout, row, chunk);
 }
 
-// Rows are whole multiples of the swizzled bits, so a chunk's bits can be flipped in the finished address:
-// one register is kept across tiles instead of one a pattern.
+// Rows are whole multiples of the swizzled bits, so a chunk's bits can be flipped in the finished
+// address: one register is kept across tiles instead of one a pattern.
 std::vector<Value> FragmentReader::at(Value tile) const {
   std::vector<Value> addresses = {b_.add(tile, offset_)};
   for (int i = 1; i < num_patterns_; ++i) {
@@ -135,8 +134,8 @@ void CopyRing::fill(Value first, Value end, const Load& load) {
 
 Value CopyRing::next(Value tile, Value end, const Load& load) {
   b_.emit(Op::kCpAsyncWait, {constant(stages_ - 2)});
-  // One barrier publishes this tile's copies and, all threads being past the tile before it, frees the
-  // stage that the next copies overwrite.
+  // One barrier publishes this tile's copies and, all threads being past the tile before it, frees
+  // the stage that the next copies overwrite.
   b_.barrier();
   const Value ahead = b_.add(tile, constant(stages_ - 1));
   const Value write_slot = b_.get(write_slot_);

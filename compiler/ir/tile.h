@@ -1,4 +1,5 @@
-// Tile verbs: moving tiles from global to shared memory, and fragments from shared memory to registers.
+// Tile verbs: moving tiles from global to shared memory, and fragments from shared memory to
+// registers.
 #pragma once
 
 #include <functional>
@@ -12,14 +13,16 @@ namespace sagejit::ir {
 // Where an element-aligned 16-byte chunk of a tile lies: address of chunk `chunk` in row `row`.
 Value swizzled_offset(Builder& b, const TileLayout& layout, Value row, Value chunk);
 
-// Copies tiles from row-major global memory to swizzled shared memory with cp.async; every thread of the
-// block takes part. Chunks past `source_chunks` in a row and rows past the valid ones become zeros.
+// Copies tiles from row-major global memory to swizzled shared memory with cp.async; every thread
+// of the block takes part. Chunks past `source_chunks` in a row and rows past the valid ones become
+// zeros.
 class TileLoader {
  public:
   // row_stride_bytes: i64, constant or register; a multiple of 16.
   TileLoader(Builder& b, const TileLayout& layout, int source_chunks, Value row_stride_bytes);
 
-  // tile: i32 shared address; source: i64 address of the tile's row 0; valid_rows: i32, may exceed rows.
+  // tile: i32 shared address; source: i64 address of the tile's row 0; valid_rows: i32, may exceed
+  // rows.
   void load(Value tile, Value source, Value valid_rows) const;
 
  private:
@@ -38,12 +41,12 @@ class TileLoader {
   Builder& b_;
   TileLayout layout_;
   Value row_stride_bytes_;
-  // Where a pass advances every thread by whole swizzle periods, every pass is the first one moved by a
-  // constant number of rows: only one address is kept in registers.
+  // Where a pass advances every thread by whole swizzle periods, every pass is the first one moved
+  // by a constant number of rows: only one address is kept in registers.
   bool regular_;
   int num_passes_, rows_per_pass_;
-  Value pass_step_bytes_;      // i64, regular tiles alone
-  std::vector<Pass> passes_;   // all, or the first of a regular tile
+  Value pass_step_bytes_;     // i64, regular tiles alone
+  std::vector<Pass> passes_;  // all, or the first of a regular tile
 };
 
 // Reads tensor-core fragments with ldmatrix.x4. A read covers 16 rows by 32 bytes (two chunks).
@@ -58,7 +61,8 @@ class FragmentReader {
 
   // Fixes the tile's address, a multiple of 128 bytes; the result serves all reads of that tile.
   std::vector<Value> at(Value tile) const;
-  // Four registers from row `row` (multiple of 8) and chunk `chunk` (even) of the tile given by `at`.
+  // Four registers from row `row` (multiple of 8) and chunk `chunk` (even) of the tile given by
+  // `at`.
   std::vector<Value> read(const std::vector<Value>& tile, int row, int chunk) const;
 
  private:
@@ -80,7 +84,8 @@ class CopyRing {
   CopyRing(Builder& b, const std::string& name, int stages, int stage_bytes);
 
   void fill(Value first, Value end, const Load& load);
-  // The address of the stage that holds `tile`. Tiles are asked for in order, by all threads together.
+  // The address of the stage that holds `tile`. Tiles are asked for in order, by all threads
+  // together.
   Value next(Value tile, Value end, const Load& load);
 
  private:

@@ -9,7 +9,8 @@ namespace sagejit::ir {
 enum class Type : uint8_t {
   kPred,  // one bit
   kB16,   // 16 bits: an f16 or bf16
-  kI32,   // 32 bits: an integer, two packed 16-bit floats, four packed bytes, or a shared-memory address
+  kI32,   // 32 bits: an integer, two packed 16-bit floats, four packed bytes, or a shared-memory
+          // address
   kI64,   // 64 bits: an integer or a global address
   kF32,
 };
@@ -20,6 +21,8 @@ constexpr std::string_view name_of(Type type) {
 }
 
 // The letter that stands for the type in the signatures of ops.def.
-constexpr char letter_of(Type type) { return "phrlf"[static_cast<int>(type)]; }
+constexpr char letter_of(Type type) {
+  return "phrlf"[static_cast<int>(type)];
+}
 
 }  // namespace sagejit::ir

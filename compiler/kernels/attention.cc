@@ -3,12 +3,12 @@
 #include <numbers>
 #include <optional>
 
+#include "compiler/ir/tile.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/kernel_args.h"
 #include "compiler/kernels/mask_regions.h"
 #include "compiler/kernels/online_softmax.h"
 #include "compiler/kernels/value_accumulator.h"
-#include "compiler/ir/tile.h"
 
 namespace sagejit {
 
@@ -21,12 +21,13 @@ using ir::Value;
 namespace {
 
 constexpr int kMmaRows = 16;
-constexpr int kMmaColumns = 8;  // n of every product: the keys of a score tile, the columns of an O tile
-constexpr int kKStepBytes = 32; // k of the int8 products
+constexpr int kMmaColumns =
+    8;  // n of every product: the keys of a score tile, the columns of an O tile
+constexpr int kKStepBytes = 32;  // k of the int8 products
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
-// One block computes block_m query rows of one (batch, head); each warp its own rows against every key
-// tile. Shared memory: the block's Q tile, then a ring of K and V tiles.
+// One block computes block_m query rows of one (batch, head); each warp its own rows against every
+// key tile. Shared memory: the block's Q tile, then a ring of K and V tiles.
 class AttentionKernel {
  public:
   explicit AttentionKernel(const ForwardPlan& plan)
@@ -63,10 +64,10 @@ class AttentionKernel {
       b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
       b_.loop(run.begin, run.end, constant(1), [&](Value tile) {
         const Value slot = ring.next(tile, regions.end_tile(), load_kv);
-        Scores s = scores(k_reader, slot);                                // S = Q K^T
+        Scores s = scores(k_reader, slot);  // S = Q K^T
         const Dequantization dequantization = dequantize(s, tile);
         if (run.masked) apply_mask(s, tile);
-        o.shrink(softmax.step(s, dequantization, run.masked).shrink);     // P = 2^(S - m)
+        o.shrink(softmax.step(s, dequantization, run.masked).shrink);               // P = 2^(S - m)
         o.accumulate(s, v_reader, v_reader.at(b_.add(slot, constant(k_bytes()))));  // O += P V
       });
     }
@@ -98,7 +99,8 @@ class AttentionKernel {
 
   void load_q() {
     const TileLayout layout = q_tile(variant_, schedule_);
-    const ir::TileLoader loader(b_, layout, layout.row_chunks, b_.zext(constant(layout.row_bytes())));
+    const ir::TileLoader loader(b_, layout, layout.row_chunks,
+                                b_.zext(constant(layout.row_bytes())));
     loader.load(q_address_, codes_row("q", head_, args_["hq"], args_["m"], first_row_),
                 b_.sub(args_["m"], first_row_));
   }
@@ -122,8 +124,8 @@ class AttentionKernel {
 
   // The query row of thread `tid` that is its i-th (online_softmax.h).
   Value row_of_thread(Value tid, int i) {
-    const Value in_warp = b_.add(b_.shr(b_.bit_and(tid, constant(31)), 2),
-                                 constant(i / 2 * kMmaRows + i % 2 * 8));
+    const Value in_warp =
+        b_.add(b_.shr(b_.bit_and(tid, constant(31)), 2), constant(i / 2 * kMmaRows + i % 2 * 8));
     const Value warp_row = b_.mul(b_.shr(tid, 5), constant(num_row_tiles_ * kMmaRows));
     return b_.add(first_row_, b_.add(warp_row, in_warp));
   }
@@ -138,8 +140,7 @@ class AttentionKernel {
       const Value row = row_of_thread(b_.tid(), i);
       bounds_.push_back(regions.bounds_of(row));
       const Value index = scale_index(plan_.q.groups, b_.min(row, last_row));
-      const Value scale_q =
-          b_.emit1(Op::kLdGlobalF32, {b_.address(scales, index, 4), constant(0)});
+      const Value scale_q = b_.emit1(Op::kLdGlobalF32, {b_.address(scales, index, 4), constant(0)});
       row_factors_.push_back(b_.fmul(scale_q, scale_log2));
     }
   }
@@ -154,11 +155,13 @@ class AttentionKernel {
     if (groups.is_dynamic()) return constant(0);
     const Value run = b_.mul(b_.div(token, constant(groups.span)), constant(groups.groups));
     if (groups.groups == 1) return run;
-    return b_.add(run, b_.div(b_.mul(b_.rem(token, constant(8)), constant(groups.groups)), constant(8)));
+    return b_.add(run,
+                  b_.div(b_.mul(b_.rem(token, constant(8)), constant(groups.groups)), constant(8)));
   }
 
   void load_q_fragments() {
-    q_reader_.emplace(b_, q_tile(variant_, schedule_), ir::FragmentReader::Order::kRowsFirst, false);
+    q_reader_.emplace(b_, q_tile(variant_, schedule_), ir::FragmentReader::Order::kRowsFirst,
+                      false);
     const int rows = num_row_tiles_ * kMmaRows;
     const Value warp_rows =
         b_.add(q_address_, b_.mul(b_.warp(), constant(rows * padded_head_dim(variant_))));
@@ -181,8 +184,8 @@ class AttentionKernel {
   // Raw scores, s32 -> f32 exactly: |q . k| <= 127^2 * 256 < 2^24.
   Scores scores(const ir::FragmentReader& k_reader, Value slot) {
     const std::vector<Value> k_addresses = k_reader.at(slot);
-    Scores s(num_row_tiles_, std::vector<std::vector<Value>>(
-                                 num_key_tiles_, std::vector<Value>(4, constant(0))));
+    Scores s(num_row_tiles_,
+             std::vector<std::vector<Value>>(num_key_tiles_, std::vector<Value>(4, constant(0))));
     for (int step = 0; step < num_k_steps(); ++step) {
       std::vector<std::vector<Value>> q;
       for (int row = 0; row < num_row_tiles_; ++row) {
@@ -210,12 +213,11 @@ class AttentionKernel {
     return s;
   }
 
-  // Key scales of a tile: a factor per run of key tiles where few scales cover it, otherwise multiplied
-  // into the scores here.
+  // Key scales of a tile: a factor per run of key tiles where few scales cover it, otherwise
+  // multiplied into the scores here.
   Dequantization dequantize(Scores& s, Value tile) {
     const ScaleGroups& groups = plan_.k.groups;
-    const Value scales =
-        scales_base("k", b_.add(b_.mul(batch_, args_["hkv"]), kv_head_));
+    const Value scales = scales_base("k", b_.add(b_.mul(batch_, args_["hkv"]), kv_head_));
     const Value first_key = b_.mul(tile, constant(schedule_.block_n));
     const Value column = b_.mul(b_.bit_and(b_.lane(), constant(3)), constant(2));
     const auto load = [&](Value token) {
@@ -280,17 +282,18 @@ class AttentionKernel {
         store_row(o, i, row, inverse, b_.mul(quad_lane, constant(2)));
         if (!variant_.lse) return;
         // The quad's threads hold the same row: one writes.
-        b_.when(b_.equal(quad_lane, constant(0)),
-                [&] { store_lse(row, b_.select(empty, constant_f32(kNegativeInfinity),
-                                               lse(row, maxima[i], sums[i]))); });
+        b_.when(b_.equal(quad_lane, constant(0)), [&] {
+          store_lse(
+              row, b_.select(empty, constant_f32(kNegativeInfinity), lse(row, maxima[i], sums[i])));
+        });
       });
     }
   }
 
   void store_row(const ValueAccumulator& o, int i, Value row, Value inverse, Value column) {
     const int element_bytes = bits_of(variant_.output) / 8;
-    const Value address = b_.address(row_address(b_, args_, "o", "m", batch_, head_, row), column,
-                                     element_bytes);
+    const Value address =
+        b_.address(row_address(b_, args_, "o", "m", batch_, head_, row), column, element_bytes);
     for (int tile = 0; tile < variant_.value_head_dim / kMmaColumns; ++tile) {
       const std::vector<Value> e = o.elements(i / 2, tile);
       const Value x = b_.fmul(e[2 * (i % 2)], inverse), y = b_.fmul(e[2 * (i % 2) + 1], inverse);
@@ -323,9 +326,7 @@ class AttentionKernel {
     b_.emit(Op::kStGlobalF32, {address, constant(0), value});
   }
 
-  double scale() const {
-    return variant_.score.scale.value_or(1.0 / std::sqrt(variant_.head_dim));
-  }
+  double scale() const { return variant_.score.scale.value_or(1.0 / std::sqrt(variant_.head_dim)); }
 
   const ForwardPlan& plan_;
   const Variant& variant_;
@@ -345,14 +346,17 @@ class AttentionKernel {
 
 }  // namespace
 
-ir::Function generate_attention(const ForwardPlan& plan) { return AttentionKernel(plan).generate(); }
+ir::Function generate_attention(const ForwardPlan& plan) {
+  return AttentionKernel(plan).generate();
+}
 
 std::vector<ir::Function> generate_kernels(const ForwardPlan& plan) {
   std::vector<ir::Function> kernels;
   for (const KernelLaunch& launch : plan.plan.launches) {
     if (launch.kernel == "k_mean") kernels.push_back(generate_k_mean(plan));
     for (const QuantizePlan* operand : {&plan.q, &plan.k}) {
-      if (launch.kernel == "amax_" + operand->operand) kernels.push_back(generate_amax(plan, *operand));
+      if (launch.kernel == "amax_" + operand->operand)
+        kernels.push_back(generate_amax(plan, *operand));
       if (launch.kernel == "quantize_" + operand->operand) {
         kernels.push_back(generate_quantize(plan, *operand));
       }

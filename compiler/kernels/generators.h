@@ -1,4 +1,5 @@
-// The kernel generators: a plan in, verified kernel IR out. Each reads like the formula it computes.
+// The kernel generators: a plan in, verified kernel IR out. Each reads like the formula it
+// computes.
 #pragma once
 
 #include <vector>
@@ -11,14 +12,16 @@ namespace sagejit {
 // k_mean: partial_sums[b, h, chunk, d] = sum over the chunk's tokens of K, f32.
 ir::Function generate_k_mean(const ForwardPlan& plan);
 
-// amax: amax[b, h] (or amax[0]) = bits of max |X - mean|, over all tokens; the buffer starts as zeros.
+// amax: amax[b, h] (or amax[0]) = bits of max |X - mean|, over all tokens; the buffer starts as
+// zeros.
 ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand);
 
 // quantize: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
 ir::Function generate_quantize(const ForwardPlan& plan, const QuantizePlan& operand);
 
-// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by mma.sync.
+// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by
+// mma.sync.
 ir::Function generate_attention(const ForwardPlan& plan);
 
 // Every kernel of the plan, in launch order.

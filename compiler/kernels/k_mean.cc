@@ -10,8 +10,9 @@ using ir::Op;
 using ir::Value;
 using ir::Var;
 
-// One block sums one chunk of tokens of one (batch, head). Threads take rows in turn; their sums meet in
-// shared memory and are added in order of the threads, so the result does not depend on timing.
+// One block sums one chunk of tokens of one (batch, head). Threads take rows in turn; their sums
+// meet in shared memory and are added in order of the threads, so the result does not depend on
+// timing.
 ir::Function generate_k_mean(const ForwardPlan& plan) {
   const QuantizePlan& k = plan.k;
   Builder b("k_mean", kPrepareThreads);
@@ -33,7 +34,8 @@ ir::Function generate_k_mean(const ForwardPlan& plan) {
     for (int i = 0; i < kLaneElements; ++i) b.set(sums[i], b.fadd(b.get(sums[i]), x[i]));
   });
 
-  const Value shared = b.smem("sums", lanes.rows_per_pass * lanes.lanes_per_row * kLaneElements * 4);
+  const Value shared =
+      b.smem("sums", lanes.rows_per_pass * lanes.lanes_per_row * kLaneElements * 4);
   const int row_bytes = lanes.lanes_per_row * kLaneElements * 4;
   const Value mine = b.add(shared, b.mul(b.tid(), constant(kLaneElements * 4)));
   for (int i = 0; i < kLaneElements; ++i) {
@@ -47,8 +49,10 @@ ir::Function generate_k_mean(const ForwardPlan& plan) {
       total = b.fadd(total, b.emit1(Op::kLdSharedF32, {column, constant(row * row_bytes)}));
     }
     const Value block_head = b.add(b.mul(batch, args["heads"]), head);
-    const Value slot = b.add64(b.mul64(b.zext(block_head), b.zext(b.emit1(Op::kGridX, {}))), b.zext(chunk));
-    const Value sums_row = b.add64(args["k_partial_sums"], b.mul64(slot, b.zext(constant(k.head_dim * 4))));
+    const Value slot =
+        b.add64(b.mul64(b.zext(block_head), b.zext(b.emit1(Op::kGridX, {}))), b.zext(chunk));
+    const Value sums_row =
+        b.add64(args["k_partial_sums"], b.mul64(slot, b.zext(constant(k.head_dim * 4))));
     b.emit(Op::kStGlobalF32, {b.address(sums_row, b.tid(), 4), constant(0), total});
   });
   return b.finish(plan.target->sm);

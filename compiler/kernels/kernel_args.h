@@ -1,4 +1,5 @@
-// The parameters of one launch, declared on a builder in the plan's order and found by the plan's names.
+// The parameters of one launch, declared on a builder in the plan's order and found by the plan's
+// names.
 #pragma once
 
 #include <string_view>
@@ -20,8 +21,10 @@ class KernelArgs {
   std::vector<ir::Value> values_;
 };
 
-// Address of row `token` of a tensor that the plan passes with byte strides NAME_stride_b, _h, _AXIS.
+// Address of row `token` of a tensor that the plan passes with byte strides NAME_stride_b, _h,
+// _AXIS.
 ir::Value row_address(ir::Builder& b, const KernelArgs& args, const std::string& name,
-                      std::string_view token_axis, ir::Value batch, ir::Value head, ir::Value token);
+                      std::string_view token_axis, ir::Value batch, ir::Value head,
+                      ir::Value token);
 
 }  // namespace sagejit

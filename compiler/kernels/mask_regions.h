@@ -1,5 +1,5 @@
-// Which keys a block of query rows sees, as runs of key tiles: masked, full, masked. Tiles nobody sees are
-// not visited; full tiles need no mask.
+// Which keys a block of query rows sees, as runs of key tiles: masked, full, masked. Tiles nobody
+// sees are not visited; full tiles need no mask.
 #pragma once
 
 #include <vector>
@@ -21,8 +21,8 @@ struct TileRun {
 class MaskRegions {
  public:
   // first_row: i32, the block's first query row; it computes `num_rows` of them.
-  MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, ir::Value first_row, int num_rows,
-              int tile_keys);
+  MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, ir::Value first_row,
+              int num_rows, int tile_keys);
 
   const std::vector<TileRun>& runs() const { return runs_; }
   ir::Value first_tile() const { return runs_.front().begin; }

@@ -1,4 +1,5 @@
-// The online softmax of one warp's query rows, in base 2: running maximum, running sum, and P of one key tile.
+// The online softmax of one warp's query rows, in base 2: running maximum, running sum, and P of
+// one key tile.
 //
 //   m' = max(m, max_j x_j c)     P_j = 2^(x_j c - m')     l' = l 2^(m - m') + sum_j P_j
 //
@@ -16,12 +17,16 @@ using Scores = std::vector<std::vector<std::vector<ir::Value>>>;
 
 // Rows of a warp that one thread holds: two for each 16-row tile; row r is elements 2 (r % 2) and
 // 2 (r % 2) + 1 of row tile r / 2.
-constexpr int rows_of_thread(int num_row_tiles) { return 2 * num_row_tiles; }
+constexpr int rows_of_thread(int num_row_tiles) {
+  return 2 * num_row_tiles;
+}
 
-// How the scores of one key tile become numbers: x c, where c depends on the row and on a group of keys.
+// How the scores of one key tile become numbers: x c, where c depends on the row and on a group of
+// keys.
 struct Dequantization {
   std::vector<ir::Value> row_factors;  // by row of the thread: scale log2(e) dq
-  std::vector<ir::Value> key_factors;  // dk, one per run of key tiles; empty: already multiplied into x
+  std::vector<ir::Value>
+      key_factors;  // dk, one per run of key tiles; empty: already multiplied into x
 };
 
 class OnlineSoftmax {
@@ -36,7 +41,8 @@ class OnlineSoftmax {
 
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
-  std::vector<ir::Value> row_sum() const;  // 0 for rows without keys; valid if constructed with sums_p
+  std::vector<ir::Value> row_sum()
+      const;  // 0 for rows without keys; valid if constructed with sums_p
 
  private:
   ir::Value factor(const Dequantization& dequantization, int row, size_t run, bool masked) const;

@@ -12,8 +12,8 @@ using ir::Value;
 using ir::Var;
 
 RowLanes::RowLanes(Builder& b, int row_elements)
-    : lanes_per_row(static_cast<int>(
-          std::bit_ceil(static_cast<unsigned>((row_elements + kLaneElements - 1) / kLaneElements)))),
+    : lanes_per_row(static_cast<int>(std::bit_ceil(
+          static_cast<unsigned>((row_elements + kLaneElements - 1) / kLaneElements)))),
       rows_per_pass(b.block_threads() / lanes_per_row),
       row(b.div(b.tid(), constant(lanes_per_row))),
       lane(b.rem(b.tid(), constant(lanes_per_row))),
@@ -42,8 +42,8 @@ std::vector<Value> load_elements(Builder& b, DType type, Value address, Value va
 
 std::vector<Value> load_mean(Builder& b, const KernelArgs& args, const RowLanes& lanes,
                              int head_dim) {
-  const Value block_head = b.add(b.mul(b.emit1(Op::kBlockZ, {}), args["heads"]),
-                                 b.emit1(Op::kBlockY, {}));
+  const Value block_head =
+      b.add(b.mul(b.emit1(Op::kBlockZ, {}), args["heads"]), b.emit1(Op::kBlockY, {}));
   const Value row_bytes = constant(head_dim * 4);
   const Value first_chunk = b.mul64(b.zext(block_head), b.zext(args["num_chunks"]));
   Value base = b.add64(args["k_partial_sums"], b.mul64(first_chunk, b.zext(row_bytes)));

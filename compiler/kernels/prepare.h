@@ -11,7 +11,8 @@ namespace sagejit {
 
 inline constexpr int kLaneElements = 8;  // a thread handles 16 bytes of a row
 
-// The block's threads as rows of `lanes_per_row` threads, a power of two: each takes 8 elements of a row.
+// The block's threads as rows of `lanes_per_row` threads, a power of two: each takes 8 elements of
+// a row.
 struct RowLanes {
   RowLanes(ir::Builder& b, int row_elements);
 
@@ -23,10 +24,11 @@ struct RowLanes {
 };
 
 // Eight 16-bit elements at `address` as f32; zeros where `valid` is false, without reading.
-std::vector<ir::Value> load_elements(ir::Builder& b, DType type, ir::Value address, ir::Value valid);
+std::vector<ir::Value> load_elements(ir::Builder& b, DType type, ir::Value address,
+                                     ir::Value valid);
 
-// k's mean over tokens for this thread's eight channels: the partial sums, added in order of the chunks,
-// divided by the number of tokens.
+// k's mean over tokens for this thread's eight channels: the partial sums, added in order of the
+// chunks, divided by the number of tokens.
 std::vector<ir::Value> load_mean(ir::Builder& b, const KernelArgs& args, const RowLanes& lanes,
                                  int head_dim);
 

@@ -13,8 +13,8 @@ namespace {
 
 constexpr float kCodeMax = 127.0f;  // symmetric int8
 
-// The rows of X that a block handles: `tile_rows` tokens of one (batch, head), eight elements a thread
-// and pass, smoothed.
+// The rows of X that a block handles: `tile_rows` tokens of one (batch, head), eight elements a
+// thread and pass, smoothed.
 class RowTile {
  public:
   RowTile(Builder& b, const KernelArgs& args, const QuantizePlan& plan)
@@ -51,16 +51,14 @@ class RowTile {
     const Value address =
         b_.address(row_address(b_, args_, plan_.operand, axis, batch_, head_, token(pass)),
                    lanes_.first, bits_of(plan_.input) / 8);
-    const Value valid =
-        b_.both(in_tensor(pass), b_.less(lanes_.first, constant(plan_.head_dim)));
+    const Value valid = b_.both(in_tensor(pass), b_.less(lanes_.first, constant(plan_.head_dim)));
     return load_elements(b_, plan_.input, address, valid);
   }
 
   // x - mean inside the tensor, 0 outside.
   std::vector<Value> smooth(int pass, std::vector<Value> x, const std::vector<Value>& mean) const {
     if (mean.empty()) return x;
-    const Value valid =
-        b_.both(in_tensor(pass), b_.less(lanes_.first, constant(plan_.head_dim)));
+    const Value valid = b_.both(in_tensor(pass), b_.less(lanes_.first, constant(plan_.head_dim)));
     for (int i = 0; i < kLaneElements; ++i) {
       x[i] = b_.select(valid, b_.fsub(x[i], mean[i]), constant_f32(0));
     }
@@ -83,7 +81,8 @@ class RowTile {
 };
 
 // Where a head's or the tensor's amax lies.
-Value amax_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile) {
+Value amax_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
+                   const RowTile& tile) {
   const Value base = args[plan.operand + "_amax"];
   return plan.groups.per_head ? b.address(base, tile.batch_head(), 4) : base;
 }
@@ -96,8 +95,8 @@ Value group_of_row(Builder& b, const ScaleGroups& groups, Value row) {
   return b.add(run, in_run);
 }
 
-// Largest magnitudes of a tile's scale groups, gathered in shared memory: bit patterns of non-negative
-// floats order like integers, so integer maxima do, in any order.
+// Largest magnitudes of a tile's scale groups, gathered in shared memory: bit patterns of
+// non-negative floats order like integers, so integer maxima do, in any order.
 class GroupMaxima {
  public:
   GroupMaxima(Builder& b, const QuantizePlan& plan)
@@ -121,7 +120,9 @@ class GroupMaxima {
                                       b_.emit1(Op::kBitsF32, {amax})});
     });
   }
-  Value load(Value group) const { return b_.emit1(Op::kLdSharedF32, {address(group), constant(0)}); }
+  Value load(Value group) const {
+    return b_.emit1(Op::kLdSharedF32, {address(group), constant(0)});
+  }
 
  private:
   Builder& b_;
@@ -150,9 +151,9 @@ Value pack_codes(Builder& b, const std::vector<Value>& x, int first, Value inver
 void store_scales(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
                   const GroupMaxima& maxima) {
   const ScaleGroups& groups = plan.groups;
-  const Value head_base =
-      b.add64(args[plan.operand + "_scales"],
-              b.mul64(b.mul64(b.zext(tile.batch_head()), args["scales_stride_h"]), b.zext(constant(4))));
+  const Value head_base = b.add64(
+      args[plan.operand + "_scales"],
+      b.mul64(b.mul64(b.zext(tile.batch_head()), args["scales_stride_h"]), b.zext(constant(4))));
   const Value first_group =
       b.mul(b.div(tile.first_token(), constant(groups.span)), constant(groups.groups));
   b.loop(b.tid(), constant(maxima.count()), constant(b.block_threads()), [&](Value group) {
@@ -169,8 +170,8 @@ void store_scales(Builder& b, const KernelArgs& args, const QuantizePlan& plan, 
 // The one scale of a head or tensor is written by the first block that owns it.
 void store_single_scale(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
                         const RowTile& tile, Value amax) {
-  const Value block = plan.groups.per_head ? tile.first_token()
-                                           : b.bit_or(tile.first_token(), tile.batch_head());
+  const Value block =
+      plan.groups.per_head ? tile.first_token() : b.bit_or(tile.first_token(), tile.batch_head());
   b.when(b.equal(b.bit_or(block, b.tid()), constant(0)), [&] {
     const Value base = args[plan.operand + "_scales"];
     const Value address = plan.groups.per_head ? b.address(base, tile.batch_head(), 4) : base;
@@ -193,7 +194,8 @@ void store_codes(Builder& b, const KernelArgs& args, const QuantizePlan& plan, c
 
 void store_mean(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
                 const std::vector<Value>& mean) {
-  const Value first_row_of_head = b.equal(b.bit_or(tile.first_token(), tile.lanes().row), constant(0));
+  const Value first_row_of_head =
+      b.equal(b.bit_or(tile.first_token(), tile.lanes().row), constant(0));
   b.when(b.both(first_row_of_head, b.less(tile.lanes().first, constant(plan.head_dim))), [&] {
     const Value row = b.address(args["k_mean"], tile.batch_head(), plan.head_dim * 4);
     const Value address = b.address(row, tile.lanes().first, 4);
@@ -252,8 +254,8 @@ ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand)
     amax = b.fmax(amax, tile.row_amax(tile.smooth(pass, tile.load(pass), mean)));
   }
   b.when(b.equal(tile.lanes().lane, constant(0)), [&] {
-    b.emit(Op::kRedGlobalMaxU32, {amax_address(b, args, operand, tile), constant(0),
-                                  b.emit1(Op::kBitsF32, {amax})});
+    b.emit(Op::kRedGlobalMaxU32,
+           {amax_address(b, args, operand, tile), constant(0), b.emit1(Op::kBitsF32, {amax})});
   });
   return b.finish(plan.target->sm);
 }

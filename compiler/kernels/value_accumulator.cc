@@ -11,10 +11,12 @@ using ir::Value;
 
 namespace {
 
-constexpr int kMmaKeys = 16;     // k of the 16-bit products
+constexpr int kMmaKeys = 16;  // k of the 16-bit products
 
 // 8-column tiles of O that are accumulated together. Wide heads leave registers for fewer.
-constexpr int column_group(int num_column_tiles) { return num_column_tiles > 16 ? 2 : 4; }
+constexpr int column_group(int num_column_tiles) {
+  return num_column_tiles > 16 ? 2 : 4;
+}
 
 Op pv_mma(DType type, bool f16_accumulator) {
   if (type == DType::kBF16) return Op::kMmaBF16F32;
@@ -22,7 +24,9 @@ Op pv_mma(DType type, bool f16_accumulator) {
 }
 
 // Two ones, packed.
-constexpr int32_t packed_ones(DType type) { return type == DType::kBF16 ? 0x3F803F80 : 0x3C003C00; }
+constexpr int32_t packed_ones(DType type) {
+  return type == DType::kBF16 ? 0x3F803F80 : 0x3C003C00;
+}
 
 std::vector<Value> concat(std::initializer_list<std::vector<Value>> lists) {
   std::vector<Value> all;
@@ -129,8 +133,8 @@ void ValueAccumulator::accumulate(const Scores& p, const ir::FragmentReader& rea
   const Accumulator& levels = variant_.pv_accumulator;
   const int interval = levels.outer ? levels.interval / kMmaKeys : key_steps;
   for (int first = 0; first < key_steps; first += interval) {
-    // A few columns at a time: enough independent products to hide their latency, few enough that an
-    // inner accumulator costs few registers.
+    // A few columns at a time: enough independent products to hide their latency, few enough that
+    // an inner accumulator costs few registers.
     for (int column = 0; column < num_column_tiles_; column += column_group(num_column_tiles_)) {
       add_columns(a, first, first + interval, column, reader, v_tile);
     }
@@ -142,7 +146,8 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
                                    int end_step, int first_column, const ir::FragmentReader& reader,
                                    const std::vector<Value>& v_tile) {
   const bool two_levels = variant_.pv_accumulator.outer.has_value();
-  const int end_column = std::min(first_column + column_group(num_column_tiles_), num_column_tiles_);
+  const int end_column =
+      std::min(first_column + column_group(num_column_tiles_), num_column_tiles_);
   std::vector<std::vector<Fragment>> c(num_row_tiles_);
   for (int row = 0; row < num_row_tiles_; ++row) {
     for (int column = first_column; column < end_column; ++column) {

@@ -1,7 +1,8 @@
 // O, the running sum of P V for one warp's query rows, in the accumulator types the variant names:
 //
 //   one level, f32 or f16    O = O shrink + P V
-//   two levels               O = O shrink + sum over intervals of (P V gathered in `inner` from zero)
+//   two levels               O = O shrink + sum over intervals of (P V gathered in `inner` from
+//   zero)
 //
 // and, where the variant sums the converted P, the row sums by the same tensor core: P times ones.
 #pragma once
@@ -19,12 +20,13 @@ class ValueAccumulator {
  public:
   ValueAccumulator(ir::Builder& b, const Variant& variant, int num_row_tiles, int num_column_tiles);
 
-  // O and the row sums times shrink, by row of the thread. Skipped when no row of the warp shrinks: a
-  // multiplication by 1 would change nothing.
+  // O and the row sums times shrink, by row of the thread. Skipped when no row of the warp shrinks:
+  // a multiplication by 1 would change nothing.
   void shrink(const std::vector<ir::Value>& factors);
 
   // Adds P V for one key tile. p: probabilities, f32, converted to the variant's type here.
-  void accumulate(const Scores& p, const ir::FragmentReader& reader, const std::vector<ir::Value>& v_tile);
+  void accumulate(const Scores& p, const ir::FragmentReader& reader,
+                  const std::vector<ir::Value>& v_tile);
 
   // O's elements in C-fragment order, f32.
   std::vector<ir::Value> elements(int row_tile, int column_tile) const;
@@ -38,7 +40,8 @@ class ValueAccumulator {
   Fragment p_fragment(const Scores& p, int row_tile, int key_step) const;
   Fragment zeros() const;
   Fragment current(int row_tile, int column_tile) const;
-  // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of a group of column tiles.
+  // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of a group of column
+  // tiles.
   void add_columns(const std::vector<std::vector<Fragment>>& a, int first_step, int end_step,
                    int first_column, const ir::FragmentReader& reader,
                    const std::vector<ir::Value>& v_tile);

@@ -7,20 +7,30 @@ namespace {
 
 ScaleGroups scale_groups(const Quantization& quantization, int thread_groups) {
   switch (quantization.granularity) {
-    case Granularity::kTensor: return {.span = 0, .groups = 1, .per_head = false};
-    case Granularity::kHead: return {.span = 0, .groups = 1};
+    case Granularity::kTensor:
+      return {.span = 0, .groups = 1, .per_head = false};
+    case Granularity::kHead:
+      return {.span = 0, .groups = 1};
     case Granularity::kBlock:
-    case Granularity::kWarp: return {.span = quantization.span, .groups = 1};
-    case Granularity::kThread: return {.span = quantization.span, .groups = thread_groups};
-    case Granularity::kToken: return {.span = 1, .groups = 1};
-    default: fail(ErrorKind::kInternal, "no scale groups for this granularity");
+    case Granularity::kWarp:
+      return {.span = quantization.span, .groups = 1};
+    case Granularity::kThread:
+      return {.span = quantization.span, .groups = thread_groups};
+    case Granularity::kToken:
+      return {.span = 1, .groups = 1};
+    default:
+      fail(ErrorKind::kInternal, "no scale groups for this granularity");
   }
 }
 
 }  // namespace
 
-ScaleGroups scale_groups_of_q(const Quantization& q) { return scale_groups(q, 8); }
-ScaleGroups scale_groups_of_k(const Quantization& k) { return scale_groups(k, 4); }
+ScaleGroups scale_groups_of_q(const Quantization& q) {
+  return scale_groups(q, 8);
+}
+ScaleGroups scale_groups_of_k(const Quantization& k) {
+  return scale_groups(k, 4);
+}
 
 std::string scale_head_stride(const ScaleGroups& groups, std::string_view tokens) {
   if (groups.is_dynamic()) return groups.per_head ? "1" : "0";

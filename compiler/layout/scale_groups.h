@@ -2,10 +2,10 @@
 //
 //   index(t) = (t / span) * groups + (t mod 8) * groups / 8
 //
-// One formula covers every granularity: token (span 1, groups 1), block and warp (span tokens, 1), and the
-// per-thread groups of SageAttention 2 (section 3.2), whose members one thread of an m16n8k32 product
-// holds: for Q rows {8i + g} (groups 8), for K columns {8i + 2t, 8i + 2t + 1} (groups 4). A span of 0 is
-// one scale for the whole head or tensor.
+// One formula covers every granularity: token (span 1, groups 1), block and warp (span tokens, 1),
+// and the per-thread groups of SageAttention 2 (section 3.2), whose members one thread of an
+// m16n8k32 product holds: for Q rows {8i + g} (groups 8), for K columns {8i + 2t, 8i + 2t + 1}
+// (groups 4). A span of 0 is one scale for the whole head or tensor.
 #pragma once
 
 #include <string>
@@ -26,8 +26,8 @@ struct ScaleGroups {
   }
 };
 
-// Scales are laid out for whole runs of this many tokens, so that a kernel may read the scales of a partly
-// filled tile.
+// Scales are laid out for whole runs of this many tokens, so that a kernel may read the scales of a
+// partly filled tile.
 inline constexpr int kScaleRunTokens = 128;
 
 ScaleGroups scale_groups_of_q(const Quantization& q);

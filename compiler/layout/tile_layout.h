@@ -1,9 +1,10 @@
-// TileLayout: a row-major tile in shared memory, in chunks of 16 bytes, swizzled so that the eight rows an
-// ldmatrix phase reads at one logical chunk lie in eight different groups of four banks.
+// TileLayout: a row-major tile in shared memory, in chunks of 16 bytes, swizzled so that the eight
+// rows an ldmatrix phase reads at one logical chunk lie in eight different groups of four banks.
 //
-// With c chunks in a row and k = min(3, number of trailing zero bits of c), chunk j of row r is stored at
-// j ^ ((r >> (3 - k)) mod 2^k): odd row lengths need no swizzle, lengths divisible by 8 the full XOR with
-// r mod 8. The pattern repeats every 8 rows, so a step of 8 rows is a constant number of bytes.
+// With c chunks in a row and k = min(3, number of trailing zero bits of c), chunk j of row r is
+// stored at j ^ ((r >> (3 - k)) mod 2^k): odd row lengths need no swizzle, lengths divisible by 8
+// the full XOR with r mod 8. The pattern repeats every 8 rows, so a step of 8 rows is a constant
+// number of bytes.
 #pragma once
 
 #include <algorithm>

@@ -33,8 +33,9 @@ class PlanWriter {
     return add({std::move(name), ParamType::kPointer, -1, value});
   }
   PlanWriter& from_buffer(std::string name) {
-    const auto it = std::find_if(plan_.workspace.begin(), plan_.workspace.end(),
-                                 [&](const WorkspaceBuffer& buffer) { return buffer.name == name; });
+    const auto it =
+        std::find_if(plan_.workspace.begin(), plan_.workspace.end(),
+                     [&](const WorkspaceBuffer& buffer) { return buffer.name == name; });
     if (it == plan_.workspace.end()) fail(ErrorKind::kInternal, "plan has no buffer '{}'", name);
     const int index = static_cast<int>(it - plan_.workspace.begin());
     return add({std::move(name), ParamType::kPointer, index, {}});
@@ -89,8 +90,8 @@ void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   const std::string& name = plan.operand;
   out.buffer(name + "_codes", fmt::format("b * {} * {} * {}", heads, tokens, plan.padded_head_dim));
   const std::string stride = scale_head_stride(plan.groups, tokens);
-  out.buffer(name + "_scales", plan.groups.per_head ? fmt::format("b * {} * ({}) * 4", heads, stride)
-                                                    : "4");
+  out.buffer(name + "_scales",
+             plan.groups.per_head ? fmt::format("b * {} * ({}) * 4", heads, stride) : "4");
   if (plan.groups.is_dynamic()) {
     out.buffer(name + "_amax", plan.groups.per_head ? fmt::format("b * {} * 4", heads) : "4", true);
   }
@@ -109,7 +110,8 @@ void add_quantize_launches(PlanWriter& out, const QuantizePlan& plan) {
         .i32("heads", std::string(heads));
     if (plan.subtract_mean) {
       out.from_buffer("k_partial_sums")
-          .i32("num_chunks", fmt::format("min({}, ceil_div(n, {}))", kMeanMaxChunks, kMeanMinChunkTokens));
+          .i32("num_chunks",
+               fmt::format("min({}, ceil_div(n, {}))", kMeanMaxChunks, kMeanMinChunkTokens));
     }
     if (plan.groups.is_dynamic()) out.from_buffer(name + "_amax");
   };
@@ -130,7 +132,8 @@ void add_mean(PlanWriter& out, const Variant& v) {
       .tensor("k", "n", bits_of(v.input) / 8)
       .i32("tokens", "n")
       .i32("heads", "hkv")
-      .i32("chunk_tokens", fmt::format("max({}, ceil_div(n, {}))", kMeanMinChunkTokens, kMeanMaxChunks))
+      .i32("chunk_tokens",
+           fmt::format("max({}, ceil_div(n, {}))", kMeanMinChunkTokens, kMeanMaxChunks))
       .from_buffer("k_partial_sums");
 }
 
@@ -152,7 +155,9 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
       .i32("hq", "hq")
       .i32("hkv", "hkv");
   if (v.lse) {
-    out.pointer("lse").i64("lse_stride_b", "lse.stride_b * 4").i64("lse_stride_h", "lse.stride_h * 4");
+    out.pointer("lse")
+        .i64("lse_stride_b", "lse.stride_b * 4")
+        .i64("lse_stride_h", "lse.stride_h * 4");
   }
   if (plan.q.lse_bias) out.from_buffer("lse_bias");
 }
@@ -171,8 +176,8 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
   check_valid(variant);
   check_supported(variant, target);
   check_schedule(variant, schedule, target);
-  ForwardPlan result{variant, schedule, &target, quantize_plan(variant, true),
-                     quantize_plan(variant, false), {}};
+  ForwardPlan result{
+      variant, schedule, &target, quantize_plan(variant, true), quantize_plan(variant, false), {}};
   PlanWriter out(result.plan);
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);

@@ -10,7 +10,8 @@ constexpr int kMaxThreadRegisters = 255;
 constexpr int kOtherRegisters = 43;
 constexpr int kRegistersPerRow = 5;  // maximum, sum, factor, bound, shrink
 
-// Registers a thread must hold at once. A model, close enough to order candidates; the assembler decides.
+// Registers a thread must hold at once. A model, close enough to order candidates; the assembler
+// decides.
 int predicted_registers(const Variant& variant, const Schedule& schedule) {
   const int row_tiles = schedule.block_m / schedule.num_warps / 16;
   const bool packed_o =
@@ -33,8 +34,9 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 }  // namespace
 
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
-  // Fastest first, as measured on an H100 at head dim 128 (tests/perf/NOTES.md): 32 rows a warp halve the
-  // shared-memory reads per product, and two resident blocks let one's softmax hide the other's products.
+  // Fastest first, as measured on an H100 at head dim 128 (tests/perf/NOTES.md): 32 rows a warp
+  // halve the shared-memory reads per product, and two resident blocks let one's softmax hide the
+  // other's products.
   const bool long_interval =
       variant.pv_accumulator.outer.has_value() && variant.pv_accumulator.interval > 64;
   std::vector<Schedule> result;
@@ -58,10 +60,18 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
     }
   }
   // The least demanding one closes the list, whatever the model says of it.
-  const Schedule smallest = {.block_m = 64, .block_n = long_interval ? 128 : 32, .num_warps = 4,
-                             .stages = 2, .q_in_registers = false, .blocks_per_sm = 1};
-  const Schedule for_interval = {.block_m = 64, .block_n = 64, .num_warps = 4, .stages = 2,
-                                 .q_in_registers = false, .blocks_per_sm = 1};
+  const Schedule smallest = {.block_m = 64,
+                             .block_n = long_interval ? 128 : 32,
+                             .num_warps = 4,
+                             .stages = 2,
+                             .q_in_registers = false,
+                             .blocks_per_sm = 1};
+  const Schedule for_interval = {.block_m = 64,
+                                 .block_n = 64,
+                                 .num_warps = 4,
+                                 .stages = 2,
+                                 .q_in_registers = false,
+                                 .blocks_per_sm = 1};
   for (const Schedule& last : {for_interval, smallest}) {
     if (is_legal(variant, last, target)) result.push_back(last);
   }

@@ -1,7 +1,7 @@
 // Schedule: every choice about how a variant is computed that does not change what it computes.
 //
-// One line of text, `key=value` pairs in fixed order; parse(print(s)) == s. The line is a log entry, a
-// command-line argument, a tuned row and part of the cache key at once.
+// One line of text, `key=value` pairs in fixed order; parse(print(s)) == s. The line is a log
+// entry, a command-line argument, a tuned row and part of the cache key at once.
 #pragma once
 
 #include <string>
@@ -16,8 +16,9 @@ namespace sagejit {
 
 // Choices for the mma.sync attention kernel.
 struct Schedule {
-  int block_m = 128;           // query rows of a block; block_m / num_warps of them, a multiple of 16, per warp
-  int block_n = 64;            // keys per iteration
+  int block_m =
+      128;  // query rows of a block; block_m / num_warps of them, a multiple of 16, per warp
+  int block_n = 64;  // keys per iteration
   int num_warps = 4;
   int stages = 2;              // depth of the ring of K and V tiles in shared memory
   bool q_in_registers = true;  // Q's fragments are loaded once, not once per key tile
@@ -27,14 +28,14 @@ struct Schedule {
 
 std::string print_schedule(const Schedule& schedule);
 
-// Pairs that are missing keep the values of `base`. Throws Error{kArgument} naming the bad pair and the
-// known keys.
+// Pairs that are missing keep the values of `base`. Throws Error{kArgument} naming the bad pair and
+// the known keys.
 Schedule parse_schedule(std::string_view line, const Schedule& base = {});
 
-// The schedules to take when nobody chooses, best first; all legal. The first is predicted to fit the
-// register budget; should the assembler spill all the same, the next is tried (compile.h).
-// Throws Error{kUnsupported} for the few variants whose two-level interval demands more keys of K and V
-// at a time than the target's shared memory holds.
+// The schedules to take when nobody chooses, best first; all legal. The first is predicted to fit
+// the register budget; should the assembler spill all the same, the next is tried (compile.h).
+// Throws Error{kUnsupported} for the few variants whose two-level interval demands more keys of K
+// and V at a time than the target's shared memory holds.
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target);
 Schedule default_schedule(const Variant& variant, const Target& target);  // the first
 
@@ -42,8 +43,12 @@ Schedule default_schedule(const Variant& variant, const Target& target);  // the
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target);
 
 // Head dims as the tensor-core products need them: zero-padded to whole steps.
-constexpr int padded_head_dim(const Variant& v) { return (v.head_dim + 31) / 32 * 32; }
-constexpr int padded_value_head_dim(const Variant& v) { return (v.value_head_dim + 15) / 16 * 16; }
+constexpr int padded_head_dim(const Variant& v) {
+  return (v.head_dim + 31) / 32 * 32;
+}
+constexpr int padded_value_head_dim(const Variant& v) {
+  return (v.value_head_dim + 15) / 16 * 16;
+}
 
 // The tiles of the attention kernel in shared memory: int8 Q and K, 16-bit V.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);

@@ -1,7 +1,9 @@
-// The one exception type of compiler/ and runtime/: what went wrong, whose fault it is, how to mend it.
+// The one exception type of compiler/ and runtime/: what went wrong, whose fault it is, how to mend
+// it.
 //
-// Every failure carries a kind, so that the C API can turn it into a status, the command line into an
-// exit code, and a reader into a decision about who must act. Nothing but the API boundary catches it.
+// Every failure carries a kind, so that the C API can turn it into a status, the command line into
+// an exit code, and a reader into a decision about who must act. Nothing but the API boundary
+// catches it.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,7 +17,8 @@ namespace sagejit {
 enum class ErrorKind {
   kArgument,     // the caller passed something wrong: null, misaligned, shapes that do not fit
   kSpec,         // the variant text is wrong; the message holds file:line:column and a caret
-  kUnsupported,  // valid, but beyond a limit, which the message names with the nearest thing that works
+  kUnsupported,  // valid, but beyond a limit, which the message names with the nearest thing that
+                 // works
   kNotFound,     // the kernel is nowhere, and building it is disabled
   kToolchain,    // NVRTC or an assembler is missing or refused the kernel; `log` holds its output
   kDevice,       // the GPU driver or the emulator reported a fault

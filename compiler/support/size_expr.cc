@@ -11,19 +11,21 @@ namespace sagejit {
 namespace {
 
 constexpr std::array<std::string_view, kNumSymbols> kSymbolNames = {
-    "b", "hq", "hkv", "m", "n",
-    "q", "q.stride_b", "q.stride_h", "q.stride_m",
-    "k", "k.stride_b", "k.stride_h", "k.stride_n",
-    "v", "v.stride_b", "v.stride_h", "v.stride_n",
-    "o", "o.stride_b", "o.stride_h", "o.stride_m",
-    "lse", "lse.stride_b", "lse.stride_h",
+    "b",          "hq",  "hkv",          "m",
+    "n",          "q",   "q.stride_b",   "q.stride_h",
+    "q.stride_m", "k",   "k.stride_b",   "k.stride_h",
+    "k.stride_n", "v",   "v.stride_b",   "v.stride_h",
+    "v.stride_n", "o",   "o.stride_b",   "o.stride_h",
+    "o.stride_m", "lse", "lse.stride_b", "lse.stride_h",
 };
 
 constexpr int kMaxDepth = 16;
 
 }  // namespace
 
-std::string_view name_of(Symbol symbol) { return kSymbolNames[static_cast<int>(symbol)]; }
+std::string_view name_of(Symbol symbol) {
+  return kSymbolNames[static_cast<int>(symbol)];
+}
 
 // Recursive descent; emits postfix steps and tracks the stack depth they need.
 class SizeExprParser {
@@ -138,7 +140,9 @@ class SizeExprParser {
   int depth_ = 0;
 };
 
-SizeExpr::SizeExpr(std::string_view text) : text_(text) { SizeExprParser(text_, steps_).parse(); }
+SizeExpr::SizeExpr(std::string_view text) : text_(text) {
+  SizeExprParser(text_, steps_).parse();
+}
 
 int64_t SizeExpr::evaluate(SymbolValues values) const {
   std::array<int64_t, kMaxDepth> stack;
@@ -152,17 +156,28 @@ int64_t SizeExpr::evaluate(SymbolValues values) const {
     int64_t& a = stack[top - 1];
     bool overflow = false;
     switch (step.op) {
-      case Op::kAdd: overflow = __builtin_add_overflow(a, b, &a); break;
-      case Op::kSub: overflow = __builtin_sub_overflow(a, b, &a); break;
-      case Op::kMul: overflow = __builtin_mul_overflow(a, b, &a); break;
+      case Op::kAdd:
+        overflow = __builtin_add_overflow(a, b, &a);
+        break;
+      case Op::kSub:
+        overflow = __builtin_sub_overflow(a, b, &a);
+        break;
+      case Op::kMul:
+        overflow = __builtin_mul_overflow(a, b, &a);
+        break;
       case Op::kCeilDiv:
       case Op::kDiv:
         if (b <= 0) fail(ErrorKind::kArgument, "size expression '{}' divides by {}", text_, b);
         a = step.op == Op::kDiv ? a / b : a / b + (a % b > 0);
         break;
-      case Op::kMin: a = std::min(a, b); break;
-      case Op::kMax: a = std::max(a, b); break;
-      default: break;
+      case Op::kMin:
+        a = std::min(a, b);
+        break;
+      case Op::kMax:
+        a = std::max(a, b);
+        break;
+      default:
+        break;
     }
     if (overflow) {
       fail(ErrorKind::kArgument, "the sizes of this problem overflow 64 bits in '{}'", text_);

@@ -1,11 +1,12 @@
-// SizeExpr: a small integer expression over the run-time facts of one call, as text and as a program.
+// SizeExpr: a small integer expression over the run-time facts of one call, as text and as a
+// program.
 //
-// Plans describe grids, buffer sizes and kernel parameters by such expressions, so that an artifact can
-// be launched from its stored text alone, by code that knows no generator:
+// Plans describe grids, buffer sizes and kernel parameters by such expressions, so that an artifact
+// can be launched from its stored text alone, by code that knows no generator:
 //   "b * hkv * ceil_div(n, 64) * 64 * 128"
-// Grammar: integers, symbols, + - * (left to right, * first), parentheses, ceil_div(a, b), div(a, b),
-// min(a, b), max(a, b). All arithmetic is signed 64-bit; overflow throws Error{kArgument}.
-// A SizeExpr is immutable; evaluate() allocates nothing and may be called from any thread.
+// Grammar: integers, symbols, + - * (left to right, * first), parentheses, ceil_div(a, b), div(a,
+// b), min(a, b), max(a, b). All arithmetic is signed 64-bit; overflow throws Error{kArgument}. A
+// SizeExpr is immutable; evaluate() allocates nothing and may be called from any thread.
 #pragma once
 
 #include <cstdint>
@@ -16,15 +17,34 @@
 
 namespace sagejit {
 
-// What an expression may name: the problem's sizes, the element strides and addresses of its tensors.
-// Strides are in elements; addresses are device addresses. Tensor order below is fixed: q, k, v, o, lse.
+// What an expression may name: the problem's sizes, the element strides and addresses of its
+// tensors. Strides are in elements; addresses are device addresses. Tensor order below is fixed: q,
+// k, v, o, lse.
 enum class Symbol : uint8_t {
-  kB, kHq, kHkv, kM, kN,
-  kQ, kQStrideB, kQStrideH, kQStrideM,
-  kK, kKStrideB, kKStrideH, kKStrideN,
-  kV, kVStrideB, kVStrideH, kVStrideN,
-  kO, kOStrideB, kOStrideH, kOStrideM,
-  kLse, kLseStrideB, kLseStrideH,
+  kB,
+  kHq,
+  kHkv,
+  kM,
+  kN,
+  kQ,
+  kQStrideB,
+  kQStrideH,
+  kQStrideM,
+  kK,
+  kKStrideB,
+  kKStrideH,
+  kKStrideN,
+  kV,
+  kVStrideB,
+  kVStrideH,
+  kVStrideN,
+  kO,
+  kOStrideB,
+  kOStrideH,
+  kOStrideM,
+  kLse,
+  kLseStrideB,
+  kLseStrideH,
   kCount,
 };
 inline constexpr int kNumSymbols = static_cast<int>(Symbol::kCount);
@@ -38,7 +58,8 @@ using SymbolValues = std::span<const int64_t, kNumSymbols>;
 class SizeExpr {
  public:
   SizeExpr() : SizeExpr("0") {}
-  // Parses; throws Error{kInternal} naming the offending text: expressions come from plans, not from users.
+  // Parses; throws Error{kInternal} naming the offending text: expressions come from plans, not
+  // from users.
   explicit SizeExpr(std::string_view text);
 
   int64_t evaluate(SymbolValues values) const;

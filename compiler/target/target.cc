@@ -18,7 +18,9 @@ constexpr Target kTargets[] = {
 
 }  // namespace
 
-std::span<const Target> all_targets() { return kTargets; }
+std::span<const Target> all_targets() {
+  return kTargets;
+}
 
 const Target& find_target(std::string_view name) {
   std::vector<std::string_view> names;
@@ -34,7 +36,8 @@ const Target& target_for_device(int major, int minor) {
   const int sm = major * 10 + minor;
   const Target* best = nullptr;
   for (const Target& target : kTargets) {
-    // Within one major version a lower minor's code runs on a higher one; architecture-specific code
+    // Within one major version a lower minor's code runs on a higher one; architecture-specific
+    // code
     // ("a") only on exactly its own.
     const bool specific = target.name.back() == 'a';
     const bool fits = specific ? target.sm == sm : target.sm / 10 == major && target.sm <= sm;

@@ -21,7 +21,8 @@ std::span<const Target> all_targets();
 const Target& find_target(std::string_view name);
 
 // The best target of targets.def for a device of compute capability major.minor:
-// the architecture-specific one ("a") where there is one. Throws Error{kUnsupported} for devices below 8.0.
+// the architecture-specific one ("a") where there is one. Throws Error{kUnsupported} for devices
+// below 8.0.
 const Target& target_for_device(int major, int minor);
 
 }  // namespace sagejit

@@ -1,8 +1,11 @@
-// Times the attention kernel alone on a GPU, for several schedules and shapes in interleaved rounds.
+// Times the attention kernel alone on a GPU, for several schedules and shapes in interleaved
+// rounds.
 //
-//   attention_bench FILE [--device cuda:0] [--set key=value]... [--schedule "..."]... [--shape b,h,m,n]...
+//   attention_bench FILE [--device cuda:0] [--set key=value]... [--schedule "..."]... [--shape
+//   b,h,m,n]...
 //                   [--rounds 7]
-// One line per (variant, schedule, shape): median ms, spread, TFLOPS = 4 b h m n d / t (halved when causal).
+// One line per (variant, schedule, shape): median ms, spread, TFLOPS = 4 b h m n d / t (halved when
+// causal).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -51,7 +54,8 @@ Options parse_options(int argc, char** argv) {
     } else if (word == "--shape") {
       Shape shape;
       const std::string text = value();
-      if (std::sscanf(text.c_str(), "%ld,%ld,%ld,%ld", &shape.b, &shape.h, &shape.m, &shape.n) != 4) {
+      if (std::sscanf(text.c_str(), "%ld,%ld,%ld,%ld", &shape.b, &shape.h, &shape.m, &shape.n) !=
+          4) {
         fail(ErrorKind::kArgument, "--shape needs b,h,m,n, got '{}'", text);
       }
       options.shapes.push_back(shape);
@@ -114,8 +118,8 @@ class Problem {
     for (uint16_t& word : bits) {
       state = state * 1664525u + 1013904223u;
       // Sign, and an exponent and mantissa below 1.0 of the type.
-      const uint16_t magnitude = type == DType::kF16 ? 0x3000 + (state >> 20) % 0x0C00
-                                                     : 0x3E00 + (state >> 20) % 0x0180;
+      const uint16_t magnitude =
+          type == DType::kF16 ? 0x3000 + (state >> 20) % 0x0C00 : 0x3E00 + (state >> 20) % 0x0180;
       word = static_cast<uint16_t>(((state >> 8) & 0x8000u) | magnitude);
     }
     device_.copy_in(tensor.address, bits.data(), bits.size() * 2, nullptr);
@@ -171,7 +175,8 @@ void time_shape(const Options& options, Device& device, const Variant& variant, 
       // Another candidate's codes may lie elsewhere in the workspace: each prepares its own.
       candidate.kernel->launch(problem.args, kBothPhases, nullptr);
       timer->start(nullptr);
-      for (int i = 0; i < repeats; ++i) candidate.kernel->launch(problem.args, kAttendPhase, nullptr);
+      for (int i = 0; i < repeats; ++i)
+        candidate.kernel->launch(problem.args, kAttendPhase, nullptr);
       timer->stop(nullptr);
       candidate.ms.push_back(timer->elapsed_ms() / repeats);
     }
@@ -179,9 +184,9 @@ void time_shape(const Options& options, Device& device, const Variant& variant, 
   for (const Candidate& candidate : candidates) {
     const double ms = median(candidate.ms);
     const auto [low, high] = std::minmax_element(candidate.ms.begin(), candidate.ms.end());
-    fmt::print("{:>2} {:>3} {:>6} {:>6}  {:8.3f} ms  +-{:4.1f}%  {:7.1f} TFLOPS  {} | {}\n", shape.b,
-               shape.h, shape.m, shape.n, ms, 100 * (*high - *low) / ms / 2, flops / ms * 1e-9,
-               variant.name, candidate.schedule);
+    fmt::print("{:>2} {:>3} {:>6} {:>6}  {:8.3f} ms  +-{:4.1f}%  {:7.1f} TFLOPS  {} | {}\n",
+               shape.b, shape.h, shape.m, shape.n, ms, 100 * (*high - *low) / ms / 2,
+               flops / ms * 1e-9, variant.name, candidate.schedule);
   }
   std::fflush(stdout);
 }
@@ -192,8 +197,7 @@ int run(int argc, char** argv) {
   if (!file) fail(ErrorKind::kIo, "cannot read '{}'", options.file);
   std::stringstream text;
   text << file.rdbuf();
-  const Variant variant =
-      resolve_variants(options.file, text.str(), options.overrides).front();
+  const Variant variant = resolve_variants(options.file, text.str(), options.overrides).front();
   const std::shared_ptr<Device> device = open_device(options.device);
   Context context({.disk_cache = false}, Environment::read());
   std::vector<Candidate> candidates;

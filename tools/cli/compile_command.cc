@@ -66,7 +66,7 @@ std::string emitted(const CompileOptions& options, const CompileRequest& request
 ExitCode run_compile(const CompileOptions& options) {
   CompileRequest request;
   request.target = &find_target(options.target);
-  request.variant = choose_only(load_variants(options.file, options.variant));
+  request.variant = choose_first(load_variants(options.file, options.variant));
   request.schedule = options.build.parsed_schedule();
   request.assemble = options.emit == Emit::kCubin || options.emit == Emit::kReport;
   if (options.emit == Emit::kCubin && options.output == "-" && isatty(STDOUT_FILENO)) {
@@ -94,12 +94,13 @@ void add_compile(CLI::App& app, ExitCode& result) {
   command->add_option("-o,--output", options->output, "Output file (default: standard output)")
       ->type_name("PATH");
   command->footer(
-      "The kernel also goes into the kernel cache, where a later run finds it.\n"
+      "The kernel also goes into the kernel cache, where a later run finds it. The first value of "
+      "every\n"
+      "sweep is compiled unless --select or --set says otherwise.\n"
       "Examples:\n"
-      "  sagejit compile sage1_b.attn --target sm_80 --set head_dim=64 --select mask=none --emit "
-      "report\n"
-      "  sagejit compile sage1_b.attn --target sm_90a --select 'head_dim=128, mask=none, "
-      "pv_accumulator=f32' --emit cubin -o kernel.cubin");
+      "  sagejit compile sage1_b.attn --target sm_80\n"
+      "  sagejit compile sage1_b.attn --target sm_80 --set head_dim=128 --emit cubin -o "
+      "kernel.cubin");
   command->callback([options, &result] { result = run_compile(*options); });
 }
 

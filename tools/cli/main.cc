@@ -10,7 +10,7 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  sagejit check specs/variants/*.attn\n"
     "  sagejit run specs/variants/sage1_b.attn --device emulator --shape b=1,hq=2,m=100\n"
-    "  sagejit compile specs/variants/sage1_b.attn --target sm_90a --emit ptx -o kernel.ptx\n"
+    "  sagejit compile specs/variants/sage1_b.attn --target sm_80 --emit ptx -o kernel.ptx\n"
     "\n"
     "Exit codes: 0 success, 1 user error, 2 unsupported, 3 environment, 4 internal error,\n"
     "5 the output of `run` misses an accuracy bar.";

@@ -13,20 +13,6 @@
 namespace sagejit::cli {
 namespace {
 
-constexpr size_t kMaxListed = 12;
-
-std::string list_names(const std::vector<Variant>& variants) {
-  std::string list;
-  for (size_t i = 0; i < std::min(variants.size(), kMaxListed); ++i) {
-    list += fmt::format("\n  {}", variants[i].name);
-  }
-  if (variants.size() > kMaxListed) {
-    list += fmt::format("\n  and {} more; `sagejit check --list` shows all",
-                        variants.size() - kMaxListed);
-  }
-  return list;
-}
-
 bool fits(const Variant& variant, const DataTraits& traits) {
   return traits.head_dim.value_or(variant.head_dim) == variant.head_dim &&
          traits.value_head_dim.value_or(variant.value_head_dim) == variant.value_head_dim;
@@ -71,10 +57,15 @@ const Variant& choose_for_data(const std::vector<Variant>& variants, const DataT
        dv == d ? "" : fmt::format(" --set value_head_dim={}", dv));
 }
 
-const Variant& choose_only(const std::vector<Variant>& variants) {
-  if (variants.size() == 1) return variants.front();
-  fail(ErrorKind::kArgument, "{} variants are selected; pick one with --select or --set:{}",
-       variants.size(), list_names(variants));
+const Variant& choose_first(const std::vector<Variant>& variants) {
+  if (variants.size() > 1) {
+    fmt::print(
+        stderr,
+        "sagejit: note: {} variants are selected and {} is taken; choose with --select or --set, "
+        "see `sagejit check --list`\n",
+        variants.size(), variants.front().name);
+  }
+  return variants.front();
 }
 
 }  // namespace sagejit::cli

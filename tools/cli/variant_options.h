@@ -30,7 +30,8 @@ struct DataTraits {
 // Throws Error{kArgument} with the head dims there are.
 const Variant& choose_for_data(const std::vector<Variant>& variants, const DataTraits& traits);
 
-// Throws Error{kArgument} listing the candidates unless there is exactly one.
-const Variant& choose_only(const std::vector<Variant>& variants);
+// The first of the selected variants: the first value of every sweep. A note on stderr says so
+// where there are others.
+const Variant& choose_first(const std::vector<Variant>& variants);
 
 }  // namespace sagejit::cli

@@ -42,7 +42,8 @@ struct Toolchain::Api {
 
   // Reads one of NVRTC's size-then-contents outputs.
   template <typename Bytes>
-  Bytes fetch(int (*size)(Program, size_t*), int (*contents)(Program, char*), Program program) const {
+  Bytes fetch(int (*size)(Program, size_t*), int (*contents)(Program, char*),
+              Program program) const {
     size_t bytes = 0;
     check(size(program, &bytes), "size of an output");
     Bytes result(bytes, {});
@@ -68,7 +69,8 @@ std::string without_terminator(std::string text) {
   return text;
 }
 
-// The number that stands before `unit` in `line`, e.g. (" bytes stack frame"); 0 if it does not occur.
+// The number that stands before `unit` in `line`, e.g. (" bytes stack frame"); 0 if it does not
+// occur.
 int number_before(std::string_view line, std::string_view unit) {
   const size_t at = line.find(unit);
   if (at == std::string_view::npos) return 0;
@@ -80,8 +82,8 @@ int number_before(std::string_view line, std::string_view unit) {
 }
 
 // Reads ptxas' verbose report:
-//   Compiling entry function 'K' ...  |  N bytes stack frame, N bytes spill stores, N bytes spill loads
-//   Used N registers, ... N bytes smem
+//   Compiling entry function 'K' ...  |  N bytes stack frame, N bytes spill stores, N bytes spill
+//   loads Used N registers, ... N bytes smem
 std::vector<KernelResources> parse_resources(std::string_view log) {
   std::vector<KernelResources> result;
   while (!log.empty()) {
@@ -104,7 +106,8 @@ std::vector<KernelResources> parse_resources(std::string_view log) {
   return result;
 }
 
-// Messages that mean the assembler serialized wgmma or ignored setmaxnreg: correct code, wrong speed.
+// Messages that mean the assembler serialized wgmma or ignored setmaxnreg: correct code, wrong
+// speed.
 constexpr std::string_view kFatalWarnings[] = {"C7504", "C7508", "C7511",
                                                "C7512", "C7514", "C7520"};
 
@@ -134,9 +137,11 @@ std::unique_ptr<Toolchain> Toolchain::load(const std::string& library) {
   api->library = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!api->library) fail(ErrorKind::kToolchain, "NVRTC cannot be loaded: {}", dlerror());
   const auto bind = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(
-        dlsym(api->library, name));
-    if (!function) fail(ErrorKind::kToolchain, "{} has no function {}: it is not NVRTC 12 or newer", library, name);
+    function =
+        reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(api->library, name));
+    if (!function)
+      fail(ErrorKind::kToolchain, "{} has no function {}: it is not NVRTC 12 or newer", library,
+           name);
   };
   bind(api->create, "nvrtcCreateProgram");
   bind(api->compile, "nvrtcCompileProgram");
@@ -155,7 +160,9 @@ std::unique_ptr<Toolchain> Toolchain::load(const std::string& library) {
   return std::unique_ptr<Toolchain>(new Toolchain(std::move(api)));
 }
 
-const std::string& Toolchain::version() const { return api_->version; }
+const std::string& Toolchain::version() const {
+  return api_->version;
+}
 
 std::vector<std::string> Toolchain::flags(const Target& target, bool assemble) const {
   // --fmad=false: every fused multiply-add is an explicit operation of the IR.
@@ -182,8 +189,8 @@ ToolchainOutput Toolchain::compile(std::string_view source, const Target& target
   const int result =
       api_->compile(guard.program, static_cast<int>(pointers.size()), pointers.data());
   ToolchainOutput output;
-  output.log = without_terminator(
-      api_->fetch<std::string>(api_->log_size, api_->log, guard.program));
+  output.log =
+      without_terminator(api_->fetch<std::string>(api_->log_size, api_->log, guard.program));
   if (result != 0) {
     throw Error(ErrorKind::kToolchain,
                 fmt::format("NVRTC refuses the generated kernel for {}: {}", target.name,
@@ -193,8 +200,7 @@ ToolchainOutput Toolchain::compile(std::string_view source, const Target& target
   output.ptx =
       without_terminator(api_->fetch<std::string>(api_->ptx_size, api_->ptx, guard.program));
   if (assemble) {
-    output.cubin =
-        api_->fetch<std::vector<uint8_t>>(api_->cubin_size, api_->cubin, guard.program);
+    output.cubin = api_->fetch<std::vector<uint8_t>>(api_->cubin_size, api_->cubin, guard.program);
     output.resources = parse_resources(output.log);
   }
   return output;

@@ -1,6 +1,7 @@
 // NVRTC, NVIDIA's run-time compiler for CUDA C++, loaded from a shared library on request.
 //
-// No CUDA header is needed to build this. Where the library is found is the host program's business.
+// No CUDA header is needed to build this. Where the library is found is the host program's
+// business.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,9 @@ struct ToolchainOutput {
   std::string log;
 };
 
-// What makes an assembled kernel slower than it was meant to be, or "": register spills, or a warning that
-// the assembler serialized wgmma or ignored setmaxnreg (C7504, C7508, C7511, C7512, C7514, C7520).
+// What makes an assembled kernel slower than it was meant to be, or "": register spills, or a
+// warning that the assembler serialized wgmma or ignored setmaxnreg (C7504, C7508, C7511, C7512,
+// C7514, C7520).
 std::string find_assembly_fault(const ToolchainOutput& output);
 
 // Safe to use from several threads at once.

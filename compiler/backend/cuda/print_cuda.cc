@@ -15,17 +15,24 @@ using Out = std::back_insert_iterator<std::string>;
 
 std::string_view cuda_type(Type type) {
   switch (type) {
-    case Type::kPred: return "bool";
-    case Type::kB16: return "unsigned short";
-    case Type::kI32: return "unsigned";
-    case Type::kI64: return "unsigned long long";
-    case Type::kF32: return "float";
+    case Type::kPred:
+      return "bool";
+    case Type::kB16:
+      return "unsigned short";
+    case Type::kI32:
+      return "unsigned";
+    case Type::kI64:
+      return "unsigned long long";
+    case Type::kF32:
+      return "float";
   }
   return "";
 }
 
 // The inline-assembly constraint of a register of that type.
-char constraint(Type type) { return type == Type::kB16 ? 'h' : letter_of(type); }
+char constraint(Type type) {
+  return type == Type::kB16 ? 'h' : letter_of(type);
+}
 
 class Printer {
  public:
@@ -51,9 +58,12 @@ class Printer {
         if (value.type == Type::kF32) return fmt::format("__uint_as_float(0x{:08x}u)", value.bits);
         if (value.type == Type::kI64) return fmt::format("{}ull", value.bits);
         return fmt::format("{}u", static_cast<uint32_t>(value.bits));
-      case Value::Kind::kRegister: return fmt::format("r{}", value.bits);
-      case Value::Kind::kVariable: return fmt::format("x{}", value.bits);
-      case Value::Kind::kNone: break;
+      case Value::Kind::kRegister:
+        return fmt::format("r{}", value.bits);
+      case Value::Kind::kVariable:
+        return fmt::format("x{}", value.bits);
+      case Value::Kind::kNone:
+        break;
     }
     fail(ErrorKind::kInternal, "CUDA back end: an operand is undefined");
   }
@@ -98,8 +108,8 @@ class Printer {
       case Op::kFor: {
         const std::string index = operand(inst.results[0]);
         fmt::format_to(out_, "#pragma unroll 1\n{:{}}", "", indent);
-        fmt::format_to(out_, "for (unsigned {0} = {1}; (int){0} < (int){2}; {0} += {3}) {{\n", index,
-                       operand(inst.operands[0]), operand(inst.operands[1]),
+        fmt::format_to(out_, "for (unsigned {0} = {1}; (int){0} < (int){2}; {0} += {3}) {{\n",
+                       index, operand(inst.operands[0]), operand(inst.operands[1]),
                        operand(inst.operands[2]));
         block(inst.body, indent + 2);
         break;
@@ -176,7 +186,10 @@ class Printer {
     }
     if (clobbers) {
       const bool has_operands = !inst.operands.empty(), has_results = !inst.results.empty();
-      fmt::format_to(out_, "{}\"memory\"", has_operands ? " : " : has_results ? " : : " : " : : : ");
+      fmt::format_to(out_, "{}\"memory\"",
+                     has_operands  ? " : "
+                     : has_results ? " : : "
+                                   : " : : : ");
     }
     fmt::format_to(out_, ");\n");
   }

@@ -12,7 +12,7 @@ const std::string kEmulated = "run --device emulator ";
 
 TEST_CASE("a small problem passes on the emulator, twice, the second time from the cache") {
   const std::string arguments = kEmulated + variant_file("sage1_b.attn") +
-                                " --shape b=1,hq=2,hkv=1,m=20,n=70,d=64 --set lse=true --json";
+                                " --shape b=1,hq=2,hkv=1,m=20,n=70,d=64 --set lse=on --json";
   const Outcome first = sagejit(arguments);
   CAPTURE(first.err);
   REQUIRE(first.exit_code == 0);
@@ -72,7 +72,7 @@ TEST_CASE("an output that misses a bar is exit code 5, with the reason") {
 
 TEST_CASE("a real transformer's layers choose the head_dim and pass") {
   const Outcome outcome = sagejit(kEmulated + variant_file("sage1_b.attn") + " --input " +
-                                  data_file("minilm_l6_qkv.safetensors") + " --json");
+                                  data_file("minilm_l6_qkv.safetensors") + " --set lse=on --json");
   CAPTURE(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   const json report = json::parse(outcome.out);

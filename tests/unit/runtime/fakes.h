@@ -205,7 +205,7 @@ inline Artifact toy_artifact() {
                    i32("m"),
                    i32("n")};
   artifact.plan.launches = {prepare, attend};
-  artifact.ptx = read_file(std::filesystem::path(__FILE__).parent_path() / "data/toy.ptx");
+  artifact.ptx = read_file(std::filesystem::path(SAGEJIT_RUNTIME_TEST_DATA) / "toy.ptx");
   return artifact;
 }
 

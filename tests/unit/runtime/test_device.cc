@@ -91,8 +91,7 @@ Artifact artifact_with_cubin(Device& device) {
   const ToolchainOptions options = ToolchainOptions::from(Environment::read(), "");
   const ToolchainSearch search = search_toolchain(options);
   REQUIRE(search.library != "");
-  const std::string source =
-      read_file(std::filesystem::path(__FILE__).parent_path() / "data/toy.cu");
+  const std::string source = read_file(std::filesystem::path(SAGEJIT_RUNTIME_TEST_DATA) / "toy.cu");
   ToolchainOutput output =
       Toolchain::load(search.library)->compile(source, *device.info().target, true);
   Artifact artifact = toy_artifact();
