@@ -70,6 +70,7 @@ std::string accuracy_table(const RunReport& report) {
                fmt::format("{:.4f}", m.worst_row_relative_l1),
                fmt::format("{:.2e}", m.max_abs_error), fmt::format("{}", m.num_non_finite),
                j.lse_error ? fmt::format("{:.2e}", *j.lse_error) : "-",
+               j.ideal_lse_error ? fmt::format("{:.2e}", *j.ideal_lse_error) : "-",
                j.passed() ? "ok" : "FAIL"});
   }
   return table.text("  ");
