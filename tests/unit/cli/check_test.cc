@@ -57,7 +57,8 @@ TEST_CASE("an unsupported variant is exit code 2, with what would work") {
       sagejit("check --target sm_80 --set q=int4 --set k=int4 --set head_dim=64 " +
               file_with("good.attn", kGood));
   CHECK(outcome.exit_code == 2);
-  CHECK_THAT(outcome.err, Catch::StartsWith("sagejit: error: ") && Catch::Contains("q must be int8"));
+  CHECK_THAT(outcome.err,
+             Catch::StartsWith("sagejit: error: ") && Catch::Contains("q must be int8"));
   CHECK_THAT(outcome.out, Catch::EndsWith(": 1 variant, 0 supported on sm_80\n"));
 }
 
