@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, builds and runs every test, and closes with a line "N passed, N failed, N skipped".
 #   bash tools/test.sh                tests, formatting, layers
-#   bash tools/test.sh --sanitizers   the same, then ASan+UBSan over the host code
-#   bash tools/test.sh --threads      tests, formatting, layers, then TSan over the concurrent parts
+#   bash tools/test.sh --sanitizers   the same, then ASan+UBSan over the host code, TSan over the concurrent parts
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh || exit 1
@@ -57,8 +56,6 @@ check "formatting" bash -c "$(declare -f sources); sources | xargs clang-format 
 suite release all
 if [ "${1:-}" = --sanitizers ]; then
   suite asan host_tests -L host
-fi
-if [ "${1:-}" = --threads ]; then
   suite tsan test_runtime -L concurrent
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
