@@ -25,6 +25,7 @@ struct Field {
         [](Schedule& s, int value) { s.member = static_cast<decltype(s.member)>(value); } \
   }
 constexpr Field kFields[] = {
+    SCHEDULE_FIELD("wgmma", 1, wgmma),
     SCHEDULE_FIELD("block_m", 4096, block_m),
     SCHEDULE_FIELD("block_n", 4096, block_n),
     SCHEDULE_FIELD("warps", 4096, num_warps),

@@ -14,8 +14,10 @@
 
 namespace sagejit {
 
-// Choices for the mma.sync attention kernel.
+// Choices for the attention kernel.
 struct Schedule {
+  bool wgmma = false;  // the warpgroup kernel of sm_90a (workspace operands as core_matrix.h says),
+                       // else the mma.sync kernel of every target
   int block_m =
       128;  // query rows of a block; block_m / num_warps of them, a multiple of 16, per warp
   int block_n = 64;  // keys per iteration

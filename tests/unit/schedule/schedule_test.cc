@@ -35,7 +35,7 @@ std::string parse_error(std::string_view line) {
 
 TEST_CASE("a schedule is one line that reads back") {
   CHECK(print_schedule({}) ==
-        "block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1");
+        "wgmma=0 block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1");
   const Schedule schedule{.block_m = 64,
                           .block_n = 32,
                           .num_warps = 2,
