@@ -130,6 +130,9 @@ struct Variant {
   DType qk_accumulator = DType::kS32;
   Accumulator pv_accumulator;
   RowSum row_sum = RowSum::kExact;
+  // log2 units: the maximum that P is taken relative to follows a row's true maximum only once that
+  // outgrew it by more than this; P reaches p.range * 2^rescale_threshold.
+  double rescale_threshold = 0.0;
   double exp2_polynomial_share =
       0.0;  // share of exp2 evaluated by polynomial instead of ex2.approx
   Structure structure;
