@@ -20,9 +20,12 @@ ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand)
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
 ir::Function generate_quantize(const ForwardPlan& plan, const QuantizePlan& operand);
 
-// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by
-// mma.sync.
+// attention: O = softmax(scale Q K^T) V and, if asked for, LSE, by the instructions that the
+// schedule names: mma.sync with int8 Q K^T and 16-bit P V, or wgmma with int8 Q K^T and 8-bit or
+// 16-bit P V.
 ir::Function generate_attention(const ForwardPlan& plan);
+ir::Function generate_attention_mma_sync(const ForwardPlan& plan);
+ir::Function generate_attention_wgmma(const ForwardPlan& plan);
 
 // Every kernel of the plan, in launch order.
 std::vector<ir::Function> generate_kernels(const ForwardPlan& plan);
