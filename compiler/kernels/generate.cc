@@ -18,14 +18,14 @@ constexpr Generator kGenerators[] = {
     {"quantize_k", [](const ForwardPlan& plan) { return generate_quantize(plan, plan.k); }},
     {"quantize_v", generate_quantize_v},
     {"convert_v", generate_convert_v},
-    {"attention", generate_attention},
+    {"attention",
+     [](const ForwardPlan& plan) {
+       return plan.schedule.wgmma ? generate_attention_wgmma(plan)
+                                  : generate_attention_mma_sync(plan);
+     }},
 };
 
 }  // namespace
-
-ir::Function generate_attention(const ForwardPlan& plan) {
-  return plan.schedule.wgmma ? generate_attention_wgmma(plan) : generate_attention_mma_sync(plan);
-}
 
 ir::Function generate_kernel(const ForwardPlan& plan, const KernelLaunch& launch) {
   for (const Generator& generator : kGenerators) {

@@ -31,11 +31,11 @@ ir::Function generate_amax_v(const ForwardPlan& plan);
 // 0.
 ir::Function generate_quantize_v(const ForwardPlan& plan);
 
-// attention: O = softmax(scale Q K^T) V and, if asked for, LSE, by the instructions that the
-// schedule names: mma.sync with int8 Q K^T and 16-bit P V, or wgmma with int8 Q K^T and 8-bit or
-// 16-bit P V.
-ir::Function generate_attention(const ForwardPlan& plan);
+// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by
+// mma.sync.
 ir::Function generate_attention_mma_sync(const ForwardPlan& plan);
+
+// The same by wgmma, for sm_90a; P and V of 8 bits too.
 ir::Function generate_attention_wgmma(const ForwardPlan& plan);
 
 // One kernel of the plan.

@@ -10,6 +10,10 @@
 namespace sagejit {
 namespace {
 
+// K and V that are read again and again by the blocks of an H100 at one time: well below its 50 MB of
+// L2 cache.
+constexpr int kResidentBytes = 16 << 20;
+
 // Builds the launch list; a buffer is named before the launches that use it.
 class PlanWriter {
  public:
@@ -241,7 +245,13 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
       .i32("n", "n")
       .i32("hq", "hq")
       .i32("hkv", "hkv");
-  if (plan.schedule.wgmma) out.i32("b", "b");
+  if (plan.schedule.wgmma) {
+    // Heads of one group are computed at the same time; their K and V share the L2 cache.
+    const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
+    out.i32("b", "b").i32("group_heads",
+                          fmt::format("max(1, min(b * hq, div({}, max(1, n * {}))))",
+                                      kResidentBytes, token_bytes));
+  }
   if (v.lse) {
     out.pointer("lse")
         .i64("lse_stride_b", "lse.stride_b * 4")
