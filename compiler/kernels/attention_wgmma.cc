@@ -179,13 +179,26 @@ class WgmmaAttention {
         }
       });
     };
+    // The scales of the next key tile are on their way while this one is computed.
+    const Value last_tile = b_.max(b_.sub(regions.end_tile(), constant(1)), constant(0));
+    const auto load_key_factors = [&](Value key_tile) {
+      const Value loaded = b_.min(key_tile, last_tile);
+      return key_scales.load(b_.mul(loaded, constant(schedule_.block_n)));
+    };
+    std::vector<Var> next_factors;
+    for (const Value factor : load_key_factors(regions.first_tile())) {
+      next_factors.push_back(b_.var(factor));
+    }
     q_ring_.wait(q);
     skip(block.first_tile(), regions.first_tile());
     for (const TileRun& run : regions.runs()) {
       b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
       b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
         const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
-        const std::vector<Value> key_factors = key_scales.load(first_key);
+        std::vector<Value> key_factors;
+        for (const Var& factor : next_factors) key_factors.push_back(b_.get(factor));
+        const std::vector<Value> loaded = load_key_factors(b_.add(key_tile, constant(1)));
+        for (size_t i = 0; i < loaded.size(); ++i) b_.set(next_factors[i], loaded[i]);
         Scores s = scores(q, k);  // S = Q K^T
         key_scales.apply(s, first_key);
         if (run.masked) rows.mask(s, first_key);
