@@ -44,6 +44,10 @@ class BulkRing {
   // This warp is done with the stage that `cursor` is at.
   void release(const Cursor& cursor) const;
   void advance(const Cursor& cursor) const;
+  void done(const Cursor& cursor) const {
+    release(cursor);
+    advance(cursor);
+  }
 
  private:
   Value full(Value stage) const;

@@ -32,6 +32,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("stages", 4096, stages),
     SCHEDULE_FIELD("q_in_registers", 1, q_in_registers),
     SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
+    SCHEDULE_FIELD("overlap", 1, overlap),
 };
 #undef SCHEDULE_FIELD
 
@@ -127,14 +128,23 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
           "block_m must be a multiple of 16 rows for every warp");
-  require(
-      schedule.block_n > 0 && schedule.block_n % 16 == 0 && kScaleRunTokens % schedule.block_n == 0,
-      "block_n must be 16, 32, 64 or 128");
+  if (schedule.wgmma) {
+    require(schedule.block_n > 0 && schedule.block_n % 32 == 0 && schedule.block_n <= 256,
+            "block_n must be a multiple of 32 up to 256");
+  } else {
+    require(schedule.block_n > 0 && schedule.block_n % 16 == 0 &&
+                kScaleRunTokens % schedule.block_n == 0,
+            "block_n must be 16, 32, 64 or 128");
+    require(!schedule.overlap, "overlap needs wgmma");
+  }
   require(schedule.stages >= 2, "stages must be at least 2");
   require(schedule.blocks_per_sm >= 1, "blocks_per_sm must be at least 1");
   const Accumulator& pv = variant.pv_accumulator;
   require(!pv.outer || schedule.block_n % pv.interval == 0,
           fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",
+                      pv.interval));
+  require(!pv.outer || !schedule.overlap || schedule.block_n == pv.interval,
+          fmt::format("overlap needs block_n to be the two-level accumulation interval, {}",
                       pv.interval));
   const int bytes = attention_smem_bytes(variant, schedule);
   require(bytes <= target.smem_per_block,

@@ -25,6 +25,7 @@ struct Schedule {
   int stages = 2;              // depth of the ring of K and V tiles in shared memory
   bool q_in_registers = true;  // Q's fragments are loaded once, not once per key tile
   int blocks_per_sm = 1;       // resident blocks that the register budget is set for
+  bool overlap = false;        // wgmma: P V of a key tile runs beside the softmax of the next
   bool operator==(const Schedule&) const = default;
 };
 
