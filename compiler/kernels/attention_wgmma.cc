@@ -70,7 +70,7 @@ class WgmmaAttention {
         num_consumers_(schedule_.num_warps / kGroupWarps),
         b_("attention", (num_consumers_ + 1) * kGroupThreads, 1),
         args_(b_, *plan.find_launch("attention")),
-        q_ring_(b_, "q", num_consumers_, q_bytes(), kGroupWarps),
+        q_ring_(b_, "q", kQueryStages * num_consumers_, q_bytes(), kGroupWarps),
         k_ring_(b_, "k", schedule_.stages, k_bytes(), schedule_.num_warps),
         v_ring_(b_, "v", schedule_.stages, v_bytes(), schedule_.num_warps),
         group_(b_.emit1(Op::kShflI32, {b_.shr(b_.tid(), 7), constant(0)})) {}
@@ -114,17 +114,22 @@ class WgmmaAttention {
     const Value heads = b_.mul(args_["b"], args_["hq"]);
     const Value group_tiles = b_.mul(args_["group_heads"], row_tiles);
     const Value last_row_tile = b_.sub(row_tiles, constant(1));
+    const Value heads_per_kv_head = b_.div(args_["hq"], args_["hkv"]);
+    // a / b and a mod b by one division.
+    const auto divide = [&](Value a, Value b) {
+      const Value quotient = b_.div(a, b);
+      return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
+    };
     b_.loop(b_.emit1(Op::kBlockX, {}), b_.mul(heads, row_tiles), b_.emit1(Op::kGridX, {}),
             [&](Value number) {
-              const Value first_head = b_.mul(b_.div(number, group_tiles), args_["group_heads"]);
-              const Value in_group = b_.rem(number, group_tiles);
+              const auto [group, in_group] = divide(number, group_tiles);
+              const Value first_head = b_.mul(group, args_["group_heads"]);
               const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
-              Value row_tile = b_.div(in_group, group_heads);
-              if (is_causal()) row_tile = b_.sub(last_row_tile, row_tile);
-              const Value batch_head = b_.add(first_head, b_.rem(in_group, group_heads));
-              const Value batch = b_.div(batch_head, args_["hq"]);
-              const Value head = b_.rem(batch_head, args_["hq"]);
-              const Value kv_head = b_.div(head, b_.div(args_["hq"], args_["hkv"]));
+              const auto [rank, head_in_group] = divide(in_group, group_heads);
+              const Value row_tile = is_causal() ? b_.sub(last_row_tile, rank) : rank;
+              const Value batch_head = b_.add(first_head, head_in_group);
+              const auto [batch, head] = divide(batch_head, args_["hq"]);
+              const Value kv_head = b_.div(head, heads_per_kv_head);
               const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
               body({{batch, head, kv_head, first_row},
                     batch_head,
@@ -214,8 +219,7 @@ class WgmmaAttention {
     } else {
       compute_in_order(regions, q_rows, k, v, o, to_probabilities);
     }
-    q_ring_.release(q);
-    b_.set(q.round, b_.bit_xor(b_.get(q.round), constant(1)));
+    q_ring_.done(q, num_consumers_);
     skip(regions.end_tile(), block.end_tile(), k, v);
     const RowResults results = {.sums = softmax.row_sum(),
                                 .maxima = softmax.row_max(),

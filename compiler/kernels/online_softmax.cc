@@ -54,7 +54,7 @@ OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantizati
   return result;
 }
 
-// max_j x_j c over the row, in this thread's keys and then the quad's.
+// max_j x_j c over the keys of a row that this thread holds.
 Value OnlineSoftmax::tile_max(const Scores& scores, int row,
                               const std::vector<Value>& factors) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
@@ -78,16 +78,21 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
     run_max = b_.fmul(run_max, factors[run]);
     result = result ? b_.fmax(result, run_max) : run_max;
   }
-  return quad_reduce(result, Op::kMaxF32);
+  return result;
 }
 
-void OnlineSoftmax::renew_maxima(const std::vector<Value>& tile_max,
-                                 const std::vector<Value>& grown, const Rescale& rescale) {
+Value OnlineSoftmax::limit(size_t row) const {
+  const Value m = b_.get(max_[row]);
+  return threshold_ == 0 ? m : b_.fadd(m, constant_f32(threshold_));
+}
+
+void OnlineSoftmax::renew_maxima(const std::vector<Value>& tile_max, const Rescale& rescale) {
   for (size_t row = 0; row < max_.size(); ++row) {
     const Value m = b_.get(max_[row]);
-    const Value shrunk = b_.ex2(b_.fsub(m, tile_max[row]));
-    const Value factor = b_.select(grown[row], shrunk, constant_f32(1));
-    b_.set(max_[row], b_.select(grown[row], tile_max[row], m));
+    const Value row_max = quad_reduce(tile_max[row], Op::kMaxF32);
+    const Value grown = b_.emit1(Op::kLtF32, {limit(row), row_max});
+    const Value factor = b_.select(grown, b_.ex2(b_.fsub(m, row_max)), constant_f32(1));
+    b_.set(max_[row], b_.select(grown, row_max, m));
     if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
     b_.set(rescale.factors[row], factor);
   }
@@ -102,18 +107,16 @@ void OnlineSoftmax::take_off_bias(Scores& scores, const Var& bias) const {
 }
 
 // The two rare cases behind one branch: maxima that were outgrown, and factors so large that the
-// bias must be subtracted from the scores themselves, exactly. Rows are independent of one another:
-// which ones share a warp changes no bit.
+// bias // must be subtracted from the scores themselves, exactly. A row outgrew its limit if any
+// thread's keys did, so threads need to meet in the rare case alone. Rows are independent of one
+// another: which ones share a warp changes no bit.
 OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
                                             const Factors& factors) {
   Rescale rescale;
-  std::vector<Value> grown;
   Value large;
   for (size_t row = 0; row < max_.size(); ++row) {
-    const Value m = b_.get(max_[row]);
-    const Value limit = threshold_ == 0 ? m : b_.fadd(m, constant_f32(threshold_));
-    grown.push_back(b_.emit1(Op::kLtF32, {limit, tile_max[row]}));
-    rescale.any = rescale.any ? b_.either(rescale.any, grown[row]) : grown[row];
+    const Value grown = b_.emit1(Op::kLtF32, {limit(row), tile_max[row]});
+    rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
     rescale.factors.push_back(b_.var(constant_f32(1)));
     for (size_t run = 0; scores.biased && run < factors[row].size(); ++run) {
       const Value is_large =
@@ -124,7 +127,7 @@ OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   rescale.any = b_.emit1(Op::kAnySync, {large ? b_.either(rescale.any, large) : rescale.any});
   const Var bias = b_.var(constant_f32(kScoreBias));
   b_.when(rescale.any, [&] {
-    renew_maxima(tile_max, grown, rescale);
+    renew_maxima(tile_max, rescale);
     if (large) b_.when(large, [&] { take_off_bias(scores, bias); });
   });
   return {rescale, scores.biased ? b_.get(bias) : Value{}};

@@ -45,8 +45,8 @@ class OnlineSoftmax {
     ir::Value bias;  // f32, still in the scores; none if they were numbers from the start
   };
   Renewal renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Factors& factors);
-  void renew_maxima(const std::vector<ir::Value>& tile_max, const std::vector<ir::Value>& grown,
-                    const Rescale& rescale);
+  ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
+  void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
   void take_off_bias(Scores& scores, const ir::Var& bias) const;
   Factors offsets(const Factors& factors, ir::Value bias, bool masked) const;
   ir::Value exponentials(Scores& scores, size_t row, const std::vector<ir::Value>& factors,

@@ -100,7 +100,8 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   const int stage = schedule.block_n * key_bytes + 2 * kBarrierBytes;
   const int q_stage = kWarpgroupRows * padded_head_dim(variant) + kBarrierBytes;
   constexpr int kPadding = 3 * 128;  // each ring's data starts at a multiple of 128
-  return schedule.block_m / kWarpgroupRows * q_stage + schedule.stages * stage + kPadding;
+  return schedule.block_m / kWarpgroupRows * kQueryStages * q_stage + schedule.stages * stage +
+         kPadding;
 }
 
 }  // namespace

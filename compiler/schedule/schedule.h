@@ -54,6 +54,7 @@ constexpr int padded_value_head_dim(const Variant& v) {
 }
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
+inline constexpr int kQueryStages = 2;     // Q tiles of a warpgroup in shared memory
 
 // The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, 16-bit V.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);
