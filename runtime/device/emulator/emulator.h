@@ -107,6 +107,9 @@ struct Report {
   uint64_t shared_accesses = 0;    // warp ld/st/ldmatrix/stmatrix of shared memory
   uint64_t shared_wavefronts = 0;  // shared-memory passes these needed on 32 banks of 4 bytes
   uint64_t shared_conflicts = 0;   // wavefronts beyond the fewest possible for the bytes touched
+  uint64_t wgmma = 0;              // wgmma.mma_async executed, once per warpgroup
+  uint64_t bulk_copies = 0;        // bulk and tensor copies and stores, once per thread
+  uint64_t mbarrier_phases = 0;    // phases of mbarriers completed
 };
 
 // Runs one launch to completion. Throws Error; with several failing blocks, that of the lowest

@@ -78,6 +78,8 @@ struct AstKernel {
   std::vector<uint32_t> scope_parent;  // scope 0 is the body and its own parent
   uint32_t max_ntid[3] = {0, 0, 0};
   uint32_t req_ntid[3] = {0, 0, 0};
+  uint32_t max_registers = 0;  // .maxnreg
+  uint32_t min_blocks = 1;     // .minnctapersm
 };
 
 struct AstModule {
