@@ -9,6 +9,7 @@ namespace {
 
 // Warp instructions before another warp gets its turn, so that spinning on memory makes progress.
 constexpr uint64_t kSlice = 2048;
+constexpr uint64_t kSlicesPerCopy = 64;
 
 }  // namespace
 
@@ -47,6 +48,7 @@ void Block::start_warps() {
     w.exists = lanes == kWarpLanes ? kAllLanes : (1u << lanes) - 1;
     w.exited = 0;
     w.groups.assign(1, Group{.pc = 0, .mask = w.exists});
+    w.independent = false;
     w.clock = WarpClock{};
     w.mma.fences = w.mma.committed = w.mma.waited = w.mma.open = 0;
     w.mma.registers.assign(kernel.num_mma_slots, MmaRegister{});
@@ -72,11 +74,12 @@ void Block::run(uint64_t linear) {
   async.reset(launch.num_threads);
   warpgroups.assign(launch.num_threads / kWarpLanes / kWarpgroupWarps, Warpgroup{});
   free_registers = 0;
-  progress_at_poll_ = ~uint64_t{0};
+  polls_ = 0;
   shadow.reset(static_cast<uint32_t>(shared.size()), static_cast<uint32_t>(warps.size()),
                launch.options.check_races, clocks);
   start_warps();
   uint64_t steps = 0;
+  uint64_t slices = 0;
   for (uint32_t at = 0;;) {
     if (launch.options.async == AsyncOrder::kRandom) {
       async.deliver_random(*this, next_random(random_));
@@ -92,6 +95,8 @@ void Block::run(uint64_t linear) {
     const uint64_t end = before + std::min(kSlice, launch.options.max_steps - steps);
     while (w.steps < end && choose_group(w)) step_group(w, end);
     steps += w.steps - before;
+    // Threads that spin on memory must not keep copies from landing for ever.
+    if (w.steps == end && ++slices % kSlicesPerCopy == 0) async.deliver_awaited(*this);
     if (steps >= launch.options.max_steps) {
       w.fail(ErrorKind::kStepLimit, w.first_lane(),
              fmt::format("the block executed {} warp instructions (Options::max_steps)", steps));
@@ -105,13 +110,41 @@ void Block::run(uint64_t linear) {
   check_finished();
 }
 
-// No warp can run. Lands an asynchronous effect that somebody waits for; failing that, lets waits
-// on mbarriers end without success, which they may. False when that was tried since anything
-// happened.
+// Warps of a warpgroup that did not take part in what the others executed together.
+void Block::check_warpgroups() {
+  for (uint32_t i = 0; i < warps.size() / kWarpgroupWarps * kWarpgroupWarps; ++i) {
+    Warp& w = warps[i];
+    const Warpgroup& group = warpgroups[i / kWarpgroupWarps];
+    const uint32_t rank = i % kWarpgroupWarps;
+    const Instr* missed = nullptr;
+    if (group.next_resize[rank] < group.resizes.size()) {
+      missed = &kernel.code[group.resizes[group.next_resize[rank]]];
+    }
+    if (group.next_op[rank] < group.first_op + group.ops.size()) {
+      missed = group.ops[group.next_op[rank] - group.first_op].instr;
+    }
+    if (missed == nullptr) continue;
+    w.current = missed;
+    w.fail(ErrorKind::kDivergentCollective, 0,
+           fmt::format("warp {} has not executed this with the other warps of its warpgroup", i));
+  }
+}
+
+// No warp can run. Lands an asynchronous effect that somebody waits for; failing that, lets lanes
+// pass others of their warp that wait; failing that, lets waits on mbarriers end without success,
+// which they may. False when that was tried in vain.
 bool Block::unblock() {
+  constexpr uint32_t kPolls = 64;  // polling threads may look at many things before they act
   if (async.deliver_awaited(*this)) return true;
-  if (progress_at_poll_ == progress_) return false;
+  for (Warp& w : warps) {
+    if (w.independent) continue;
+    w.independent = true;
+    if (runnable_group(w) >= 0) return true;
+    w.independent = false;
+  }
+  if (progress_at_poll_ != progress_) polls_ = 0;
   progress_at_poll_ = progress_;
+  if (++polls_ > kPolls) return false;
   bool any = false;
   for (Warp& w : warps) {
     for (Group& g : w.groups) {
@@ -120,12 +153,14 @@ bool Block::unblock() {
       g.gives_up = true;
       any = true;
     }
+    w.independent = false;
   }
   return any;
 }
 
 void Block::check_finished() {
   async.finish(*this);
+  check_warpgroups();
   for (Warp& w : warps) {
     if (w.mma.waited == w.mma.committed && w.mma.open == 0) continue;
     const Warpgroup& group = warpgroups[w.index / kWarpgroupWarps];
@@ -140,11 +175,25 @@ uint32_t Block::next_warp(uint32_t from) {
   if (launch.options.seed != 0) from = static_cast<uint32_t>(next_random(random_) % count);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t at = (from + i) % count;
-    for (const Group& g : warps[at].groups) {
-      if (g.barrier == kRuns) return at;
-    }
+    if (runnable_group(warps[at]) >= 0) return at;
   }
   return count;
+}
+
+// The group whose position is lowest; -1 when there is none that can run, or when it would pass
+// one that is set aside.
+int Block::runnable_group(const Warp& w) const {
+  const auto& groups = w.groups;
+  int best = -1;
+  for (uint32_t i = 0; i < groups.size(); ++i) {
+    const bool waits = groups[i].barrier != kRuns;
+    if (waits && (groups[i].barrier < kWaitsMbarrier || w.independent)) continue;
+    if (best < 0 || kernel.code[groups[i].pc].position <
+                        kernel.code[groups[static_cast<size_t>(best)].pc].position) {
+      best = static_cast<int>(i);
+    }
+  }
+  return best >= 0 && groups[static_cast<size_t>(best)].barrier == kRuns ? best : -1;
 }
 
 // Joins groups at the same place and picks the one whose position is lowest; false when none can
@@ -166,15 +215,9 @@ bool Block::choose_group(Warp& w) {
       }
     }
   }
-  bool found = false;
-  for (uint32_t i = 0; i < groups.size(); ++i) {
-    if (groups[i].barrier >= 0) continue;
-    if (!found || kernel.code[groups[i].pc].position < kernel.code[groups[w.running].pc].position) {
-      w.running = i;
-    }
-    found = true;
-  }
-  return found;
+  const int best = runnable_group(w);
+  if (best >= 0) w.running = static_cast<uint32_t>(best);
+  return best >= 0;
 }
 
 // Runs the chosen group until control changes, lanes may rejoin, or `end` steps.
@@ -290,7 +333,9 @@ void Block::wake(int32_t what) {
   note_progress();
   for (Warp& w : warps) {
     for (Group& g : w.groups) {
-      if (g.barrier == what) g.barrier = kRuns;
+      if (g.barrier != what) continue;
+      g.barrier = kRuns;
+      w.independent = false;
     }
   }
 }

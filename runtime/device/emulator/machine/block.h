@@ -77,9 +77,11 @@ struct Block {
   void start_warps();
   bool unblock();
   void check_finished();
+  void check_warpgroups();
   std::string describe_wait(const Warp& w, const Group& g) const;
   void step_group(Warp& w, uint64_t end);
   bool choose_group(Warp& w);
+  int runnable_group(const Warp& w) const;
   void complete(uint32_t id);
   [[noreturn]] void fail_deadlock();
   uint32_t next_warp(uint32_t previous);
@@ -90,7 +92,8 @@ struct Block {
   std::vector<Warp*> runnable_;
   uint64_t random_ = 0;
   uint64_t progress_ = 0;
-  uint64_t progress_at_poll_ = ~uint64_t{0};
+  uint64_t progress_at_poll_ = 0;
+  uint32_t polls_ = 0;  // rounds of waits given up since anything happened
 };
 
 // Writes the values of the special registers that the kernel reads (decode/special.cc).

@@ -59,6 +59,9 @@ struct Warp {
   uint32_t exited = 0;
   std::vector<Group> groups;
   uint32_t running = 0;  // index in groups
+  // Groups may pass one that is set aside at an earlier place. Compilers make lanes rejoin, so this
+  // is allowed only when nothing else can run.
+  bool independent = false;
 
   WarpClock clock;
   WarpMma mma;

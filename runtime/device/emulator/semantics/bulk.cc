@@ -101,6 +101,12 @@ void bind_copy(const Match&, Instr& in) {
   in.exec = exec_bulk_copy;
 }
 
+// Cache policies have no meaning here; any value does.
+void exec_policy(Warp& w, const Instr& in) {
+  const uint64_t policy[kWarpLanes] = {};
+  write_lanes(w, in.op[0], policy);
+}
+
 constexpr Row kRows[] = {
     {"cp.async.bulk.shared::cluster|shared::cta.global.mbarrier::complete_tx::bytes."
      "L2::cache_hint?",
@@ -109,6 +115,9 @@ constexpr Row kRows[] = {
      [](const Match&, Instr& in) { in.exec = exec_bulk_store; }},
     {"cp.async.bulk.prefetch.L2.global.L2::cache_hint?", "a s:u32 s:b64?",
      [](const Match&, Instr& in) { in.exec = exec_prefetch; }},
+    {"createpolicy.fractional.L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged."
+     "b64",
+     "d:b64 s:f32?", [](const Match&, Instr& in) { in.exec = exec_policy; }},
     {"cp.async.bulk.commit_group", "", [](const Match&, Instr& in) { in.exec = exec_commit; }},
     {"cp.async.bulk.wait_group.read?", "i",
      [](const Match& m, Instr& in) {

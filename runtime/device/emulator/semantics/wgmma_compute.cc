@@ -58,34 +58,6 @@ void load_fragments(const Block& b, uint32_t warpgroup, const Instr& in, unsigne
   }
 }
 
-struct Float8 {
-  std::array<float, 256> value{};
-};
-constexpr Float8 decode_table(int exponent_bits, bool has_infinity) {
-  Float8 table;
-  const int mantissa_bits = 7 - exponent_bits;
-  const int bias = (1 << (exponent_bits - 1)) - 1;
-  for (int i = 0; i < 128; ++i) {
-    const int e = i >> mantissa_bits;
-    const int m = i & ((1 << mantissa_bits) - 1);
-    double v = e == 0 ? m : m + (1 << mantissa_bits);
-    int power = (e == 0 ? 1 : e) - bias - mantissa_bits;
-    for (; power > 0; --power) v *= 2;
-    for (; power < 0; ++power) v /= 2;
-    auto x = static_cast<float>(v);
-    const bool top = e == (1 << exponent_bits) - 1;
-    if (has_infinity && top) {
-      x = m == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
-    }
-    if (!has_infinity && i == 127) x = std::numeric_limits<float>::quiet_NaN();
-    table.value[static_cast<size_t>(i)] = x;
-    table.value[static_cast<size_t>(i + 128)] = -x;
-  }
-  return table;
-}
-constexpr Float8 kE4M3 = decode_table(4, false);
-constexpr Float8 kE5M2 = decode_table(5, true);
-
 template <class Value>
 void convert_row(const std::array<std::byte, kMmaRowBytes>& raw, MmaElement type, Value* out) {
   for (unsigned k = 0; k < kMmaRowBytes; ++k) {
@@ -98,10 +70,10 @@ void convert_row(const std::array<std::byte, kMmaRowBytes>& raw, MmaElement type
         out[k] = static_cast<Value>(byte);
         break;
       case MmaElement::kE4M3:
-        out[k] = static_cast<Value>(kE4M3.value[byte]);
+        out[k] = static_cast<Value>(float8_to_f32<E4M3>(byte));
         break;
       default:
-        out[k] = static_cast<Value>(kE5M2.value[byte]);
+        out[k] = static_cast<Value>(float8_to_f32<E5M2>(byte));
         break;
     }
   }
