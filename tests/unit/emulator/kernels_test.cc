@@ -1,8 +1,6 @@
 // Kernels compiled beforehand by nvcc -ptx -O3 --fmad=false -arch=sm_80 (sources beside them in
 // data/).
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include "tests/support/catch.h"
 #include "tests/unit/emulator/emulate.h"
@@ -11,14 +9,6 @@ using namespace sagejit::emulator;
 using namespace sagejit::emulator::test;
 
 namespace {
-
-std::string read_data(const std::string& name) {
-  std::ifstream file(std::string(SAGEJIT_EMULATOR_DATA) + "/" + name);
-  REQUIRE(file.good());
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 struct Gemm {
   uint32_t m = 128, n = 192, k = 320;
@@ -47,58 +37,6 @@ struct Gemm {
     config.grid[1] = m / 64;
     config.block[0] = 128;
     config.dynamic_shared_bytes = 4 * 64 * 64;
-    config.params = params.bytes();
-    config.memory = memory;
-    config.options = options;
-    return run(program, config);
-  }
-};
-
-// Operands of gemm_warpgroups: int8 matrices, tiled for bulk copies.
-struct TiledGemm {
-  uint32_t m = 256, n = 128, k = 448;  // more k steps than stages, an uneven number of rounds
-  std::vector<int8_t> a, b;
-  std::vector<int32_t> c, expected;
-
-  static std::vector<int8_t> tile(const std::vector<int8_t>& plain, uint32_t rows, uint32_t k) {
-    std::vector<int8_t> out;
-    for (uint32_t block = 0; block < rows; block += 128) {
-      for (uint32_t chunk = 0; chunk < k; chunk += 16) {
-        for (uint32_t r = block; r < block + 128; ++r) {
-          const int8_t* from = plain.data() + r * k + chunk;
-          out.insert(out.end(), from, from + 16);
-        }
-      }
-    }
-    return out;
-  }
-
-  TiledGemm() : c(m * n, -1), expected(m * n, 0) {
-    std::mt19937 random(11);
-    std::vector<int8_t> plain_a(m * k), plain_b(n * k);
-    for (auto* v : {&plain_a, &plain_b}) {
-      for (int8_t& x : *v) x = static_cast<int8_t>(random());
-    }
-    for (uint32_t i = 0; i < m; ++i) {
-      for (uint32_t j = 0; j < n; ++j) {
-        for (uint32_t x = 0; x < k; ++x)
-          expected[i * n + j] += plain_a[i * k + x] * plain_b[j * k + x];
-      }
-    }
-    a = tile(plain_a, m, k);
-    b = tile(plain_b, n, k);
-  }
-
-  Report run_with(const std::string& ptx, const Options& options) {
-    const Program program = Program::parse(ptx);
-    const MemoryRange memory[] = {range(a, "a", false), range(b, "b", false), range(c, "c")};
-    const Params params(a, b, c, n, k);
-    LaunchConfig config;
-    config.kernel = "gemm_warpgroups";
-    config.grid[0] = n / 128;
-    config.grid[1] = m / 128;
-    config.block[0] = 384;
-    config.dynamic_shared_bytes = 65536;
     config.params = params.bytes();
     config.memory = memory;
     config.options = options;
@@ -169,22 +107,4 @@ TEST_CASE("divergent loop with early return and switch") {
   CHECK(steps == want_steps);
   CHECK(kinds == want_kinds);
   CHECK(report.divergent_steps > 0);
-}
-
-TEST_CASE("warp-specialised GEMM with bulk copies, an mbarrier ring and wgmma") {
-  const std::string ptx = read_data("gemm_warpgroups.ptx");
-  for (AsyncOrder order : {AsyncOrder::kLate, AsyncOrder::kEarly, AsyncOrder::kRandom}) {
-    for (uint64_t seed : {0, 1, 2}) {
-      TiledGemm gemm;
-      Options options;
-      options.async = order;
-      options.seed = seed;
-      const Report report = gemm.run_with(ptx, options);
-      CHECK(gemm.c == gemm.expected);
-      // 2 blocks x 2 warpgroups x 7 steps x 2.
-      CHECK(report.wgmma == 2 * 2 * 7 * 2);
-      // 7 steps of 2 tiles, and 128 rows of stores.
-      CHECK(report.bulk_copies == 2 * (7 * 2 + 128));
-    }
-  }
 }

@@ -322,7 +322,8 @@ void Block::suspend(Warp& w, int32_t what) {
   Group& g = w.groups[w.running];
   if (w.mask != g.mask) {
     g.mask &= ~w.mask;
-    w.groups.push_back({.pc = w.current->index, .mask = w.mask, .barrier = what});
+    w.groups.push_back(
+        {.pc = w.current->index, .mask = w.mask, .barrier = what, .failed_at = w.current->index});
   } else {
     g.pc = w.current->index;
     g.barrier = what;

@@ -14,8 +14,7 @@ void Shadow::reset(uint32_t bytes, uint32_t num_warps, bool check_races, const C
   cells_.assign(num_granules_, Cell{});
   split_.assign(num_granules_, 0);
   any_split_ = false;
-  // Stale entries of reads_ are harmless: a cell without kHasReads is never looked up, and the
-  // first read after a write clears all warps.
+  // Stale entries of reads_ are harmless: Cell::readers says which count.
   reads_.resize(size_t{num_granules_} * num_readers_);
 }
 
@@ -73,13 +72,12 @@ Finding Shadow::read_cell_slow(Cell& c, uint32_t index, const Access& access) {
       !((c.flags & kStrongWrite) != 0 && access.strong)) {
     return {Hazard::kRaceWithWrite, 0, c.write_thread, c.write_instr};
   }
-  Read* reads = &reads_[size_t{index} * num_readers_];
-  if ((c.flags & kHasReads) == 0) {
-    std::fill_n(reads, num_readers_, Read{});
-    c.flags |= kHasReads;
-  }
   const uint32_t warp = access.thread / kWarpLanes;
-  Read& r = reads[column(access.thread)];
+  const unsigned own = column(access.thread);
+  Read& r = reads_[size_t{index} * num_readers_ + own];
+  if ((c.readers >> own & 1) == 0) r = Read{};
+  c.readers |= uint64_t{1} << own;
+  c.flags |= kHasReads;
   const uint32_t stamp = access.clock->now * 2 + (access.strong ? 1 : 0);
   if (r.stamp != stamp) {
     // Lanes of an earlier stamp stay on record while they are not ordered before this access; a
@@ -100,7 +98,8 @@ Finding Shadow::read_cell_slow(Cell& c, uint32_t index, const Access& access) {
 Finding Shadow::reader_conflict(uint32_t index, const Access& access) const {
   const Read* reads = &reads_[size_t{index} * num_readers_];
   const uint32_t own = access.thread / kWarpLanes;
-  for (uint32_t i = 0; i < num_readers_; ++i) {
+  for (uint64_t rest = cells_[index].readers; rest != 0; rest &= rest - 1) {
+    const auto i = static_cast<unsigned>(std::countr_zero(rest));
     const Read& r = reads[i];
     const uint32_t w = agent_in(i);
     if (r.lanes == 0 || r.stamp / 2 < access.clock->order[w] ||

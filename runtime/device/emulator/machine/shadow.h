@@ -112,6 +112,7 @@ class Shadow {
     uint32_t read_instr = 0;  // of the last read
     uint16_t write_thread = 0;
     uint8_t flags = 0;
+    uint64_t readers = 0;  // columns of `reads_` that are valid: who read since the last write
   };
   struct Read {          // last reads of a cell by one warp or warpgroup's tensor core
     uint32_t stamp = 0;  // clock * 2, + 1 for strong reads
@@ -149,8 +150,10 @@ class Shadow {
   // The common read: written before the last barrier, read by this warp since.
   Finding read_cell(uint32_t index, const Access& access) {
     Cell& c = cells_[index];
-    Read& r = reads_[size_t{index} * num_readers_ + access.thread / kWarpLanes];
-    if (c.flags == (kInitialized | kHasReads) && r.stamp == access.clock->now * 2 &&
+    const uint32_t warp = access.thread / kWarpLanes;
+    Read& r = reads_[size_t{index} * num_readers_ + warp];
+    if (c.flags == (kInitialized | kHasReads) && (c.readers >> warp & 1) != 0 &&
+        r.stamp == access.clock->now * 2 &&
         c.write_clock < access.clock->order[c.write_thread / kWarpLanes] && !access.strong)
         [[likely]] {
       r.lanes |= 1u << access.thread % kWarpLanes;
@@ -176,6 +179,7 @@ class Shadow {
     c.write_instr = access.instr;
     c.write_thread = static_cast<uint16_t>(access.thread);
     c.flags = static_cast<uint8_t>((c.flags & kInitialized) | (access.strong ? kStrongWrite : 0));
+    c.readers = 0;
   }
 
   uint32_t split(uint32_t granule);

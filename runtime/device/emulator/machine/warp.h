@@ -29,8 +29,9 @@ enum Waits : int32_t {
 struct Group {
   uint32_t pc = 0;
   uint32_t mask = 0;
-  int32_t barrier = kRuns;  // what it waits for
-  bool gives_up = false;    // the next wait on an mbarrier may end without success
+  int32_t barrier = kRuns;   // what it waits for
+  bool gives_up = false;     // the next wait on an mbarrier may end without success
+  uint32_t failed_at = ~0u;  // the wait on an mbarrier that ended without success last
 };
 
 // An instruction's asynchronous copies that have not landed: one entry per lane of `mask`.

@@ -1,9 +1,9 @@
 // mbarrier objects and the fences of the async proxy.
 //
 // Arriving releases what the thread did, a successful wait acquires what all arrivals of the phase
-// (and its copies) released. A wait that fails does not return: its lanes are set aside until the
-// phase completes, or until nothing else in the block can run; PTX allows both, and spinning costs
-// no steps.
+// (and its copies) released. A wait that fails returns false once, so that code that does not look
+// at the result is found out; tried again, its lanes are set aside until the phase completes, or
+// until nothing else in the block can run. PTX allows all this, and spinning costs no steps.
 #include <fmt/format.h>
 
 #include "runtime/device/emulator/semantics/access.h"
@@ -178,9 +178,11 @@ void exec_wait(Warp& w, const Instr& in) {
     if (done != lanes) awaited = index;
     ok |= done;
   });
-  if (ok == 0 && !group.gives_up)
+  if (ok == 0 && !group.gives_up && group.failed_at == in.index) {
     return b.suspend(w, kWaitsMbarrier + static_cast<int32_t>(awaited));
+  }
   group.gives_up = false;
+  group.failed_at = ok == 0 ? in.index : ~0u;
   each_mbarrier(w, in, in.op[1], [&](uint32_t index, uint32_t lanes) {
     if ((lanes & ok) == 0) return;
     w.clock.acquire(b.mbarriers[index].done, lanes & ok, w.is_whole(lanes & ok));
