@@ -197,9 +197,10 @@ TEST_CASE("warp-specialised GEMM with bulk copies, an mbarrier ring and wgmma") 
 
 TEST_CASE("attention with two products in flight") {
   const std::string ptx = read_data("attention_warpgroups.ptx");
+  const TiledAttention made(512);
   for (AsyncOrder order : {AsyncOrder::kLate, AsyncOrder::kEarly, AsyncOrder::kRandom}) {
     for (uint64_t seed : {0, 1}) {
-      TiledAttention attention(512);
+      TiledAttention attention = made;
       Options options;
       options.async = order;
       options.seed = seed;
@@ -209,7 +210,7 @@ TEST_CASE("attention with two products in flight") {
     }
   }
   // Without the wait for the product with V, its accumulators are scaled in flight.
-  TiledAttention attention(512);
+  TiledAttention attention = made;
   const std::string text =
       broken(ptx, "wgmma.wait_group.sync.aligned 0;", "", "wgmma.wait_group.sync.aligned 1;");
   try {

@@ -298,6 +298,13 @@ class Decoder {
     ++count;
   }
 
+  void decode_tensor(const AstOperand& op, Match& match, Instr& in, unsigned& count) {
+    decode_address(op, match, in, count);
+    const Slot coordinate{.typed = true, .type = Type::kS32, .bytes = 4};
+    for (const AstOperand& e : op.elements) push(match, in, value_operand(e, coordinate), false);
+    match.coordinates = static_cast<unsigned>(op.elements.size());
+  }
+
   uint32_t label(std::string_view name, uint32_t scope) const {
     for (uint32_t s = scope;; s = ast_.scope_parent[s]) {
       for (const Label& l : ast_.labels) {
@@ -332,7 +339,12 @@ class Decoder {
         fail(fmt::format("'{}' needs more operands", ast.opcode));
       }
       const AstOperand& op = ast.operands[next++];
-      if (slot.role == 'a') {
+      if (slot.role != 'm' && op.kind == AstOperand::Kind::kMemory && !op.elements.empty()) {
+        fail("coordinates where no tensor map is expected");
+      }
+      if (slot.role == 'm') {
+        decode_tensor(op, match, in, addresses);
+      } else if (slot.role == 'a') {
         decode_address(op, match, in, addresses);
       } else if (slot.role == 'A') {
         decode_matrix(op, match, in);

@@ -98,7 +98,7 @@ Index build_index() {
   for (const auto rows : {integer_rows(), bit_rows(), float_rows(), half_rows(), compare_rows(),
                           convert_rows(), move_rows(), memory_rows(), atomic_rows(), async_rows(),
                           matrix_rows(), mma_rows(), wgmma_rows(), mbarrier_rows(), bulk_rows(),
-                          setmaxnreg_rows(), collective_rows(), control_rows()}) {
+                          tensor_rows(), setmaxnreg_rows(), collective_rows(), control_rows()}) {
     for (const Row& row : rows) {
       const auto parts = split(row.pattern, '.');
       Pattern pattern{&row, {}};

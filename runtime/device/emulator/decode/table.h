@@ -6,6 +6,7 @@
 // operands   one token per operand, in order:
 //              d:T  destination   s:T  source   a  address   i  integer constant (goes to
 //              Match::constants) l    label         t  branch-target list
+//              m    [tensor map, {coordinates}]
 //              A    matrix A of wgmma: a descriptor or {four registers}
 //            T is a type name, or the index of a type segment of the opcode (0 = the first), or wN:
 //            twice as wide as segment N's. Suffixes: *n  vector of n elements (H, Q: half or a
@@ -30,6 +31,7 @@ struct Match {
   unsigned vector = 1;                     // 2 or 4 for .v2, .v4
   int branch_table = -1;                   // of `t` operands
   unsigned mma_n = 0;                      // N of a segment m64nNkK
+  unsigned coordinates = 0;                // of an `m` operand
   bool a_in_registers = false;             // of an `A` operand
 
   bool has(std::string_view modifier) const {
@@ -63,6 +65,7 @@ std::span<const Row> wgmma_rows();
 std::span<const Row> mbarrier_rows();
 std::span<const Row> setmaxnreg_rows();
 std::span<const Row> bulk_rows();
+std::span<const Row> tensor_rows();
 std::span<const Row> collective_rows();
 std::span<const Row> control_rows();
 

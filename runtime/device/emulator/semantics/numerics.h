@@ -4,9 +4,10 @@
 // roundings, conversions, f16/bf16 arithmetic, integer mma. A NaN result is the canonical NaN of
 // its format; f64 keeps the operand's. Models (within the documented error of the device, not
 // bit-equal): ex2, lg2, rcp, rsqrt, sqrt .approx, sin, cos, tanh, div.full and div.approx are
-// computed in double and rounded once; floating-point mma multiplies exactly, adds the products of
-// one instruction and the accumulator in double, and rounds once to the accumulator's type (tensor
-// cores truncate while aligning, with an unspecified order). Measured against an H100: ex2, rcp,
+// computed in double and rounded once; floating-point mma and wgmma multiply exactly, add the
+// products of one instruction and the accumulator in double, and round once to the accumulator's
+// type (tensor cores truncate while aligning, with an unspecified order; those of 8-bit floats keep
+// fewer bits of the accumulator too). Measured against an H100: ex2, rcp,
 // rsqrt, sqrt, div.full within 2 ulp; f32 mma of |x| < 4 within 8e-6; sin and cos only in [-pi,
 // pi], where the device promises accuracy too.
 #pragma once
