@@ -419,3 +419,62 @@ TEST_CASE("setmaxnreg moves registers between warpgroups") {
     CHECK_THROWS_AS(Program::parse(text(count, "240")), Error);
   }
 }
+
+TEST_CASE("spellings that are accepted, and what is refused when parsing") {
+  const char* accepted[] = {
+      "mbarrier.init.shared.b64 [%r3], %r0;",
+      "mbarrier.arrive.release.cta.shared::cta.b64 %rd1, [%r3], 2;",
+      "mbarrier.arrive.shared::cluster.b64 _, [%r3];",
+      "mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 %rd1, [%r3], %r0;",
+      "mbarrier.arrive.noComplete.shared::cta.b64 %rd1, [%r3], 2;",
+      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p1, [%r3], 1, 1000;",
+      "mbarrier.try_wait.shared::cta.b64 %p1, [%r3], %rd1;",
+      "mbarrier.test_wait.parity.b64 %p1, [%rd1], %r0;",
+      "cp.async.mbarrier.arrive.noinc.b64 [%rd1];",
+      "fence.proxy.async.shared::cluster;",
+      "fence.acq_rel.cta;",
+      "fence.sc.gpu;",
+      "elect.sync %r1|%p1, -1;",
+      "elect.sync _|%p1, 0xffffffff;",
+      "barrier.cta.sync.aligned 1, 128;",
+      "barrier.cta.arrive 1, 128;",
+      "bar.arrive %r0, 256;",
+      "griddepcontrol.wait;",
+      "griddepcontrol.launch_dependents;",
+      "createpolicy.fractional.L2::evict_first.b64 %rd1, 1.0;",
+      "cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 16, [%r3];",
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%r2], "
+      "[%rd0], %r0, [%r3+8], %rd1;",
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0, "
+      "{%r0, 1}], [%r3];",
+      "cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%rd0, {0, 1}];",
+      "ldmatrix.sync.aligned.x4.m8n8.shared.b16 {%r5, %r6, %r7, %r8}, [%r2];",
+  };
+  for (const char* text : accepted) {
+    INFO(text);
+    CHECK_NOTHROW(Program::parse(kernel(text)));
+  }
+  const char* refused[] = {
+      "mbarrier.arrive_drop.shared.b64 %rd1, [%r3];",
+      "mbarrier.arrive.relaxed.cta.shared::cta.b64 %rd1, [%r3];",
+      "mbarrier.try_wait.parity.relaxed.cta.shared::cta.b64 %p1, [%r3], 1;",
+      "mbarrier.pending_count.b64 %r1, %rd1;",
+      "mapa.shared::cluster.u32 %r1, %r2, 0;",
+      "barrier.cluster.arrive.aligned;",
+      "fence.proxy.tensormap::generic.release.gpu;",
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r2], "
+      "[%rd0], 16, [%r3], %h1;",
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r2], [%r2], 16, "
+      "[%r3];",
+      "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32 [%rd0], [%r2], 16;",
+      "cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r2], "
+      "[%rd0, {%r0, 1, 2}], [%r3], {%h1};",
+      "cp.async.bulk.global.shared::cta.bulk_group [%rd0, {0}], [%r2], 16;",
+      "setmaxnreg.inc.sync.aligned.u32 30;",
+      "ldmatrix.sync.aligned.m8n8.m8n8.shared.b16 {%r5}, [%r2];",
+  };
+  for (const char* text : refused) {
+    INFO(text);
+    CHECK_THROWS_AS(Program::parse(kernel(text)), Error);
+  }
+}

@@ -255,6 +255,7 @@ TEST_CASE("the same GEMM with one thing broken") {
       {"aligned.u32 240;", "aligned.u32 248;", "", {kDeadlock}, "for registers"},
   };
   const std::string ptx = read_data("gemm_warpgroups.ptx");
+  const TiledGemm made;
   for (const Break& b : breaks) {
     if (ptx.find(b.from) == std::string::npos) continue;
     const std::string text = broken(ptx, b.from, b.to, b.behind);
@@ -262,7 +263,7 @@ TEST_CASE("the same GEMM with one thing broken") {
       for (uint64_t seed : {0, 1}) {
         INFO(b.from << " -> " << b.to << ", order " << static_cast<int>(order) << ", seed "
                     << seed);
-        TiledGemm gemm;
+        TiledGemm gemm = made;
         Options options;
         options.async = order;
         options.seed = seed;

@@ -27,10 +27,11 @@ void load_rows(const Block& b, uint64_t descriptor, unsigned rows, bool mn_major
                std::array<std::byte, kMmaRowBytes>* out) {
   Chunks chunks;
   find_chunks(descriptor, 0, rows, mn_major, chunks);
-  const std::byte* shared = b.shared.data() - kSharedBase;
+  const std::byte* shared = b.shared.data();
   if (!mn_major) {
     for (unsigned i = 0; i < 2 * rows; ++i) {
-      std::memcpy(out[i / 2].data() + i % 2 * kChunkBytes, shared + chunks[i], kChunkBytes);
+      std::memcpy(out[i / 2].data() + i % 2 * kChunkBytes, shared + (chunks[i] - kSharedBase),
+                  kChunkBytes);
     }
     return;
   }
@@ -39,7 +40,8 @@ void load_rows(const Block& b, uint64_t descriptor, unsigned rows, bool mn_major
     const unsigned k = i / (rows / 8);
     const unsigned row = i % (rows / 8) * 8;
     for (unsigned j = 0; j < 8; ++j) {
-      std::memcpy(out[row + j].data() + k * kHalf, shared + chunks[i] + j * kHalf, kHalf);
+      std::memcpy(out[row + j].data() + k * kHalf, shared + (chunks[i] - kSharedBase) + j * kHalf,
+                  kHalf);
     }
   }
 }
