@@ -107,6 +107,13 @@ TEST_CASE("a thread may poll and do something else") {
       {1, 32});
 }
 
+TEST_CASE("lanes of a warp may wait for each other") {
+  expect_clean_always(kernel("@!%p0 bra OTHERS;\n" + wait(0, 0) +
+                             "bra END;\nOTHERS:\nsetp.eq.u32 %p1, %r0, 5;\n"
+                             "@%p1 mbarrier.arrive.shared::cta.b64 _, [%r3];\nEND:\n"),
+                      {1, 32});
+}
+
 TEST_CASE("labels are local to their scope") {
   expect_clean_always(kernel("setp.ne.u32 %p1, %r0, 0;\n@!%p1 mbarrier.arrive.shared::cta.b64 _, "
                              "[%r3];\n" +

@@ -4,15 +4,6 @@
 #include <bit>
 
 namespace sagejit::emulator {
-namespace {
-
-template <class Fn>
-void each_lane(uint32_t mask, Fn&& fn) {
-  for (; mask != 0; mask &= mask - 1) fn(static_cast<uint32_t>(std::countr_zero(mask)));
-}
-
-}  // namespace
-
 void ClockTable::reset() {
   thread_agent.fill(0);
   num_thread_agents = 0;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -40,6 +41,12 @@ inline constexpr unsigned agent_of(uint32_t thread) {
 }
 inline constexpr bool is_thread(uint32_t thread) {
   return thread < kMaxWarps * kWarpLanes;
+}
+
+// Calls fn(lane) for the lanes of a mask, one after the other in ascending order.
+template <class Fn>
+void each_lane(uint32_t mask, Fn&& fn) {
+  for (; mask != 0; mask &= mask - 1) fn(static_cast<uint32_t>(std::countr_zero(mask)));
 }
 
 // Per agent: its accesses before this clock are ordered.

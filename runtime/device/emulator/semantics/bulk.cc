@@ -38,7 +38,7 @@ void exec_bulk_copy(Warp& w, const Instr& in) {
   compute_addresses(w, in.op[1], in.offset2, from);
   compute_addresses(w, in.op[3], in.offset3, barrier);
   const uint32_t* size = w.src<uint32_t>(in.op[2]);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     check_size(w, l, size[l]);
     BulkCopy copy{.instr = in.index, .thread = w.thread(l), .bytes = size[l]};
     Segment s;
@@ -58,7 +58,7 @@ void exec_bulk_store(Warp& w, const Instr& in) {
   compute_addresses(w, in.op[0], in.offset, to);
   compute_addresses(w, in.op[1], in.offset2, from);
   const uint32_t* size = w.src<uint32_t>(in.op[2]);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     check_size(w, l, size[l]);
     BulkStore store{.instr = in.index, .thread = w.thread(l)};
     Segment s;
@@ -76,21 +76,21 @@ void exec_prefetch(Warp& w, const Instr& in) {
   Addresses from;
   compute_addresses(w, in.op[0], in.offset, from);
   const uint32_t* size = w.src<uint32_t>(in.op[1]);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     check_size(w, l, size[l]);
     global_pointer(w, l, from[l], size[l], false);
   });
 }
 
 void exec_commit(Warp& w, const Instr&) {
-  for_lanes(w.mask, [&](unsigned l) { ++w.block->async.bulk_groups[w.thread(l)]; });
+  each_lane(w.mask, [&](unsigned l) { ++w.block->async.bulk_groups[w.thread(l)]; });
 }
 
 // aux: groups that may stay in flight, twice; + 1 when only reading must be done.
 void exec_wait(Warp& w, const Instr& in) {
   Block& b = *w.block;
   const uint32_t keep = in.aux / 2;
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     const uint32_t groups = b.async.bulk_groups[w.thread(l)];
     b.async.wait(b, w, w.thread(l), groups > keep ? groups - keep : 0, in.aux % 2 != 0);
   });

@@ -36,7 +36,7 @@ void each_mbarrier(Warp& w, const Instr& in, const Operand& base, Fn&& fn) {
   for (uint32_t rest = w.mask; rest != 0;) {
     const uint32_t index = at[static_cast<unsigned>(std::countr_zero(rest))];
     uint32_t lanes = 0;
-    for_lanes(rest, [&](unsigned l) { lanes |= static_cast<uint32_t>(at[l] == index) << l; });
+    each_lane(rest, [&](unsigned l) { lanes |= static_cast<uint32_t>(at[l] == index) << l; });
     rest &= ~lanes;
     fn(index, lanes);
   }
@@ -49,7 +49,7 @@ void exec_init(Warp& w, const Instr& in) {
   Addresses address;
   compute_addresses(w, in.op[0], in.offset, address);
   const uint32_t* count = w.src<uint32_t>(in.op[1]);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     const uint32_t offset = barrier_offset(w, l, address[l], (in.aux & kGeneric) != 0);
     if (count[l] == 0 || count[l] > kMaxMbarrierCount) {
       w.fail(ErrorKind::kBarrierMisuse, l,
@@ -91,7 +91,7 @@ void exec_inval(Warp& w, const Instr& in) {
 
 void expect_bytes(Warp& w, uint32_t index, uint32_t lanes, const uint32_t* bytes, int64_t sign) {
   Mbarrier& b = w.block->mbarriers[index];
-  for_lanes(lanes, [&](unsigned l) {
+  each_lane(lanes, [&](unsigned l) {
     b.tx += sign * bytes[l];
     if (b.tx > kMaxMbarrierCount || b.tx < -int64_t{kMaxMbarrierCount}) {
       w.fail(ErrorKind::kBarrierMisuse, l,
@@ -118,7 +118,7 @@ void exec_arrive(Warp& w, const Instr& in) {
     const auto first = static_cast<unsigned>(std::countr_zero(lanes));
     if (expect) expect_bytes(w, index, lanes, number, 1);
     uint64_t arrivals = 0;
-    for_lanes(lanes, [&](unsigned l) {
+    each_lane(lanes, [&](unsigned l) {
       arrivals += expect || number == nullptr ? 1 : number[l];
       state[l] = token_of(index, m.phase);
     });
@@ -172,7 +172,7 @@ void exec_wait(Warp& w, const Instr& in) {
   uint32_t awaited = 0;
   each_mbarrier(w, in, in.op[1], [&](uint32_t index, uint32_t lanes) {
     uint32_t done = 0;
-    for_lanes(lanes, [&](unsigned l) {
+    each_lane(lanes, [&](unsigned l) {
       done |= static_cast<uint32_t>(completed(w, in, l, b.mbarriers[index], index)) << l;
     });
     if (done != lanes) awaited = index;
@@ -198,7 +198,7 @@ void exec_copy_arrive(Warp& w, const Instr& in) {
   b.note_progress();
   each_mbarrier(w, in, in.op[0], [&](uint32_t index, uint32_t lanes) {
     Mbarrier& m = b.mbarriers[index];
-    for_lanes(lanes, [&](unsigned l) {
+    each_lane(lanes, [&](unsigned l) {
       if ((in.aux & kNoInc) == 0) ++m.pending;
       if (m.pending == 0 || m.pending > kMaxMbarrierCount) {
         w.fail(ErrorKind::kBarrierMisuse, l,
@@ -289,11 +289,11 @@ std::array<uint32_t, kWarpLanes> mbarrier_operands(Warp& w, const Operand& base,
   std::array<uint32_t, kWarpLanes> out{};
   const unsigned first = w.first_lane();
   bool same = w.is_whole(w.mask);
-  for_lanes(w.mask, [&](unsigned l) { same = same && address[l] == address[first]; });
+  each_lane(w.mask, [&](unsigned l) { same = same && address[l] == address[first]; });
   // Lanes of a whole warp at one mbarrier are ordered after its initialisation alike, except for
   // the one that did it.
   unsigned checked = 0;
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     out[l] = same && checked >= 2 ? out[first]
                                   : find_mbarrier(w, l, barrier_offset(w, l, address[l], generic));
     ++checked;

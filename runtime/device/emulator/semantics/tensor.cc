@@ -47,15 +47,16 @@ TensorMap load_map(Warp& w, unsigned lane, uint64_t address) {
 // A box of one lane's copy being cut into pieces.
 class Box {
  public:
-  Box(Warp& w, unsigned lane, const TensorMap& map, const Operand* coordinates, uint32_t shared,
-      bool write)
-      : w_(w), lane_(lane), map_(map), shared_(shared), write_(write) {
+  // `coordinates` are operands; `shared` is the box's offset from the start of shared memory.
+  Box(Warp& w, unsigned lane, const TensorMap& map, const Operand* coordinates, uint32_t shared)
+      : w_(w), lane_(lane), map_(map), shared_(shared) {
     for (uint32_t i = 0; i < map.rank; ++i) {
       start_[i] = w.src<int32_t>(coordinates[i])[lane];
     }
   }
 
-  std::vector<Segment> cut() {
+  std::vector<Segment> cut(bool write) {
+    write_ = write;
     uint32_t rows = 1;
     for (uint32_t i = 1; i < map_.rank; ++i) rows *= map_.box[i];
     for (uint32_t row = 0; row < rows; ++row) cut_row(row);
@@ -119,7 +120,7 @@ class Box {
   unsigned lane_;
   const TensorMap& map_;
   uint32_t shared_;
-  bool write_;
+  bool write_ = false;
   std::array<int64_t, kMaxTensorRank> start_{};
   std::vector<Segment> segments_;
 };
@@ -145,11 +146,11 @@ void exec_load(Warp& w, const Instr& in) {
   compute_addresses(w, in.op[0], in.offset, to);
   compute_addresses(w, in.op[1], in.offset2, from);
   compute_addresses(w, in.op[2 + in.aux], in.offset3, barrier);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     const TensorMap map = map_operand(w, in, l, from[l]);
     BulkCopy copy{.instr = in.index, .thread = w.thread(l), .bytes = box_bytes(map)};
     const uint32_t shared = check_shared(w, l, to[l], copy.bytes, kBoxAlign);
-    copy.segments = Box(w, l, map, in.op + 2, shared, false).cut();
+    copy.segments = Box(w, l, map, in.op + 2, shared).cut(false);
     issue_bulk_copy(w, l, barrier[l], std::move(copy));
   });
   w.block->note_progress();
@@ -161,11 +162,11 @@ void exec_store(Warp& w, const Instr& in) {
   Addresses to, from;
   compute_addresses(w, in.op[0], in.offset, to);
   compute_addresses(w, in.op[1 + in.aux], in.offset2, from);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     const TensorMap map = map_operand(w, in, l, to[l]);
     BulkStore store{.instr = in.index, .thread = w.thread(l)};
     const uint32_t shared = check_shared(w, l, from[l], box_bytes(map), kBoxAlign);
-    store.segments = Box(w, l, map, in.op + 1, shared, true).cut();
+    store.segments = Box(w, l, map, in.op + 1, shared).cut(true);
     issue_bulk_store(w, l, std::move(store));
   });
   w.block->note_progress();
@@ -176,7 +177,7 @@ void exec_prefetch(Warp& w, const Instr& in) {
   w.require_sources(in);
   Addresses from;
   compute_addresses(w, in.op[0], in.offset, from);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     if (in.aux == 0) {
       load_map(w, l, from[l]);
     } else {

@@ -31,7 +31,7 @@ void require_warpgroup(const Warp& w) {
 
 uint64_t uniform_descriptor(Warp& w, const Operand& op) {
   const uint64_t* s = w.src<uint64_t>(op);
-  for_lanes(w.mask, [&](unsigned l) {
+  each_lane(w.mask, [&](unsigned l) {
     if (s[l] != s[0]) {
       w.fail(ErrorKind::kDivergentCollective, l,
              fmt::format("a matrix descriptor is {:#x} in lane 0 and {:#x} here", s[0], s[l]));
@@ -110,19 +110,24 @@ void lend_registers(Warp& w, const Instr& in, const MmaForm& form, bool scale_d)
   }
 }
 
-// Rows [first, first + rows) of an operand are read by a wgmma of commit group `group` that knows
-// `known`.
-void read_shared(Warp& w, uint64_t descriptor, unsigned first, unsigned rows, bool mn_major,
-                 const Order& known, uint32_t group) {
+// An operand in shared memory, or some rows of it.
+struct SharedRows {
+  uint64_t descriptor;
+  unsigned first, rows;
+  bool mn_major;
+};
+
+// They are read by a wgmma of commit group `group` that knows `known`.
+void read_shared(Warp& w, const SharedRows& at, const Order& known, uint32_t group) {
   Block& b = *w.block;
   Chunks chunks;
-  find_chunks(descriptor, first, rows, mn_major, chunks);
+  find_chunks(at.descriptor, at.first, at.rows, at.mn_major, chunks);
   WarpClock clock;
   const unsigned agent = kWarpgroupAgents + warpgroup_of(w);
   clock.order = known;
   clock.now = clock.order[agent] = group + 1;
   const Access access{agent_thread(agent), w.current->index, &clock, false};
-  for (unsigned i = 0; i < 2 * rows; ++i) {
+  for (unsigned i = 0; i < 2 * at.rows; ++i) {
     const uint32_t offset = check_shared(w, 0, chunks[i], kChunkBytes, kChunkBytes);
     const Finding f = b.shadow.read_async(offset, kChunkBytes, access);
     if (f.hazard != Hazard::kNone) report_hazard(w, 0, f, "wgmma read");
@@ -162,12 +167,12 @@ void exec_mma_async(Warp& w, const Instr& in) {
   const uint32_t rank = w.index % kWarpgroupWarps;
   logged.issued |= 1u << rank;
   if (!form.a_in_registers) {
-    read_shared(w, op.descriptor_a, rank * kWarpRows, kWarpRows, form.trans_a, w.clock.order,
+    read_shared(w, {op.descriptor_a, rank * kWarpRows, kWarpRows, form.trans_a}, w.clock.order,
                 op.group);
   }
   if (logged.issued != kAllWarps) return;
   ++b.report.wgmma;
-  read_shared(w, op.descriptor_b, 0, form.n, form.trans_b, logged.known, op.group);
+  read_shared(w, {op.descriptor_b, 0, form.n, form.trans_b}, logged.known, op.group);
   if (at_issue(b, w)) group.finish_to(b, index, logged);
   b.wake(kWaitsWgmma + static_cast<int32_t>(index));
 }
