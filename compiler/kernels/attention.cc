@@ -44,8 +44,8 @@ class AttentionKernel {
         first_row_(first_row()) {}
 
   ir::Function generate() {
-    const MaskRegions regions(b_, variant_.mask, args_["m"], args_["n"], first_row_,
-                              schedule_.block_m, schedule_.block_n);
+    const MaskRegions regions(b_, variant_.mask, args_["m"], args_["n"],
+                              {first_row_, schedule_.block_m}, schedule_.block_n);
     q_address_ = b_.smem("q", q_tile(variant_, schedule_).bytes(), 128);
     load_q();
     ir::CopyRing ring(b_, "kv", schedule_.stages, stage_bytes());
@@ -111,7 +111,7 @@ class AttentionKernel {
     k_loader_.emplace(b_, k, k.row_chunks, b_.zext(constant(k.row_bytes())));
     v_loader_.emplace(b_, v, value_chunks, args_["v_stride_n"]);
     const Value k_head = codes_row("k", kv_head_, args_["hkv"], args_["n"], constant(0));
-    const Value v_head = row_address(b_, args_, "v", "n", batch_, kv_head_, constant(0));
+    const Value v_head = row_address(b_, args_, "v", "n", {batch_, kv_head_, constant(0)});
     return [this, k, k_head, v_head](Value slot, Value tile) {
       const Value key = b_.mul(tile, constant(schedule_.block_n));
       const Value valid = b_.sub(args_["n"], key);
@@ -293,7 +293,7 @@ class AttentionKernel {
   void store_row(const ValueAccumulator& o, int i, Value row, Value inverse, Value column) {
     const int element_bytes = bits_of(variant_.output) / 8;
     const Value address =
-        b_.address(row_address(b_, args_, "o", "m", batch_, head_, row), column, element_bytes);
+        b_.address(row_address(b_, args_, "o", "m", {batch_, head_, row}), column, element_bytes);
     for (int tile = 0; tile < variant_.value_head_dim / kMmaColumns; ++tile) {
       const std::vector<Value> e = o.elements(i / 2, tile);
       const Value x = b_.fmul(e[2 * (i % 2)], inverse), y = b_.fmul(e[2 * (i % 2) + 1], inverse);

@@ -103,7 +103,8 @@ void add_quantize_launches(PlanWriter& out, const QuantizePlan& plan) {
   const std::string& name = plan.operand;
   const std::array<std::string, 3> grid = {fmt::format("ceil_div({}, {})", tokens, plan.tile_rows),
                                            std::string(heads), "b"};
-  const auto common = [&](std::string_view kernel) {
+  // Bindings are captured by name: Clang 14 cannot otherwise.
+  const auto common = [&, tokens = tokens, heads = heads](std::string_view kernel) {
     out.launch(fmt::format("{}_{}", kernel, name), Phase::kQuantize, grid, kPrepareThreads, 0)
         .tensor(name, tokens, bits_of(plan.input) / 8)
         .i32("tokens", std::string(tokens))
