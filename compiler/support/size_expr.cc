@@ -19,7 +19,8 @@ constexpr std::array<std::string_view, kNumSymbols> kSymbolNames = {
     "o.stride_m", "lse", "lse.stride_b", "lse.stride_h",
 };
 
-constexpr int kMaxDepth = 16;
+constexpr int kMaxDepth = 16;    // values at once
+constexpr int kMaxNesting = 64;  // of parentheses and functions; the parser recurses as deep
 
 }  // namespace
 
@@ -72,6 +73,7 @@ class SizeExprParser {
   }
 
   void sum() {
+    if (++nesting_ > kMaxNesting) error("nested too deep");
     product();
     for (;;) {
       if (accept('+')) {
@@ -81,9 +83,10 @@ class SizeExprParser {
         product();
         binary(Op::kSub);
       } else {
-        return;
+        break;
       }
     }
+    --nesting_;
   }
 
   void product() {
@@ -138,6 +141,7 @@ class SizeExprParser {
   std::vector<SizeExpr::Step>& steps_;
   size_t pos_ = 0;
   int depth_ = 0;
+  int nesting_ = 0;
 };
 
 SizeExpr::SizeExpr(std::string_view text) : text_(text) {
