@@ -255,11 +255,33 @@ void Builder::loop(Value begin, Value end, Value step, const std::function<void(
   append(std::move(inst));
 }
 
-void Builder::when(Value predicate, const std::function<void()>& body) {
+void Builder::when(Value predicate, const std::function<void()>& body,
+                   const std::function<void()>& otherwise) {
   Inst inst{Op::kIf, {}, {predicate}, {}, {}, {}};
   blocks_.push_back(&inst.body);
   body();
   blocks_.pop_back();
+  if (otherwise) {
+    blocks_.push_back(&inst.orelse);
+    otherwise();
+    blocks_.pop_back();
+  }
+  append(std::move(inst));
+}
+
+void Builder::wgmma(Op op, const std::vector<Var>& accumulators, const std::vector<Value>& a,
+                    Value b, bool accumulate) {
+  Inst inst{op, {}, {}, {}, {}, {}};
+  for (const Var& variable : accumulators) inst.operands.push_back(variable.reg);
+  inst.operands.insert(inst.operands.end(), a.begin(), a.end());
+  inst.operands.push_back(b);
+  inst.operands.push_back(constant(accumulate));
+  append(std::move(inst));
+}
+
+void Builder::wgmma_wait(int in_flight, const std::vector<Var>& written) {
+  Inst inst{Op::kWgmmaWait, {}, {constant(in_flight)}, {}, {}, {}};
+  for (const Var& variable : written) inst.operands.push_back(variable.reg);
   append(std::move(inst));
 }
 

@@ -87,7 +87,15 @@ class Builder {
 
   // --- control flow on the GPU
   void loop(Value begin, Value end, Value step, const std::function<void(Value)>& body);
-  void when(Value predicate, const std::function<void()>& body);
+  void when(Value predicate, const std::function<void()>& body,
+            const std::function<void()>& otherwise = {});
+
+  // --- products of a warpgroup (wgmma.def): `accumulators` in place; a: one descriptor or four
+  // registers
+  void wgmma(Op op, const std::vector<Var>& accumulators, const std::vector<Value>& a, Value b,
+             bool accumulate);
+  // Until at most `in_flight` committed groups run; `written` are the finished ones' accumulators.
+  void wgmma_wait(int in_flight, const std::vector<Var>& written);
 
   // --- threads
   Value tid() const { return tid_; }

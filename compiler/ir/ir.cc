@@ -15,6 +15,13 @@ constexpr MmaInfo kMmas[] = {
 #undef MMA
 };
 
+constexpr WgmmaInfo kWgmmas[] = {
+#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) \
+  {Op::id, k, DType::a, DType::b, DType::c, types, modifiers_ss, modifiers_rs},
+#include "compiler/ir/wgmma.def"
+#undef WGMMA
+};
+
 // An mma's operand letters and PTX template follow from its shape: D, A, B, C in 32-bit registers.
 struct MmaRow {
   std::string results, operands, ptx;
@@ -64,6 +71,10 @@ struct Table {
     structural(Op::kFor, "for");
     structural(Op::kIf, "if");
     structural(Op::kComment, "#");
+    structural(Op::kWgmmaWait, "wgmma.wait");
+#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) structural(Op::id, name);
+#include "compiler/ir/wgmma.def"
+#undef WGMMA
   }
 };
 
@@ -79,6 +90,18 @@ const MmaInfo& mma_info(Op op) {
                                 [&](const MmaInfo& mma) { return mma.op == op; });
   if (it == std::end(kMmas)) fail(ErrorKind::kInternal, "operation is not a tensor-core product");
   return *it;
+}
+
+const WgmmaInfo* find_wgmma(Op op) {
+  const auto* it = std::find_if(std::begin(kWgmmas), std::end(kWgmmas),
+                                [&](const WgmmaInfo& wgmma) { return wgmma.op == op; });
+  return it == std::end(kWgmmas) ? nullptr : it;
+}
+
+int num_accumulators(const Inst& inst) {
+  return static_cast<int>(
+      std::count_if(inst.operands.begin(), inst.operands.end(),
+                    [](Value value) { return value.kind == Value::Kind::kVariable; }));
 }
 
 int Function::smem_bytes() const {

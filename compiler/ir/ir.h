@@ -2,9 +2,9 @@
 //
 // A Function is a list of instructions; `for` and `if` hold nested lists. A Value is either a
 // constant or a register that exactly one instruction defines; a Var is a register that `set` may
-// change, read by `get`. There is no implicit conversion, no undefined behaviour on integers (they
-// wrap) and no floating-point contraction. specs: ops.def (operations), mma.def (tensor-core
-// products).
+// change, read by `get` and, in place, by the warpgroup's products. There is no implicit
+// conversion, no undefined behaviour on integers (they wrap) and no floating-point contraction.
+// specs: ops.def (operations), mma.def and wgmma.def (tensor-core products).
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,13 @@ enum class Op : uint16_t {
   kFor,    // for (result = operands[0]; result < operands[1] (signed); result += operands[2]) body
   kIf,     // if (operands[0]) body else orelse
   kComment,
+  kWgmmaWait,  // until at most operands[0] groups of products are in flight; the variables behind
+               // it, which the finished ones wrote, may be read again
+// variables operands[0..] += A B: then A (an i64 descriptor, or four registers), B (an i64
+// descriptor) and 0 or 1, what the variables are multiplied by first
+#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) id,
+#include "compiler/ir/wgmma.def"
+#undef WGMMA
   kCount,
 };
 
@@ -59,6 +66,18 @@ struct MmaInfo {
   DType a, b, c;
 };
 const MmaInfo& mma_info(Op op);
+
+// A row of wgmma.def.
+struct WgmmaInfo {
+  Op op;
+  int k;
+  DType a, b, c;
+  std::string_view types, modifiers_ss, modifiers_rs;
+};
+const WgmmaInfo* find_wgmma(Op op);  // null if `op` is none
+
+// How many of a product's (or wait's) operands are the variables it writes.
+int num_accumulators(const struct Inst& inst);
 
 struct Value {
   enum class Kind : uint8_t { kNone, kConst, kRegister, kVariable };

@@ -119,6 +119,7 @@ class Verifier {
         {Op::kParam, 1, 1}, {Op::kSmem, 1, 1}, {Op::kVar, 1, 1}, {Op::kGet, 1, 1},
         {Op::kSet, 0, 2},   {Op::kFor, 1, 3},  {Op::kIf, 0, 1},  {Op::kComment, 0, 0},
     };
+    if (inst.op == Op::kWgmmaWait || find_wgmma(inst.op)) return check_wgmma(inst);
     for (const Shape& shape : kShapes) {
       if (shape.op != inst.op) continue;
       if (inst.results.size() != shape.results || inst.operands.size() != shape.operands) {
@@ -126,6 +127,41 @@ class Verifier {
       }
     }
     if (inst.op != Op::kVar && inst.op != Op::kGet && inst.op != Op::kSet) check_no_variables(inst);
+  }
+
+  // The accumulators come first, all of the type that the row and the number of columns demand.
+  void check_wgmma(const Inst& inst) const {
+    const int accumulators = num_accumulators(inst);
+    if (sm_ < 90) fail_at(inst, "needs sm_90a");
+    if (!inst.results.empty()) fail_at(inst, "it has no results: it writes variables");
+    const auto at = [&](size_t i) { return inst.operands.size() > i ? inst.operands[i] : Value{}; };
+    if (inst.op == Op::kWgmmaWait) {
+      if (!at(0).is_const() || inst.operands.size() != static_cast<size_t>(accumulators) + 1) {
+        fail_at(inst, "operands must be a number and variables");
+      }
+      return;
+    }
+    const WgmmaInfo& wgmma = *find_wgmma(inst.op);
+    const Type type = wgmma.c == DType::kF32 ? Type::kF32 : Type::kI32;
+    const int per_column_tile = wgmma.c == DType::kF16 ? 2 : 4;
+    const size_t rest = inst.operands.size() - static_cast<size_t>(accumulators);
+    if (accumulators == 0 || accumulators % per_column_tile ||
+        accumulators / per_column_tile > 32) {
+      fail_at(inst, "accumulators must fill 1 to 32 tiles of 8 columns");
+    }
+    for (int i = 0; i < accumulators; ++i) {
+      if (at(i).kind != Value::Kind::kVariable || at(i).type != type) {
+        fail_at(inst, "accumulators must come first and have the type of the row");
+      }
+    }
+    if (rest != 3 && rest != 6) fail_at(inst, "A is one descriptor or four registers");
+    for (size_t i = 0; i + 2 < rest; ++i) {
+      const Type a = rest == 3 ? Type::kI64 : Type::kI32;
+      if (at(accumulators + i).type != a) fail_at(inst, "A has the wrong type");
+    }
+    if (at(inst.operands.size() - 2).type != Type::kI64) fail_at(inst, "B is a descriptor");
+    const Value scale = inst.operands.back();
+    if (!scale.is_const() || scale.bits > 1) fail_at(inst, "the last operand is 0 or 1");
   }
 
   void check_structural(const Inst& inst) const {

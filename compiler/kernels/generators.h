@@ -20,9 +20,26 @@ ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand)
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
 ir::Function generate_quantize(const ForwardPlan& plan, const QuantizePlan& operand);
 
+// convert_v: codes = V rounded to v.type, as kTokenRows (core_matrix.h).
+ir::Function generate_convert_v(const ForwardPlan& plan);
+
+// amax_v: amax[b, hkv, channel] = bits of max |V| over the tokens; the buffer starts as zeros.
+ir::Function generate_amax_v(const ForwardPlan& plan);
+
+// quantize_v: codes = e4m3(V * range / amax) as kChannelRows (core_matrix.h), scales = amax /
+// range, per channel (SageAttention 2, arXiv 2411.10958); a channel of zeros has scale 0 and codes
+// 0.
+ir::Function generate_quantize_v(const ForwardPlan& plan);
+
 // attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by
 // mma.sync.
-ir::Function generate_attention(const ForwardPlan& plan);
+ir::Function generate_attention_mma_sync(const ForwardPlan& plan);
+
+// The same by wgmma, for sm_90a; P and V of 8 bits too.
+ir::Function generate_attention_wgmma(const ForwardPlan& plan);
+
+// One kernel of the plan.
+ir::Function generate_kernel(const ForwardPlan& plan, const KernelLaunch& launch);
 
 // Every kernel of the plan, in launch order.
 std::vector<ir::Function> generate_kernels(const ForwardPlan& plan);

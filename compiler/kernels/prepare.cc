@@ -19,16 +19,21 @@ RowLanes::RowLanes(Builder& b, int row_elements)
       lane(b.rem(b.tid(), constant(lanes_per_row))),
       first(b.mul(lane, constant(kLaneElements))) {}
 
-std::vector<Value> load_elements(Builder& b, DType type, Value address, Value valid) {
+std::vector<Value> load_pairs(Builder& b, Value address, Value valid) {
   std::vector<Var> words;
   for (int i = 0; i < kLaneElements / 2; ++i) words.push_back(b.var(constant(0)));
   b.when(valid, [&] {
     const std::vector<Value> loaded = b.emit(Op::kLdGlobalV4, {address, constant(0)});
     for (size_t i = 0; i < words.size(); ++i) b.set(words[i], loaded[i]);
   });
+  std::vector<Value> pairs;
+  for (const Var& word : words) pairs.push_back(b.get(word));
+  return pairs;
+}
+
+std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pairs) {
   std::vector<Value> elements;
-  for (const Var& word : words) {
-    const Value packed = b.get(word);
+  for (const Value packed : pairs) {
     if (type == DType::kF16) {
       for (const Value element : b.emit(Op::kUnpackF16, {packed})) elements.push_back(element);
     } else {  // a bf16 is the upper half of an f32
@@ -38,6 +43,10 @@ std::vector<Value> load_elements(Builder& b, DType type, Value address, Value va
     }
   }
   return elements;
+}
+
+std::vector<Value> load_elements(Builder& b, DType type, Value address, Value valid) {
+  return unpack(b, type, load_pairs(b, address, valid));
 }
 
 std::vector<Value> load_mean(Builder& b, const KernelArgs& args, const RowLanes& lanes,

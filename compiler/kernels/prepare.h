@@ -1,4 +1,5 @@
-// Shared by the kernels that prepare Q and K: how a block's threads are laid over rows of a tensor.
+// Shared by the kernels that prepare Q, K and V: how a block's threads are laid over rows of a
+// tensor.
 #pragma once
 
 #include <vector>
@@ -23,7 +24,13 @@ struct RowLanes {
   ir::Value first;  // its first element of the row
 };
 
-// Eight 16-bit elements at `address` as f32; zeros where `valid` is false, without reading.
+// Eight 16-bit elements at `address`, in pairs; zeros where `valid` is false, without reading.
+std::vector<ir::Value> load_pairs(ir::Builder& b, ir::Value address, ir::Value valid);
+
+// The elements of such pairs as f32; `type` is f16 or bf16.
+std::vector<ir::Value> unpack(ir::Builder& b, DType type, const std::vector<ir::Value>& pairs);
+
+// Both in one.
 std::vector<ir::Value> load_elements(ir::Builder& b, DType type, ir::Value address,
                                      ir::Value valid);
 

@@ -1,3 +1,4 @@
+#include "compiler/kernels/core_rows.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/prepare.h"
 
@@ -39,10 +40,10 @@ class RowTile {
   Value row(int pass) const { return b_.add(lanes_.row, constant(pass * lanes_.rows_per_pass)); }
   Value token(int pass) const { return b_.add(first_token_, row(pass)); }
   // A token that exists and belongs to this tile.
-  Value in_tensor(int pass) const {
-    const Value exists = b_.less(token(pass), args_["tokens"]);
-    if ((pass + 1) * lanes_.rows_per_pass <= plan_.tile_rows) return exists;
-    return b_.both(exists, b_.less(row(pass), constant(plan_.tile_rows)));
+  Value in_tensor(int pass) const { return before(args_["tokens"], pass); }
+  // A token that has codes: padding too, where the codes have any.
+  Value has_codes(int pass) const {
+    return before(args_[plan_.core_matrices ? "padded_tokens" : "tokens"], pass);
   }
 
   // Raw elements of one pass: zeros outside the tensor.
@@ -73,6 +74,12 @@ class RowTile {
   }
 
  private:
+  Value before(Value end, int pass) const {
+    const Value exists = b_.less(token(pass), end);
+    if ((pass + 1) * lanes_.rows_per_pass <= plan_.tile_rows) return exists;
+    return b_.both(exists, b_.less(row(pass), constant(plan_.tile_rows)));
+  }
+
   Builder& b_;
   const KernelArgs& args_;
   const QuantizePlan& plan_;
@@ -179,16 +186,27 @@ void store_single_scale(Builder& b, const KernelArgs& args, const QuantizePlan& 
   });
 }
 
+// Where the eight codes of this thread lie, one byte each.
+Value codes_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
+                    const RowTile& tile, int pass) {
+  const Value row_bytes = b.zext(constant(plan.padded_head_dim));
+  const Value codes = args[plan.operand + "_codes"];
+  if (plan.core_matrices) {
+    const Value first_row = b.mul64(b.zext(tile.batch_head()), b.zext(args["padded_tokens"]));
+    const Value head = b.add64(codes, b.mul64(first_row, row_bytes));
+    return token_rows_address(b, head, tile.token(pass), tile.lanes().first, plan.padded_head_dim);
+  }
+  const Value first_row = b.mul64(b.zext(tile.batch_head()), b.zext(args["tokens"]));
+  const Value row = b.add64(first_row, b.zext(tile.token(pass)));
+  return b.address(b.add64(codes, b.mul64(row, row_bytes)), tile.lanes().first, 1);
+}
+
 // NOLINTNEXTLINE(readability-function-size): what it works on comes in four parts
 void store_codes(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
                  int pass, const std::vector<Value>& x, Value inverse) {
   const Value in_row = b.less(tile.lanes().first, constant(plan.padded_head_dim));
-  b.when(b.both(tile.in_tensor(pass), in_row), [&] {
-    const Value first_row = b.mul64(b.zext(tile.batch_head()), b.zext(args["tokens"]));
-    const Value row = b.add64(first_row, b.zext(tile.token(pass)));
-    const Value address = b.add64(args[plan.operand + "_codes"],
-                                  b.mul64(row, b.zext(constant(plan.padded_head_dim))));
-    b.emit(Op::kStGlobalV2, {b.address(address, tile.lanes().first, 1), constant(0),
+  b.when(b.both(tile.has_codes(pass), in_row), [&] {
+    b.emit(Op::kStGlobalV2, {codes_address(b, args, plan, tile, pass), constant(0),
                              pack_codes(b, x, 0, inverse), pack_codes(b, x, 4, inverse)});
   });
 }

@@ -63,13 +63,10 @@ ValueAccumulator::ValueAccumulator(ir::Builder& b, const Variant& variant, int n
   }
 }
 
-void ValueAccumulator::shrink(const std::vector<Value>& factors) {
-  Value any;
-  for (const Value factor : factors) {
-    const Value shrinks = b_.emit1(Op::kNeF32, {factor, constant_f32(1)});
-    any = any ? b_.either(any, shrinks) : shrinks;
-  }
-  b_.when(b_.emit1(Op::kAnySync, {any}), [&] {
+void ValueAccumulator::rescale(const OnlineSoftmax::Rescale& rescale) {
+  b_.when(rescale.any, [&] {
+    std::vector<Value> factors;
+    for (const ir::Var& factor : rescale.factors) factors.push_back(b_.get(factor));
     const auto scale = [&](Vars& registers, int row_tile) {
       const bool packed = registers.size() == 2;  // one register a row, of two f16
       for (size_t i = 0; i < registers.size(); ++i) {
@@ -88,12 +85,12 @@ void ValueAccumulator::shrink(const std::vector<Value>& factors) {
 }
 
 // The C fragments of two neighbouring 8-key tiles are the A fragment of one 16-key step.
-ValueAccumulator::Fragment ValueAccumulator::p_fragment(const Scores& p, int row_tile,
+ValueAccumulator::Fragment ValueAccumulator::p_fragment(const Probabilities& p, int row_tile,
                                                         int key_step) const {
   const Op pack = variant_.p.type == DType::kBF16 ? Op::kPackBF16 : Op::kPackF16;
   Fragment registers;
   for (const int tile : {2 * key_step, 2 * key_step + 1}) {
-    const std::vector<Value>& e = p[row_tile][tile];
+    const std::array<Value, 4>& e = p[row_tile][tile];
     registers.push_back(b_.emit1(pack, {e[0], e[1]}));
     registers.push_back(b_.emit1(pack, {e[2], e[3]}));
   }
@@ -123,7 +120,7 @@ void ValueAccumulator::add_inner(int row_tile, int column_tile, const Fragment& 
   }
 }
 
-void ValueAccumulator::accumulate(const Scores& p, const ir::FragmentReader& reader,
+void ValueAccumulator::accumulate(const Probabilities& p, const ir::FragmentReader& reader,
                                   const std::vector<Value>& v_tile) {
   const int key_steps = static_cast<int>(p[0].size()) * 8 / kMmaKeys;
   std::vector<std::vector<Fragment>> a(num_row_tiles_);  // [row tile][key step]
@@ -187,8 +184,9 @@ void ValueAccumulator::add_row_sums(const std::vector<std::vector<Fragment>>& a)
   }
 }
 
-std::vector<Value> ValueAccumulator::elements(int row_tile, int column_tile) const {
-  return to_f32(current(row_tile, column_tile));
+std::array<Value, 4> ValueAccumulator::elements(int row_tile, int column_tile) const {
+  const std::vector<Value> e = to_f32(current(row_tile, column_tile));
+  return {e[0], e[1], e[2], e[3]};
 }
 
 std::vector<Value> ValueAccumulator::row_sum() const {

@@ -1,7 +1,7 @@
 // O, the running sum of P V for one warp's query rows, in the accumulator types the variant names:
 //
-//   one level, f32 or f16    O = O shrink + P V
-//   two levels               O = O shrink + sum over intervals of (P V gathered in `inner` from
+//   one level, f32 or f16    O = O factor + P V
+//   two levels               O = O factor + sum over intervals of (P V gathered in `inner` from
 //   zero)
 //
 // and, where the variant sums the converted P, the row sums by the same tensor core: P times ones.
@@ -20,16 +20,15 @@ class ValueAccumulator {
  public:
   ValueAccumulator(ir::Builder& b, const Variant& variant, int num_row_tiles, int num_column_tiles);
 
-  // O and the row sums times shrink, by row of the thread. Skipped when no row of the warp shrinks:
-  // a multiplication by 1 would change nothing.
-  void shrink(const std::vector<ir::Value>& factors);
+  // O and the row sums times the factors, where any row of the warp needs it.
+  void rescale(const OnlineSoftmax::Rescale& rescale);
 
-  // Adds P V for one key tile. p: probabilities, f32, converted to the variant's type here.
-  void accumulate(const Scores& p, const ir::FragmentReader& reader,
+  // Adds P V for one key tile. p: converted to the variant's type here.
+  void accumulate(const Probabilities& p, const ir::FragmentReader& reader,
                   const std::vector<ir::Value>& v_tile);
 
   // O's elements in C-fragment order, f32.
-  std::vector<ir::Value> elements(int row_tile, int column_tile) const;
+  std::array<ir::Value, 4> elements(int row_tile, int column_tile) const;
   bool sums_p() const { return !sums_.empty(); }
   std::vector<ir::Value> row_sum() const;  // by row of the thread
 
@@ -37,7 +36,7 @@ class ValueAccumulator {
   using Fragment = std::vector<ir::Value>;  // registers of one mma operand
   using Vars = std::vector<ir::Var>;
 
-  Fragment p_fragment(const Scores& p, int row_tile, int key_step) const;
+  Fragment p_fragment(const Probabilities& p, int row_tile, int key_step) const;
   Fragment zeros() const;
   Fragment current(int row_tile, int column_tile) const;
   // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of a group of column

@@ -33,7 +33,41 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 
 }  // namespace
 
+namespace {
+
+// Three warpgroups of 64 rows hide each other's softmax best where O leaves the registers for it (168
+// a thread), two otherwise (240); as many stages as fit, up to four.
+std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& target) {
+  std::vector<Schedule> result;
+  const int o_registers = padded_value_head_dim(variant) / 2;
+  for (const auto& [warps, block_n] : {std::pair{12, 128}, {12, 64}, {8, 128}, {8, 64}, {4, 64}}) {
+    const int budget = warps == 12 ? 160 : 240;
+    if (o_registers + block_n / 2 + 16 > budget) continue;
+    for (int stages = 4; stages >= 2; --stages) {
+      const Schedule schedule = {.wgmma = true,
+                                 .block_m = 16 * warps,
+                                 .block_n = block_n,
+                                 .num_warps = warps,
+                                 .stages = stages,
+                                 .q_in_registers = false,
+                                 .blocks_per_sm = 1};
+      if (!is_legal(variant, schedule, target)) continue;
+      result.push_back(schedule);
+      break;
+    }
+  }
+  return result;
+}
+
+bool wants_wgmma(const Variant& variant, const Target& target) {
+  return target.wgmma && !variant.pv_accumulator.outer &&
+         variant.pv_accumulator.inner == DType::kF32 && variant.row_sum == RowSum::kExact;
+}
+
+}  // namespace
+
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
+  if (wants_wgmma(variant, target)) return wgmma_schedules(variant, target);
   // Fastest first, as measured on an H100 at head dim 128 (tests/perf/NOTES.md): 32 rows a warp
   // halve the shared-memory reads per product, and two resident blocks let one's softmax hide the
   // other's products.

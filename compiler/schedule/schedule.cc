@@ -89,7 +89,23 @@ TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
   return {schedule.block_n, padded_value_head_dim(variant) * 2 / kChunkBytes};
 }
 
+namespace {
+
+// Rings of the wgmma kernel: Q of each warpgroup, K and V tiles, and their barriers.
+int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
+  constexpr int kBarrierBytes = 2 * 8;  // of a stage of a ring
+  const int value_bytes = padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
+  const int key_bytes = padded_head_dim(variant) + value_bytes;
+  const int stage = schedule.block_n * key_bytes + 2 * kBarrierBytes;
+  const int q_stage = kWarpgroupRows * padded_head_dim(variant) + kBarrierBytes;
+  constexpr int kPadding = 3 * 128;  // each ring's data starts at a multiple of 128
+  return schedule.block_m / kWarpgroupRows * q_stage + schedule.stages * stage + kPadding;
+}
+
+}  // namespace
+
 int attention_smem_bytes(const Variant& variant, const Schedule& schedule) {
+  if (schedule.wgmma) return wgmma_smem_bytes(variant, schedule);
   const int stage = k_tile(variant, schedule).bytes() + v_tile(variant, schedule).bytes();
   return q_tile(variant, schedule).bytes() + schedule.stages * stage;
 }
@@ -105,6 +121,13 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   require(threads <= kMaxThreadsPerBlock,
           fmt::format("a block has at most {} threads, {} warps are {}", kMaxThreadsPerBlock,
                       schedule.num_warps, threads));
+  if (schedule.wgmma) {
+    require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
+    require(schedule.num_warps == 4 || schedule.num_warps == 8 || schedule.num_warps == 12,
+            "warps must be 4, 8 or 12: one to three warpgroups that compute");
+    require(schedule.block_m == 16 * schedule.num_warps, "block_m must be 16 rows for every warp");
+    require(schedule.blocks_per_sm == 1, "blocks_per_sm must be 1");
+  }
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
           "block_m must be a multiple of 16 rows for every warp");

@@ -52,12 +52,14 @@ constexpr int padded_value_head_dim(const Variant& v) {
   return (v.value_head_dim + 15) / 16 * 16;
 }
 
-// The tiles of the attention kernel in shared memory: int8 Q and K, 16-bit V.
+inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
+
+// The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, 16-bit V.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);
 TileLayout k_tile(const Variant& variant, const Schedule& schedule);
 TileLayout v_tile(const Variant& variant, const Schedule& schedule);
 
-// Shared memory of the attention kernel, bytes.
+// Shared memory of the attention kernel, bytes; for wgmma an upper bound.
 int attention_smem_bytes(const Variant& variant, const Schedule& schedule);
 
 }  // namespace sagejit

@@ -132,6 +132,9 @@ struct Variant {
   RowSum row_sum = RowSum::kExact;
   double exp2_polynomial_share =
       0.0;  // share of exp2 evaluated by polynomial instead of ex2.approx
+  // Log2 units by which a row's maximum may outgrow the reference that its P is relative to before
+  // the reference is renewed; P then reaches range * 2^threshold.
+  double rescale_threshold = 0.0;
   Structure structure;
 
   bool operator==(const Variant&) const = default;  // with the name

@@ -17,6 +17,7 @@ constexpr std::array<std::string_view, kNumSymbols> kSymbolNames = {
     "k.stride_n", "v",   "v.stride_b",   "v.stride_h",
     "v.stride_n", "o",   "o.stride_b",   "o.stride_h",
     "o.stride_m", "lse", "lse.stride_b", "lse.stride_h",
+    "num_sms",
 };
 
 constexpr int kMaxDepth = 16;    // values at once

@@ -19,8 +19,8 @@
 namespace sagejit {
 
 // What an expression may name: the problem's sizes, the element strides and addresses of its
-// tensors. Strides are in elements; addresses are device addresses. Tensor order below is fixed: q,
-// k, v, o, lse.
+// tensors, and the device's number of multiprocessors. Strides are in elements; addresses are
+// device addresses. Tensor order below is fixed: q, k, v, o, lse.
 enum class Symbol : uint8_t {
   kB,
   kHq,
@@ -46,11 +46,13 @@ enum class Symbol : uint8_t {
   kLse,
   kLseStrideB,
   kLseStrideH,
+  kNumSms,  // streaming multiprocessors of the device that launches; 1 on the emulator
   kCount,
 };
 inline constexpr int kNumSymbols = static_cast<int>(Symbol::kCount);
 
-// Names as they stand in expressions: "b", "hq", ..., "q", "q.stride_b", ..., "lse.stride_h".
+// Names as they stand in expressions: "b", "hq", ..., "q", "q.stride_b", ..., "lse.stride_h",
+// "num_sms".
 std::string_view name_of(Symbol symbol);
 
 // The value of every symbol for one call, indexed by Symbol.

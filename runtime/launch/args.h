@@ -49,8 +49,8 @@ constexpr OperandSet bit(Operand operand) {
   return static_cast<OperandSet>(1u << static_cast<int>(operand));
 }
 
-// Checked arguments: the value of every symbol of the plan's expressions, and the memory of each
-// operand.
+// Checked arguments: the value of every symbol of the plan's expressions (but num_sms, which is the
+// device's), and the memory of each operand.
 struct BoundArgs {
   std::array<int64_t, kNumSymbols> symbols = {};
   std::array<MemoryRange, kNumOperands> ranges;  // of the operands in use

@@ -106,8 +106,14 @@ Kernel::Layout Kernel::lay_out(SymbolValues symbols) const {
   return layout;
 }
 
+BoundArgs Kernel::bind(const AttentionArgs& args, OperandSet in_use) const {
+  BoundArgs bound = bind_args(artifact_.tensors, args, in_use);
+  bound.symbols[static_cast<size_t>(Symbol::kNumSms)] = device_->info().num_sms;
+  return bound;
+}
+
 uint64_t Kernel::workspace_bytes(const AttentionArgs& args) const {
-  const BoundArgs bound = bind_args(artifact_.tensors, args, 0);
+  const BoundArgs bound = bind(args, 0);
   return bound.empty ? 0 : lay_out(bound.symbols).total_bytes;
 }
 
@@ -190,7 +196,7 @@ void Kernel::clear_buffers(const Layout& layout, uint64_t workspace, Stream stre
 }
 
 void Kernel::launch(const AttentionArgs& args, PhaseSet phases, Stream stream) const {
-  const BoundArgs bound = bind_args(artifact_.tensors, args, operands_of(phases));
+  const BoundArgs bound = bind(args, operands_of(phases));
   if (bound.empty) return;
   const Layout layout = lay_out(bound.symbols);
   check_workspace(args, layout);

@@ -55,6 +55,7 @@ class Kernel {
   using Memory = std::array<MemoryRange, kNumOperands + kMaxBuffers>;
 
   Step resolve(const KernelLaunch& launch) const;
+  BoundArgs bind(const AttentionArgs& args, OperandSet in_use) const;
   OperandSet operands_of(PhaseSet phases) const;
   Layout lay_out(SymbolValues symbols) const;
   void check_workspace(const AttentionArgs& args, const Layout& layout) const;

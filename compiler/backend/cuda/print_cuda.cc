@@ -122,10 +122,57 @@ class Printer {
           block(inst.orelse, indent + 2);
         }
         break;
+      case Op::kWgmmaWait:
+        return wgmma_wait(inst);
       default:
+        if (const ir::WgmmaInfo* row = ir::find_wgmma(inst.op)) return wgmma(inst, *row);
         fail(ErrorKind::kInternal, "CUDA back end: unknown structural operation");
     }
     fmt::format_to(out_, "{:{}}}}\n", "", indent);
+  }
+
+  // "%first, %first+1, ..."
+  static std::string numbered(int first, int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += fmt::format("{}%{}", i ? ", " : "", first + i);
+    return text;
+  }
+
+  // Variables as operands of an assembly statement that reads and writes them, or only writes.
+  std::string tied(std::span<const Value> variables, bool output_only) const {
+    std::string text;
+    for (const Value& variable : variables) {
+      text += fmt::format("{}\"{}{}\"({})", text.empty() ? "" : ", ", output_only ? "=" : "+",
+                          constraint(variable.type), operand(variable));
+    }
+    return text;
+  }
+
+  void wgmma_wait(const Inst& inst) {
+    fmt::format_to(out_,
+                   "asm volatile(\"wgmma.wait_group.sync.aligned {};\" : {} : : \"memory\");\n",
+                   inst.operands[0].bits, tied(std::span(inst.operands).subspan(1), false));
+  }
+
+  void wgmma(const Inst& inst, const ir::WgmmaInfo& row) {
+    const int accumulators = ir::num_accumulators(inst);
+    const bool from_registers = inst.operands.size() - accumulators == 6;
+    const int columns = accumulators / (row.c == DType::kF16 ? 2 : 4) * 8;
+    const int num_a = from_registers ? 4 : 1;
+    const std::string a = numbered(accumulators, num_a);
+    fmt::format_to(
+        out_, "asm volatile(\"wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, {}{};\"",
+        columns, row.k, row.types, numbered(0, accumulators), from_registers ? "{" + a + "}" : a,
+        accumulators + num_a, inst.operands.back().bits,
+        from_registers ? row.modifiers_rs : row.modifiers_ss);
+    fmt::format_to(
+        out_, " : {} : ",
+        tied(std::span(inst.operands).first(accumulators), inst.operands.back().bits == 0));
+    for (int i = 0; i <= num_a; ++i) {
+      const Value value = inst.operands[accumulators + i];
+      fmt::format_to(out_, "{}\"{}\"({})", i ? ", " : "", constraint(value.type), operand(value));
+    }
+    fmt::format_to(out_, " : \"memory\");\n");
   }
 
   // The registers and operands that $0, $1, ... of a row stand for.

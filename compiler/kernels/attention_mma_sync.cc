@@ -1,0 +1,215 @@
+#include <optional>
+
+#include "compiler/ir/tile.h"
+#include "compiler/kernels/generators.h"
+#include "compiler/kernels/kernel_args.h"
+#include "compiler/kernels/mask_regions.h"
+#include "compiler/kernels/online_softmax.h"
+#include "compiler/kernels/output.h"
+#include "compiler/kernels/scores.h"
+#include "compiler/kernels/value_accumulator.h"
+
+namespace sagejit {
+
+using ir::Builder;
+using ir::constant;
+using ir::Op;
+using ir::Value;
+
+namespace {
+
+constexpr int kMmaRows = 16;
+constexpr int kMmaColumns =
+    8;  // n of every product: the keys of a score tile, the columns of an O tile
+constexpr int kKStepBytes = 32;  // k of the int8 products
+
+// One block computes block_m query rows of one (batch, head); each warp its own rows against every
+// key tile. Shared memory: the block's Q tile, then a ring of K and V tiles.
+class AttentionKernel {
+ public:
+  explicit AttentionKernel(const ForwardPlan& plan)
+      : plan_(plan),
+        variant_(plan.variant),
+        schedule_(plan.schedule),
+        b_("attention", plan.schedule.num_warps * 32, plan.schedule.blocks_per_sm),
+        args_(b_, *plan.find_launch("attention")),
+        num_row_tiles_(schedule_.block_m / schedule_.num_warps / kMmaRows),
+        num_key_tiles_(schedule_.block_n / kMmaColumns),
+        batch_(b_.emit1(Op::kBlockZ, {})),
+        head_(b_.emit1(Op::kBlockY, {})),
+        kv_head_(b_.div(head_, b_.div(args_["hq"], args_["hkv"]))),
+        first_row_(first_row()) {}
+
+  ir::Function generate() {
+    const MaskRegions regions(b_, variant_.mask, args_["m"], args_["n"],
+                              {first_row_, schedule_.block_m}, schedule_.block_n);
+    q_address_ = b_.smem("q", q_tile(variant_, schedule_).bytes(), 128);
+    load_q();
+    ir::CopyRing ring(b_, "kv", schedule_.stages, stage_bytes());
+    const ir::CopyRing::Load load_kv = kv_loader();
+    ring.fill(regions.first_tile(), regions.end_tile(), load_kv);
+    const QueryTile tile = {batch_, head_, kv_head_, first_row_};
+    const QueryRows rows(b_, plan_, args_, tile, regions, num_row_tiles_, b_.tid());
+    const KeyScales key_scales(b_, plan_, args_, tile, schedule_.block_n);
+
+    const ir::FragmentReader k_reader(b_, k_tile(variant_, schedule_),
+                                      ir::FragmentReader::Order::kChunksFirst, false);
+    const ir::FragmentReader v_reader(b_, v_tile(variant_, schedule_),
+                                      ir::FragmentReader::Order::kRowsFirst, true);
+    OnlineSoftmax softmax(b_, variant_, num_row_tiles_, variant_.row_sum == RowSum::kExact);
+    ValueAccumulator o(b_, variant_, num_row_tiles_, padded_value_head_dim(variant_) / kMmaColumns);
+    load_q_fragments();
+    for (const TileRun& run : regions.runs()) {
+      b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
+      b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
+        const Value slot = ring.next(key_tile, regions.end_tile(), load_kv);
+        const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
+        const std::vector<Value> key_factors = key_scales.load(first_key);
+        Scores s = scores(k_reader, slot);  // S = Q K^T
+        key_scales.apply(s, first_key);
+        if (run.masked) rows.mask(s, first_key);
+        Probabilities p;
+        o.rescale(softmax.step(s, {rows.factors(), key_factors}, run.masked, p));   // P = 2^(S - m)
+        o.accumulate(p, v_reader, v_reader.at(b_.add(slot, constant(k_bytes()))));  // O += P V
+      });
+    }
+    store(tile, softmax, o);
+    return b_.finish(plan_.target->sm);
+  }
+
+ private:
+  int k_bytes() const { return k_tile(variant_, schedule_).bytes(); }
+  int stage_bytes() const { return k_bytes() + v_tile(variant_, schedule_).bytes(); }
+
+  // Under a causal mask the rows with the most keys come first, so that the last blocks are short.
+  Value first_row() {
+    Value block = b_.emit1(Op::kBlockX, {});
+    const MaskKind kind = variant_.mask.kind;
+    if (kind == MaskKind::kCausalTopLeft || kind == MaskKind::kCausalBottomRight) {
+      block = b_.sub(b_.sub(b_.emit1(Op::kGridX, {}), constant(1)), block);
+    }
+    return b_.mul(block, constant(schedule_.block_m));
+  }
+
+  // Address of a row of int8 codes, contiguous [b, heads, tokens, d padded].
+  Value codes_row(const std::string& operand, Value head, Value heads, Value tokens, Value token) {
+    const Value row_bytes = b_.zext(constant(padded_head_dim(variant_)));
+    const Value batch_head = b_.add(b_.mul(batch_, heads), head);
+    const Value row = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(tokens)), b_.zext(token));
+    return b_.add64(args_[operand + "_codes"], b_.mul64(row, row_bytes));
+  }
+
+  void load_q() {
+    const TileLayout layout = q_tile(variant_, schedule_);
+    const ir::TileLoader loader(b_, layout, layout.row_chunks,
+                                b_.zext(constant(layout.row_bytes())));
+    loader.load(q_address_, codes_row("q", head_, args_["hq"], args_["m"], first_row_),
+                b_.sub(args_["m"], first_row_));
+  }
+
+  ir::CopyRing::Load kv_loader() {
+    const TileLayout k = k_tile(variant_, schedule_), v = v_tile(variant_, schedule_);
+    const int value_chunks = variant_.value_head_dim * 2 / kChunkBytes;
+    k_loader_.emplace(b_, k, k.row_chunks, b_.zext(constant(k.row_bytes())));
+    v_loader_.emplace(b_, v, value_chunks, args_["v_stride_n"]);
+    const Value k_head = codes_row("k", kv_head_, args_["hkv"], args_["n"], constant(0));
+    const Value v_head = row_address(b_, args_, "v", "n", {batch_, kv_head_, constant(0)});
+    return [this, k, k_head, v_head](Value slot, Value tile) {
+      const Value key = b_.mul(tile, constant(schedule_.block_n));
+      const Value valid = b_.sub(args_["n"], key);
+      const Value k_row = b_.mul64(b_.zext(key), b_.zext(constant(k.row_bytes())));
+      k_loader_->load(slot, b_.add64(k_head, k_row), valid);
+      const Value v_row = b_.mul64(b_.zext(key), args_["v_stride_n"]);
+      v_loader_->load(b_.add(slot, constant(k_bytes())), b_.add64(v_head, v_row), valid);
+    };
+  }
+
+  void load_q_fragments() {
+    q_reader_.emplace(b_, q_tile(variant_, schedule_), ir::FragmentReader::Order::kRowsFirst,
+                      false);
+    const int rows = num_row_tiles_ * kMmaRows;
+    const Value warp_rows =
+        b_.add(q_address_, b_.mul(b_.warp(), constant(rows * padded_head_dim(variant_))));
+    q_addresses_ = q_reader_->at(warp_rows);
+    if (!schedule_.q_in_registers) return;
+    // Q came with the ring's first stage; a stage further back is waited for here.
+    b_.emit(Op::kCpAsyncWait, {constant(schedule_.stages - 2)});
+    b_.barrier();
+    for (int step = 0; step < num_k_steps(); ++step) {
+      for (int row = 0; row < num_row_tiles_; ++row) q_fragments_.push_back(read_q(row, step));
+    }
+  }
+
+  int num_k_steps() const { return padded_head_dim(variant_) / kKStepBytes; }
+
+  std::vector<Value> read_q(int row_tile, int k_step) {
+    return q_reader_->read(q_addresses_, row_tile * kMmaRows, 2 * k_step);
+  }
+
+  // S = Q K^T as biased integers: all products start from the same four registers.
+  Scores scores(const ir::FragmentReader& k_reader, Value slot) {
+    const std::vector<Value> k_addresses = k_reader.at(slot);
+    std::vector<std::vector<std::vector<Value>>> s(
+        num_row_tiles_, std::vector<std::vector<Value>>(
+                            num_key_tiles_, std::vector<Value>(4, constant(kBiasedZero))));
+    for (int step = 0; step < num_k_steps(); ++step) {
+      std::vector<std::vector<Value>> q;
+      for (int row = 0; row < num_row_tiles_; ++row) {
+        q.push_back(schedule_.q_in_registers ? q_fragments_[step * num_row_tiles_ + row]
+                                             : read_q(row, step));
+      }
+      for (int tile = 0; tile < num_key_tiles_; tile += 2) {
+        const std::vector<Value> k = k_reader.read(k_addresses, tile * kMmaColumns, 2 * step);
+        for (int half = 0; half < 2; ++half) {
+          for (int row = 0; row < num_row_tiles_; ++row) {
+            std::vector<Value>& c = s[row][tile + half];
+            std::vector<Value> operands = q[row];
+            operands.insert(operands.end(), {k[2 * half], k[2 * half + 1]});
+            operands.insert(operands.end(), c.begin(), c.end());
+            c = b_.emit(Op::kMmaS8, operands);
+          }
+        }
+      }
+    }
+    Scores result;
+    for (const auto& row : s) {
+      result.tiles.emplace_back();
+      for (const auto& tile : row) {
+        result.tiles.back().push_back(
+            {b_.var(tile[0]), b_.var(tile[1]), b_.var(tile[2]), b_.var(tile[3])});
+      }
+    }
+    return result;
+  }
+
+  void store(const QueryTile& tile, const OnlineSoftmax& softmax, const ValueAccumulator& o) {
+    const RowResults results = {.sums = o.sums_p() ? o.row_sum() : softmax.row_sum(),
+                                .maxima = softmax.row_max(),
+                                .elements = [&](int row_tile, int column_tile) {
+                                  return o.elements(row_tile, column_tile);
+                                }};
+    store_output(b_, plan_, args_, tile, results, softmax.range_log2(),
+                 b_.emit1(Op::kTidAgain, {}));
+  }
+
+  const ForwardPlan& plan_;
+  const Variant& variant_;
+  const Schedule& schedule_;
+  Builder b_;
+  KernelArgs args_;
+  int num_row_tiles_, num_key_tiles_;
+  Value batch_, head_, kv_head_, first_row_;
+  Value q_address_;
+  std::optional<ir::TileLoader> k_loader_, v_loader_;
+  std::optional<ir::FragmentReader> q_reader_;
+  std::vector<Value> q_addresses_;
+  std::vector<std::vector<Value>> q_fragments_;  // [k step][row tile]
+};
+
+}  // namespace
+
+ir::Function generate_attention_mma_sync(const ForwardPlan& plan) {
+  return AttentionKernel(plan).generate();
+}
+
+}  // namespace sagejit

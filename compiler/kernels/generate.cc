@@ -1,0 +1,45 @@
+#include "compiler/kernels/generators.h"
+#include "compiler/support/error.h"
+
+namespace sagejit {
+namespace {
+
+struct Generator {
+  std::string_view kernel;
+  ir::Function (*generate)(const ForwardPlan&);
+};
+
+constexpr Generator kGenerators[] = {
+    {"k_mean", generate_k_mean},
+    {"amax_q", [](const ForwardPlan& plan) { return generate_amax(plan, plan.q); }},
+    {"amax_k", [](const ForwardPlan& plan) { return generate_amax(plan, plan.k); }},
+    {"amax_v", generate_amax_v},
+    {"quantize_q", [](const ForwardPlan& plan) { return generate_quantize(plan, plan.q); }},
+    {"quantize_k", [](const ForwardPlan& plan) { return generate_quantize(plan, plan.k); }},
+    {"quantize_v", generate_quantize_v},
+    {"convert_v", generate_convert_v},
+    {"attention",
+     [](const ForwardPlan& plan) {
+       return plan.schedule.wgmma ? generate_attention_wgmma(plan)
+                                  : generate_attention_mma_sync(plan);
+     }},
+};
+
+}  // namespace
+
+ir::Function generate_kernel(const ForwardPlan& plan, const KernelLaunch& launch) {
+  for (const Generator& generator : kGenerators) {
+    if (generator.kernel == launch.kernel) return generator.generate(plan);
+  }
+  fail(ErrorKind::kInternal, "no generator makes kernel '{}'", launch.kernel);
+}
+
+std::vector<ir::Function> generate_kernels(const ForwardPlan& plan) {
+  std::vector<ir::Function> kernels;
+  for (const KernelLaunch& launch : plan.plan.launches) {
+    kernels.push_back(generate_kernel(plan, launch));
+  }
+  return kernels;
+}
+
+}  // namespace sagejit

@@ -1,0 +1,337 @@
+// Preparation of V for the wgmma kernel: one pass for 16-bit V, two for 8-bit V.
+#include "compiler/kernels/generators.h"
+#include "compiler/kernels/prepare.h"
+#include "compiler/layout/core_matrix.h"
+
+namespace sagejit {
+
+using ir::Builder;
+using ir::constant;
+using ir::constant_f32;
+using ir::Op;
+using ir::Value;
+using ir::Var;
+
+namespace {
+
+constexpr int kElementBytes = 2;   // of V in memory
+constexpr int kPairTokens = 2;     // a 32-bit word of codes holds two pairs of tokens,
+constexpr int kPairStride = 8;     // so far apart (token_at_position)
+constexpr int kWordsPerGroup = 4;  // 16 positions of a channel
+
+// `tile_tokens` tokens of V of one (batch, head), and where their codes go.
+class ValueTile {
+ public:
+  ValueTile(Builder& b, const KernelArgs& args, const ValuePlan& plan, int tile_tokens)
+      : b_(b),
+        args_(args),
+        plan_(plan),
+        batch_(b.emit1(Op::kBlockZ, {})),
+        head_(b.emit1(Op::kBlockY, {})),
+        first_token_(b.mul(b.emit1(Op::kBlockX, {}), constant(tile_tokens))),
+        head_address_(row_address(b, args, "v", "n", {batch_, head_, constant(0)})) {}
+
+  Value first_token() const { return first_token_; }
+  // Number of the first channel of this (batch, head) among all.
+  Value first_channel() const {
+    return b_.mul(b_.add(b_.mul(batch_, args_["heads"]), head_), constant(plan_.columns));
+  }
+
+  Value exists(Value token, Value channel) const {
+    return b_.both(b_.less(token, args_["tokens"]),
+                   b_.less(channel, constant(plan_.value_head_dim)));
+  }
+  // Eight channels of a token, in pairs; zeros outside the tensor.
+  std::vector<Value> load(Value token, Value channel, Value valid) const {
+    const Value row = b_.add64(head_address_, b_.mul64(b_.zext(token), args_["v_stride_n"]));
+    return load_pairs(b_, b_.address(row, channel, kElementBytes), valid);
+  }
+
+  // The tile's codes are one range of memory: the address of its first.
+  Value codes() const {
+    const int token_bytes = plan_.columns * bits_of(plan_.type) / 8;
+    const Value batch_head = b_.add(b_.mul(batch_, args_["heads"]), head_);
+    const Value first = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["padded_tokens"])),
+                                 b_.zext(first_token_));
+    return b_.add64(args_["v_codes"], b_.mul64(first, b_.zext(constant(token_bytes))));
+  }
+
+ private:
+  Builder& b_;
+  const KernelArgs& args_;
+  const ValuePlan& plan_;
+  Value batch_, head_, first_token_, head_address_;
+};
+
+// The block's threads go over `count` items in passes, neighbours together. visit(item, in_range);
+// in_range is unset where every thread has an item.
+template <typename Visit>
+void for_each_item(Builder& b, int count, Visit visit) {
+  for (int first = 0; first < count; first += b.block_threads()) {
+    const Value item = b.add(b.tid(), constant(first));
+    const bool whole = first + b.block_threads() <= count;
+    visit(item, whole ? Value{} : b.less(item, constant(count)));
+  }
+}
+
+Value both_if_set(Builder& b, Value condition, Value optional) {
+  return optional ? b.both(condition, optional) : condition;
+}
+
+// Two elements of type `from` to two of type `to`.
+Value convert_pair(Builder& b, DType from, DType to, Value pair) {
+  if (from == to) return pair;
+  const std::vector<Value> elements = unpack(b, from, {pair});
+  return b.emit1(to == DType::kF16 ? Op::kPackF16 : Op::kPackBF16, {elements[0], elements[1]});
+}
+
+}  // namespace
+
+// A 16-byte piece of a row is a row of a core matrix, and the pieces of a tile, in the order of
+// their place in the codes, are numbered (token / 8, piece of the row, token % 8): stores are
+// contiguous, loads are of 64 bytes a row.
+ir::Function generate_convert_v(const ForwardPlan& plan) {
+  const ValuePlan& v = plan.v;
+  Builder b("convert_v", kPrepareThreads);
+  const KernelArgs args(b, *plan.find_launch("convert_v"));
+  const ValueTile tile(b, args, v, v.tile_tokens);
+  const int row_pieces = v.columns / kLaneElements;
+  struct Piece {
+    std::vector<Value> pairs;
+    Value stored, offset;
+  };
+  std::vector<Piece> pieces;
+  for_each_item(b, v.tile_tokens * row_pieces, [&](Value item, Value in_range) {
+    const Value band = b.div(item, constant(row_pieces * kCoreRows));
+    const Value in_tile = b.add(b.mul(band, constant(kCoreRows)), b.rem(item, constant(kCoreRows)));
+    const Value token = b.add(tile.first_token(), in_tile);
+    const Value piece = b.rem(b.div(item, constant(kCoreRows)), constant(row_pieces));
+    const Value channel = b.mul(piece, constant(kLaneElements));
+    const Value valid = both_if_set(b, tile.exists(token, channel), in_range);
+    const Value stored = both_if_set(b, b.less(token, args["padded_tokens"]), in_range);
+    pieces.push_back({tile.load(token, channel, valid), stored, item});
+  });
+  const Value codes = tile.codes();
+  for (const Piece& piece : pieces) {
+    b.when(piece.stored, [&] {
+      std::vector<Value> operands = {b.address(codes, piece.offset, kCoreRowBytes), constant(0)};
+      for (const Value pair : piece.pairs) {
+        operands.push_back(convert_pair(b, v.input, v.type, pair));
+      }
+      b.emit(Op::kStGlobalV4, operands);
+    });
+  }
+  return b.finish(plan.target->sm);
+}
+
+namespace {
+
+// Maxima over the lanes of a warp that hold the same channels.
+Value reduce_rows_of_warp(Builder& b, const RowLanes& lanes, Value value) {
+  for (int distance = 16; distance >= lanes.lanes_per_row; distance /= 2) {
+    value = b.fmax(value, b.emit1(Op::kShflXorF32, {value, constant(distance)}));
+  }
+  return value;
+}
+
+}  // namespace
+
+// Maxima are the same in every order, so that neither warps nor blocks wait for one another.
+ir::Function generate_amax_v(const ForwardPlan& plan) {
+  const ValuePlan& v = plan.v;
+  Builder b("amax_v", kPrepareThreads);
+  const KernelArgs args(b, *plan.find_launch("amax_v"));
+  const ValueTile tile(b, args, v, v.amax_tokens);
+  const RowLanes lanes(b, v.columns);
+  std::vector<std::vector<Value>> rows;
+  for (int row = 0; row < v.amax_tokens; row += lanes.rows_per_pass) {
+    const Value token = b.add(tile.first_token(), b.add(lanes.row, constant(row)));
+    rows.push_back(tile.load(token, lanes.first, tile.exists(token, lanes.first)));
+  }
+  const Value shared = b.smem("amax", v.columns * 4);
+  const Value is_channel = b.less(b.tid(), constant(v.columns));
+  const Value my_channel = b.add(shared, b.shl(b.tid(), 2));
+  b.when(is_channel, [&] { b.emit(Op::kStSharedI32, {my_channel, constant(0), constant(0)}); });
+  b.barrier();
+
+  std::vector<Value> amax(kLaneElements, constant_f32(0));
+  for (const std::vector<Value>& pairs : rows) {
+    const std::vector<Value> x = unpack(b, v.input, pairs);
+    for (int i = 0; i < kLaneElements; ++i) {
+      amax[i] = b.fmax(amax[i], b.emit1(Op::kAbsF32, {x[i]}));
+    }
+  }
+  for (Value& value : amax) value = reduce_rows_of_warp(b, lanes, value);
+  const Value is_first = b.less(b.lane(), constant(lanes.lanes_per_row));
+  b.when(b.both(is_first, b.less(lanes.first, constant(v.columns))), [&] {
+    const Value address = b.add(shared, b.shl(lanes.first, 2));
+    for (int i = 0; i < kLaneElements; ++i) {
+      b.emit(Op::kAtomSharedMaxU32, {address, constant(i * 4), b.emit1(Op::kBitsF32, {amax[i]})});
+    }
+  });
+  b.barrier();
+  b.when(is_channel, [&] {
+    const Value channel = b.add(tile.first_channel(), b.tid());
+    b.emit(Op::kRedGlobalMaxU32, {b.address(args["v_amax"], channel, 4), constant(0),
+                                  b.emit1(Op::kLdSharedI32, {my_channel, constant(0)})});
+  });
+  return b.finish(plan.target->sm);
+}
+
+namespace {
+
+// Quantizes a tile and turns it: threads load 16 bytes along the channels of four tokens whose
+// codes are neighbours, which makes a word of each of eight channels; the words meet in shared
+// memory as they will lie in the codes, and leave it 16 bytes at a time.
+//
+// Shared memory holds columns of 16 bytes, 16 positions of a channel; those of eight channels fill
+// all banks. Column c of group g lies at c ^ (g % 8): eight threads that write the same channel of
+// eight groups then meet different banks.
+class ValueQuantizer {
+ public:
+  ValueQuantizer(Builder& b, const KernelArgs& args, const ValuePlan& plan)
+      : b_(b),
+        args_(args),
+        plan_(plan),
+        tile_(b, args, plan, plan.tile_tokens),
+        groups_per_row_(plan.columns / kLaneElements),
+        num_groups_(plan.tile_tokens / kCoreRowBytes * groups_per_row_),
+        codes_(b.smem("codes", plan.tile_tokens * plan.columns, 128)),
+        inverses_(b.smem("inverses", plan.columns * 4)) {}
+
+  void run() {
+    std::vector<Item> items;
+    for_each_item(b_, num_groups_ * kWordsPerGroup,
+                  [&](Value item, Value in_range) { items.push_back(load(item, in_range)); });
+    scale_channels();
+    b_.barrier();
+    for (const Item& item : items) quantize(item);
+    b_.barrier();
+    store();
+  }
+
+ private:
+  // Four tokens, in the order of their positions, of the eight channels of a group.
+  struct Item {
+    Value in_range;
+    Value group, quad, first_channel;
+    std::vector<std::vector<Value>> tokens;
+  };
+
+  // Eight groups in a row, then the next of their four words: a warp reads 128 bytes of a token
+  // where it has that many.
+  Item load(Value index, Value in_range) {
+    Item item;
+    item.in_range = in_range;
+    item.group = b_.add(b_.mul(b_.div(index, constant(8 * kWordsPerGroup)), constant(8)),
+                        b_.rem(index, constant(8)));
+    item.quad = b_.rem(b_.div(index, constant(8)), constant(kWordsPerGroup));
+    item.first_channel =
+        b_.mul(b_.rem(item.group, constant(groups_per_row_)), constant(kLaneElements));
+    const Value sixteen = b_.div(item.group, constant(groups_per_row_));
+    const Value in_tile =
+        b_.add(b_.mul(sixteen, constant(kCoreRowBytes)), b_.mul(item.quad, constant(kPairTokens)));
+    const Value token = b_.add(tile_.first_token(), in_tile);
+    for (const int distance : {0, 1, kPairStride, kPairStride + 1}) {
+      const Value t = b_.add(token, constant(distance));
+      const Value valid = both_if_set(b_, tile_.exists(t, item.first_channel), in_range);
+      item.tokens.push_back(tile_.load(t, item.first_channel, valid));
+    }
+    return item;
+  }
+
+  // inverse = range / amax into shared memory, 0 where amax is; the head's first block writes the
+  // scales.
+  void scale_channels() {
+    b_.when(b_.less(b_.tid(), constant(plan_.columns)), [&] {
+      const Value channel = b_.add(tile_.first_channel(), b_.tid());
+      const Value amax =
+          b_.emit1(Op::kLdGlobalF32, {b_.address(args_["v_amax"], channel, 4), constant(0)});
+      const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
+      const Value range = constant_f32(plan_.range);
+      const Value inverse = b_.select(is_zero, constant_f32(0), b_.fdiv(range, amax));
+      b_.emit(Op::kStSharedF32, {b_.add(inverses_, b_.shl(b_.tid(), 2)), constant(0), inverse});
+      b_.when(b_.equal(tile_.first_token(), constant(0)), [&] {
+        b_.emit(Op::kStGlobalF32,
+                {b_.address(args_["v_scales"], channel, 4), constant(0), b_.fdiv(amax, range)});
+      });
+    });
+  }
+
+  void quantize(const Item& item) {
+    if (!item.in_range) return store_words(item);
+    b_.when(item.in_range, [&] { store_words(item); });
+  }
+
+  void store_words(const Item& item) {
+    std::vector<std::vector<Value>> x;
+    for (const std::vector<Value>& pairs : item.tokens) x.push_back(unpack(b_, plan_.input, pairs));
+    const std::vector<Value> inverses = load_inverses(item.first_channel);
+    const Value group =
+        b_.add(b_.add(codes_, b_.mul(item.group, constant(kCoreBytes))), b_.shl(item.quad, 2));
+    const Value turn = b_.mul(b_.rem(item.group, constant(8)), constant(kCoreRowBytes));
+    for (int i = 0; i < kLaneElements; ++i) {
+      std::vector<Value> codes;
+      for (const std::vector<Value>& token : x) codes.push_back(scaled(token[i], inverses[i]));
+      const Value word = b_.emit1(Op::kPackE4M3, {codes[0], codes[1], codes[2], codes[3]});
+      const Value column = b_.bit_xor(turn, constant(i * kCoreRowBytes));
+      b_.emit(Op::kStSharedI32, {b_.add(group, column), constant(0), word});
+    }
+  }
+
+  std::vector<Value> load_inverses(Value first_channel) {
+    const Value address = b_.add(inverses_, b_.shl(first_channel, 2));
+    std::vector<Value> inverses;
+    for (const int offset : {0, 16}) {
+      for (const Value bits : b_.emit(Op::kLdSharedV4, {address, constant(offset)})) {
+        inverses.push_back(b_.emit1(Op::kF32Bits, {bits}));
+      }
+    }
+    return inverses;
+  }
+
+  // x * inverse; 0 for a NaN, as int8 codes are.
+  Value scaled(Value x, Value inverse) {
+    const Value y = b_.fmul(x, inverse);
+    return b_.select(b_.emit1(Op::kEqF32, {y, y}), y, constant_f32(0));
+  }
+
+  // The tile's codes, as far as there are (padded) tokens.
+  void store() {
+    const Value left = b_.sub(args_["padded_tokens"], tile_.first_token());
+    const Value end =
+        b_.mul(b_.div(b_.max(left, constant(0)), constant(kCoreRowBytes)), constant(plan_.columns));
+    const Value codes = tile_.codes();
+    for_each_item(b_, num_groups_ * kCoreRows, [&](Value column, Value in_range) {
+      b_.when(both_if_set(b_, b_.less(column, end), in_range), [&] {
+        const Value group = b_.div(column, constant(kCoreRows));
+        const Value turned = b_.bit_xor(column, b_.rem(group, constant(8)));
+        const Value address = b_.add(codes_, b_.mul(turned, constant(kCoreRowBytes)));
+        std::vector<Value> operands = {b_.address(codes, column, kCoreRowBytes), constant(0)};
+        for (const Value word : b_.emit(Op::kLdSharedV4, {address, constant(0)})) {
+          operands.push_back(word);
+        }
+        b_.emit(Op::kStGlobalV4, operands);
+      });
+    });
+  }
+
+  Builder& b_;
+  const KernelArgs& args_;
+  const ValuePlan& plan_;
+  ValueTile tile_;
+  int groups_per_row_;
+  int num_groups_;  // of 8 channels and 16 positions, in a tile
+  Value codes_, inverses_;
+};
+
+}  // namespace
+
+ir::Function generate_quantize_v(const ForwardPlan& plan) {
+  Builder b("quantize_v", kPrepareThreads);
+  const KernelArgs args(b, *plan.find_launch("quantize_v"));
+  ValueQuantizer(b, args, plan.v).run();
+  return b.finish(plan.target->sm);
+}
+
+}  // namespace sagejit

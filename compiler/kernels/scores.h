@@ -1,0 +1,104 @@
+// The scores S = Q K^T of one warp for one key tile, from the integers of the tensor core to
+// numbers: their bits, the scale factors of their rows and keys, the mask.
+//
+// A product of int8 vectors stays below 2^22 in magnitude (127^2 * 256), so accumulators that start
+// at 0x4B400000 hold, read as f32, exactly 12582912 + s: no conversion is needed, the integers
+// still order like the numbers, and the offset leaves with the fused multiply-add that scales the
+// score.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "compiler/ir/builder.h"
+#include "compiler/kernels/kernel_args.h"
+#include "compiler/kernels/mask_regions.h"
+#include "compiler/plan/forward_plan.h"
+
+namespace sagejit {
+
+inline constexpr int kFragmentColumns = 8;  // of an accumulator tile of mma.sync and wgmma
+inline constexpr int32_t kBiasedZero = 0x4B400000;
+inline constexpr float kScoreBias = 12582912.0f;
+
+// Rows of a warp that one thread holds: two for each 16-row tile; row r is elements 2 (r % 2) and
+// 2 (r % 2) + 1 of row tile r / 2.
+constexpr int rows_of_thread(int num_row_tiles) {
+  return 2 * num_row_tiles;
+}
+
+// [16-row tile][8-key tile][element of the C fragment]: i32 registers with the bits of an f32.
+struct Scores {
+  std::vector<std::vector<std::array<ir::Var, 4>>> tiles;
+  bool biased = true;  // kScoreBias + s, comparable as integers; else the number itself
+
+  int num_key_tiles() const { return static_cast<int>(tiles[0].size()); }
+};
+
+// How the scores of one key tile become numbers: x c, where c depends on the row and on a run of
+// keys.
+struct Dequantization {
+  std::vector<ir::Value> row_factors;  // by row of the thread: scale log2(e) dq
+  std::vector<ir::Value>
+      key_factors;  // dk, one per run of key tiles; empty: already multiplied into x
+};
+
+// Where a block or warpgroup works.
+struct QueryTile {
+  ir::Value batch, head, kv_head;
+  ir::Value first_row;  // of all its warps
+};
+
+// What q . k is multiplied by.
+double score_scale(const Variant& variant);
+
+// batch * heads + head
+ir::Value batch_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
+ir::Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
+
+// The query rows that one thread holds: warp w of the tile has rows [16 t w, 16 t (w + 1)).
+class QueryRows {
+ public:
+  // tid: this thread, counted from the tile's first.
+  QueryRows(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args, const QueryTile& tile,
+            const MaskRegions& regions, int num_row_tiles, ir::Value tid);
+
+  const std::vector<ir::Value>& factors() const { return factors_; }
+  int count() const { return static_cast<int>(factors_.size()); }
+
+  // Keys that a row does not see become -inf. first_key: i32, of the tile.
+  void mask(Scores& s, ir::Value first_key) const;
+
+ private:
+  ir::Builder& b_;
+  std::vector<ir::Value> factors_;           // scale log2(e) dq
+  std::vector<MaskRegions::Bounds> bounds_;  // the keys that the rows see
+};
+
+// The query row of thread `tid` that is its i-th.
+ir::Value row_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles, ir::Value tid,
+                        int i);
+
+// The key scales of one key tile.
+class KeyScales {
+ public:
+  KeyScales(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args, const QueryTile& tile,
+            int block_n);
+
+  // Factors of whole runs of keys; empty where a scale covers fewer keys than a run can have.
+  std::vector<ir::Value> load(ir::Value first_key) const;
+  // Multiplies per-key scales into the scores where `load` gives none.
+  void apply(Scores& s, ir::Value first_key) const;
+
+ private:
+  bool has_runs() const;
+  ir::Value load_scale(ir::Value token) const;
+
+  ir::Builder& b_;
+  const ScaleGroups& groups_;
+  int block_n_;
+  ir::Value base_;
+  ir::Value column_;  // first key of each 8-key tile that this thread holds
+};
+
+}  // namespace sagejit

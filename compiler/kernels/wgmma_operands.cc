@@ -1,0 +1,77 @@
+#include "compiler/kernels/wgmma_operands.h"
+
+#include "compiler/layout/core_matrix.h"
+#include "compiler/schedule/schedule.h"
+#include "compiler/support/error.h"
+
+namespace sagejit {
+
+using ir::constant;
+using ir::Op;
+using ir::Value;
+
+namespace {
+
+constexpr int kUnitBytes = 16;  // in which a descriptor counts
+constexpr int kFragmentTileKeys = 8;
+
+// leading: bytes between core matrices that follow each other along k; stride: along m or n.
+Value descriptor(ir::Builder& b, Value address, int leading_bytes, int stride_bytes) {
+  const uint64_t fixed = static_cast<uint64_t>(leading_bytes / kUnitBytes) << 16 |
+                         static_cast<uint64_t>(stride_bytes / kUnitBytes) << 32;
+  const Value constant64{Value::Kind::kConst, ir::Type::kI64, fixed};
+  return b.add64(b.zext(b.shr(address, 4)), constant64);
+}
+
+}  // namespace
+
+Value token_rows_descriptor(ir::Builder& b, Value tile, int row_bytes) {
+  return descriptor(b, tile, kCoreBytes, kCoreRows * row_bytes);
+}
+
+Value value_descriptor(ir::Builder& b, const Variant& variant, Value tile) {
+  const int columns = padded_value_head_dim(variant);
+  if (bits_of(variant.v.type) == 8) return descriptor(b, tile, kCoreRowBytes * columns, kCoreBytes);
+  return descriptor(b, tile, kCoreRows * columns * 2, kCoreBytes);
+}
+
+Value moved(ir::Builder& b, Value descriptor, int bytes) {
+  return b.add64(descriptor, b.zext(constant(bytes / kUnitBytes)));
+}
+
+PvProduct pv_product(const Variant& variant) {
+  switch (variant.p.type) {
+    case DType::kE4M3:
+      return {Op::kWgmmaE4M3F32, 32};
+    case DType::kF16:
+      return {Op::kWgmmaF16F32, 16};
+    case DType::kBF16:
+      return {Op::kWgmmaBF16F32, 16};
+    default:
+      fail(ErrorKind::kInternal, "P has a type without a warpgroup product");
+  }
+}
+
+std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant,
+                              const std::vector<std::array<Value, 4>>& p, int first_key) {
+  const size_t tile = static_cast<size_t>(first_key / kFragmentTileKeys);
+  std::vector<Value> registers;
+  if (variant.p.type == DType::kE4M3) {
+    for (const size_t pair : {tile, tile + 2}) {
+      for (const int row : {0, 2}) {
+        const auto &low = p[pair], &high = p[pair + 1];
+        registers.push_back(
+            b.emit1(Op::kPackE4M3, {low[row], low[row + 1], high[row], high[row + 1]}));
+      }
+    }
+    return registers;
+  }
+  const Op pack = variant.p.type == DType::kBF16 ? Op::kPackBF16 : Op::kPackF16;
+  for (const size_t t : {tile, tile + 1}) {
+    registers.push_back(b.emit1(pack, {p[t][0], p[t][1]}));
+    registers.push_back(b.emit1(pack, {p[t][2], p[t][3]}));
+  }
+  return registers;
+}
+
+}  // namespace sagejit
