@@ -275,6 +275,7 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
             fmt::format("block_n must be a multiple of {} for 8-bit V", kPermutedTokens));
   } else {
     require(v.v.type == v.input, "without wgmma, V must have the type of the input");
+    require(v.rescale_threshold == 0, "without wgmma, rescale_threshold must be 0");
   }
 }
 

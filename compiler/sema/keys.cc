@@ -178,6 +178,10 @@ constexpr Key kKeys[] = {
        return v.row_sum == RowSum::kExact ? "exact" : "quantized";
      },
      [](Variant& v, const KeySet&) { v.row_sum = RowSum::kExact; }},
+    {"rescale_threshold", "a number from 0 up, as far as p's type holds P", "0",
+     [](ValueReader& r, Variant& v) { v.rescale_threshold = r.number("the threshold"); },
+     [](const Variant& v) { return fmt::format("{}", v.rescale_threshold); },
+     [](Variant& v, const KeySet&) { v.rescale_threshold = 0.0; }},
     {"exp2_polynomial", "a number from 0 to 1", "0",
      [](ValueReader& r, Variant& v) { v.exp2_polynomial_share = r.number("the share"); },
      [](const Variant& v) { return fmt::format("{}", v.exp2_polynomial_share); },

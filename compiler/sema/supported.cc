@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 #include "compiler/sema/check.h"
@@ -21,7 +22,8 @@ struct Limit {
 
 constexpr int kSpanStep = 16,
               kMaxSpan = 128;  // rows of one tensor-core tile; rows of the largest block
-constexpr int kIntervals[] = {16, 32, 64, 128};
+// Keys of a two-level interval, by the bits of P.
+constexpr int kIntervals16[] = {16, 32, 64, 128}, kIntervals8[] = {32, 64, 128, 256};
 
 bool is_half(DType type) {
   return type == DType::kF16 || type == DType::kBF16;
@@ -39,16 +41,62 @@ void mend_span(Quantization& o) {
   o.span = std::clamp((o.span + kSpanStep / 2) / kSpanStep * kSpanStep, kSpanStep, kMaxSpan);
 }
 
-bool interval_holds(const Variant& v, const Target&) {
-  return !v.pv_accumulator.outer || std::find(std::begin(kIntervals), std::end(kIntervals),
-                                              v.pv_accumulator.interval) != std::end(kIntervals);
+// The limits on P, V and their accumulator ask for one family of kernels or the other: mma.sync
+// takes P and V in the type of the input, wgmma has V prepared and takes them as f16 or e4m3 too.
+bool is_e4m3(const Variant& v) {
+  return v.p.type == DType::kE4M3;
 }
 
+template <bool kE4M3, const int (&kIntervals)[4]>
+bool interval_holds(const Variant& v, const Target& t) {
+  return (is_e4m3(v) && t.wgmma) != kE4M3 || !v.pv_accumulator.outer ||
+         std::find(std::begin(kIntervals), std::end(kIntervals), v.pv_accumulator.interval) !=
+             std::end(kIntervals);
+}
+
+template <const int (&kIntervals)[4]>
 void mend_interval(Variant& v) {
   int& interval = v.pv_accumulator.interval;
   interval = *std::min_element(std::begin(kIntervals), std::end(kIntervals), [&](int a, int b) {
     return std::abs(a - interval) < std::abs(b - interval);
   });
+}
+
+// A narrower type may not hold what the threshold lets P reach.
+void set_p(Variant& v, const ProbabilityOperand& p) {
+  v.p = p;
+  if (p.range * std::exp2(v.rescale_threshold) > largest_p_range(p.type)) v.rescale_threshold = 0.0;
+}
+
+bool is_input_p(const Variant& v) {
+  return v.p == ProbabilityOperand{v.input, 1.0, false};
+}
+
+bool p_holds_with_wgmma(const Variant& v) {
+  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} ||
+         (is_e4m3(v) && !v.p.direct_code);
+}
+
+void mend_p_with_wgmma(Variant& v) {
+  if (is_half(v.p.type)) return set_p(v, {v.input, 1.0, false});
+  set_p(v, {DType::kE4M3, is_e4m3(v) ? v.p.range : largest_p_range(DType::kE4M3), false});
+}
+
+bool v_holds_with_wgmma(const Variant& v) {
+  return v.v.type == v.p.type && (is_half(v.v.type) || v.v.granularity == Granularity::kChannel);
+}
+
+void mend_v_with_wgmma(Variant& v) {
+  ValueOperand value = default_value_operand(v.p.type);
+  value.smoothing = v.v.smoothing;
+  if (v.v.type == v.p.type) value.range = v.v.range;
+  v.v = value;
+}
+
+void mend_v_to_input(Variant& v) {
+  const Smoothing smoothing = v.v.smoothing;
+  v.v = default_value_operand(v.input);
+  v.v.smoothing = smoothing;
 }
 
 constexpr Limit kLimits[] = {
@@ -99,19 +147,19 @@ constexpr Limit kLimits[] = {
      },
      [](Variant& v) { v.mask = {}; }},
     {"p", "P must have the type of the input, and range 1",
-     [](const Variant& v, const Target&) {
-       return v.p == ProbabilityOperand{v.input, 1.0, false};
-     },
+     [](const Variant& v, const Target& t) { return t.wgmma || is_input_p(v); },
      [](Variant& v) {
-       v.p = {v.input, 1.0, false};
+       set_p(v, {v.input, 1.0, false});
      }},
+    {"p", "P must be e4m3 rounded, or have range 1 and be f16 or the type of the input",
+     [](const Variant& v, const Target& t) { return !t.wgmma || p_holds_with_wgmma(v); },
+     mend_p_with_wgmma},
     {"v", "V must have the type of the input",
-     [](const Variant& v, const Target&) { return v.v.type == v.input; },
-     [](Variant& v) {
-       const Smoothing smoothing = v.v.smoothing;
-       v.v = default_value_operand(v.input);
-       v.v.smoothing = smoothing;
-     }},
+     [](const Variant& v, const Target& t) { return t.wgmma || v.v.type == v.input; },
+     mend_v_to_input},
+    {"v", "V must have the type of P and, as e4m3, be scaled per channel",
+     [](const Variant& v, const Target& t) { return !t.wgmma || v_holds_with_wgmma(v); },
+     mend_v_with_wgmma},
     {"smooth_v", "V must not be smoothed",
      [](const Variant& v, const Target&) { return v.v.smoothing == Smoothing::kNone; },
      [](Variant& v) { v.v.smoothing = Smoothing::kNone; }},
@@ -121,8 +169,18 @@ constexpr Limit kLimits[] = {
               (v.pv_accumulator.inner == DType::kF16 && v.p.type == DType::kF16);
      },
      [](Variant& v) { v.pv_accumulator.inner = DType::kF32; }},
-    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys", interval_holds,
-     mend_interval},
+    {"pv_accumulator", "products of P and V in f16 of a bf16 input must add up in f32",
+     [](const Variant& v, const Target&) {
+       return !is_half(v.p.type) || v.p.type == v.input || v.pv_accumulator.inner == DType::kF32;
+     },
+     [](Variant& v) { v.pv_accumulator.inner = DType::kF32; }},
+    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys",
+     interval_holds<false, kIntervals16>, mend_interval<kIntervals16>},
+    {"pv_accumulator", "the interval must be 32, 64, 128 or 256 keys with e4m3",
+     interval_holds<true, kIntervals8>, mend_interval<kIntervals8>},
+    {"rescale_threshold", "the maximum must be renewed whenever it grows",
+     [](const Variant& v, const Target& t) { return t.wgmma || v.rescale_threshold == 0.0; },
+     [](Variant& v) { v.rescale_threshold = 0.0; }},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
      [](Variant& v) { v.exp2_polynomial_share = 0.0; }},

@@ -130,11 +130,11 @@ struct Variant {
   DType qk_accumulator = DType::kS32;
   Accumulator pv_accumulator;
   RowSum row_sum = RowSum::kExact;
+  // log2 units: the maximum that P is taken relative to follows a row's true maximum only once that
+  // outgrew it by more than this; P reaches p.range * 2^rescale_threshold.
+  double rescale_threshold = 0.0;
   double exp2_polynomial_share =
       0.0;  // share of exp2 evaluated by polynomial instead of ex2.approx
-  // Log2 units by which a row's maximum may outgrow the reference that its P is relative to before
-  // the reference is renewed; P then reaches range * 2^threshold.
-  double rescale_threshold = 0.0;
   Structure structure;
 
   bool operator==(const Variant&) const = default;  // with the name

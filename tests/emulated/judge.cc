@@ -23,6 +23,8 @@ double rounding_of(DType type) {
       return 0x1p-11;
     case DType::kBF16:
       return 0x1p-8;
+    case DType::kE4M3:
+      return 0x1p-4;
     default:
       return 0x1p-24;
   }
@@ -129,10 +131,36 @@ void check_blind_rows(Findings& f) {
 
 Demand demand_for(const Variant& variant, std::string_view input) {
   const bool smoothed = variant.smooth_k == Smoothing::kMean;
-  if (input == "normal" || (input == "biased_k" && smoothed)) return {};
-  if (input == "constant") return {};
+  const bool is_narrow = bits_of(variant.p.type) == 8;
+  const Demand demand = {.cosine = is_narrow ? 0.999 : 0.9995};
+  if (input == "normal" || (input == "biased_k" && smoothed)) return demand;
+  if (input == "constant") return demand;
   return {.cosine = 0, .lse = kInfinity};
 }
+
+namespace {
+
+// P is rounded relative to the running maximum, the model's to the final one: two errors, each at
+// most half a unit. For 16-bit types that bound is small enough. An e4m3 P is off by 1/16, and the
+// bound of two would let a lost key pass; but O is judged by RMS, and in
+//   dO = sum dp v / l,   |dp| <= u p,   u = 2^-4
+// the roundings of different keys are independent and without bias, so that
+//   E dO^2 = E dp^2/p^2 sum p^2 v^2 / l^2 <= u^2 / 3 sum p^2 v^2 / l^2
+// for each of the two. sum p^2 v^2 is what O^2 l^2 is on average over V of mean 0, and less where V
+// has a mean: relative to O the error does not shrink with the number of keys, nor does it grow.
+double p_rounding(DType type) {
+  const double u = rounding_of(type);
+  return type == DType::kE4M3 ? u * std::sqrt(2.0 / 3.0) : 2 * u;
+}
+
+// FP8 tensor cores keep 13 bits behind the point of the largest term and cut off the rest, with
+// every 32 keys: errors of one sign, which add up.
+double fp8_sum_rounding(const Accumulator& pv, int64_t num_keys) {
+  const int64_t keys = pv.outer ? pv.interval : num_keys;
+  return 0x1p-13 * static_cast<double>(keys / 32 + 1);
+}
+
+}  // namespace
 
 double model_tolerance(const Variant& variant, int64_t num_keys) {
   const auto steps = [](int64_t keys) { return std::sqrt(static_cast<double>(keys) / 16 + 1); };
@@ -140,8 +168,8 @@ double model_tolerance(const Variant& variant, int64_t num_keys) {
   // Each product of 16 keys is rounded to the accumulator's type: a random walk.
   double tolerance = rounding_of(pv.inner) * steps(pv.outer ? pv.interval : num_keys);
   if (pv.inner == DType::kF16) tolerance *= 2;  // products within one instruction are rounded too
-  // P is rounded relative to the running maximum, the model's to the final one: two errors.
-  tolerance += 2 * rounding_of(variant.p.type);
+  if (variant.p.type == DType::kE4M3) tolerance += fp8_sum_rounding(pv, num_keys);
+  tolerance += p_rounding(variant.p.type);
   tolerance += rounding_of(variant.output);
   // ex2.approx, f32 sums, and the few codes that the last bits of K's mean turn over.
   return tolerance + 2e-4;

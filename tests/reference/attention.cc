@@ -8,6 +8,7 @@
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
+#include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
 
 namespace sagejit::reference {
@@ -15,9 +16,17 @@ namespace {
 
 constexpr int64_t kBlockRows = 32;
 
-double rounded(double value, std::optional<DType> type) {
-  if (!type) return value;
-  return *type == DType::kF16 ? f16_to_f32(f64_to_f16(value)) : bf16_to_f32(f64_to_bf16(value));
+double rounded(double p, const std::optional<ProbabilityOperand>& to) {
+  if (!to) return p;
+  const double scaled = p * to->range;
+  switch (to->type) {
+    case DType::kF16:
+      return f16_to_f32(f64_to_f16(scaled)) / to->range;
+    case DType::kE4M3:
+      return e4m3_to_f32(f64_to_e4m3(scaled)) / to->range;
+    default:
+      return bf16_to_f32(f64_to_bf16(scaled)) / to->range;
+  }
 }
 
 // One row of scores becomes one row of unnormalized probabilities; outside `range` they are zero.

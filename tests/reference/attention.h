@@ -55,9 +55,10 @@ struct AttentionEngine {
   int64_t b, hq, hkv, m, n;
   std::function<QueryOperand(int64_t b, int64_t h)> load_queries;
   std::function<KeyOperand(int64_t b, int64_t h)> load_keys;
-  std::optional<DType> round_p;  // type P is rounded to before the second product, relative to the
-                                 // row's maximum
-  bool sum_rounded = false;      // the denominator sums the rounded P
+  // What P is rounded to before the second product, relative to the row's maximum; `direct` is not
+  // modelled.
+  std::optional<ProbabilityOperand> round_p;
+  bool sum_rounded = false;  // the denominator sums the rounded P
 };
 AttentionResult run_engine(const AttentionEngine& engine);
 

@@ -4,6 +4,7 @@
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
+#include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
 #include "tests/reference/quantizer.h"
 
@@ -31,6 +32,14 @@ struct QuantizedInputs {
   std::vector<float> mean;  // [b, hkv, d] or empty
   Quantized q_codes, k_codes;
   int64_t hkv;
+  QuantizedValues v_codes;  // of 8-bit V alone
+
+  double value(int64_t b, int64_t h, int64_t j, int64_t c) const {
+    if (v_codes.codes.empty()) return rounded_to(variant.v.type, v.get(b, h, j, c));
+    const int64_t head = b * hkv + h, n = v.shape()[2], dv = v.shape()[3];
+    return double{e4m3_to_f32(v_codes.codes[static_cast<size_t>((head * n + j) * dv + c)])} *
+           v_codes.scales[static_cast<size_t>(head * dv + c)];
+  }
 };
 
 QueryOperand load_queries(const QuantizedInputs& in, int64_t b, int64_t h) {
@@ -65,7 +74,7 @@ KeyOperand load_keys(const QuantizedInputs& in, int64_t b, int64_t h) {
     operand.key_factor.push_back(in.k_codes.scales[group]);
     for (int64_t c = 0; c < d; ++c) operand.keys.at(c, j) = *code++;
     for (int64_t c = 0; c < dv; ++c) {
-      operand.values.at(j, c) = rounded_to(in.variant.v.type, in.v.get(b, h, j, c));
+      operand.values.at(j, c) = in.value(b, h, j, c);
     }
   }
   return operand;
@@ -77,9 +86,16 @@ bool models_quantization(const Variant& variant, std::string* why) {
   const char* missing = nullptr;
   if (variant.q.type != DType::kS8 || variant.k.type != DType::kS8)
     missing = "Q or K other than int8";
-  if (!is_half(variant.p.type)) missing = "P other than f16 or bf16";
-  if (!is_half(variant.v.type)) missing = "V other than f16 or bf16";
-  if (variant.p.range != 1.0) missing = "a range of P other than 1";
+  if (!is_half(variant.p.type) && variant.p.type != DType::kE4M3) {
+    missing = "P other than f16, bf16 or e4m3";
+  }
+  if (variant.p.direct_code) missing = "codes of P that are not rounded";
+  if (!is_half(variant.v.type) && variant.v.type != DType::kE4M3) {
+    missing = "V other than f16, bf16 or e4m3";
+  }
+  if (variant.v.type == DType::kE4M3 && variant.v.granularity != Granularity::kChannel) {
+    missing = "8-bit V with scales other than per channel";
+  }
   if (variant.smooth_q != Smoothing::kNone) missing = "smoothing of Q";
   if (variant.v.smoothing != Smoothing::kNone) missing = "smoothing of V";
   if (variant.hadamard) missing = "Hadamard rotation";
@@ -97,20 +113,16 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
     fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
   }
   QuantizedInputs in{
-      variant, q,  v,           query_groups(variant), key_groups(variant), key_mean(variant, k),
-      {},      {}, k.shape()[1]};
+      variant,      q, v, query_groups(variant), key_groups(variant), key_mean(variant, k), {}, {},
+      k.shape()[1], {}};
   in.q_codes = quantize(q, in.q_rule, {});
   in.k_codes = quantize(k, in.k_rule, in.mean);
-  AttentionEngine engine{variant,
-                         q.shape()[0],
-                         q.shape()[1],
-                         k.shape()[1],
-                         q.shape()[2],
-                         k.shape()[2],
-                         {},
-                         {},
-                         variant.p.type,
-                         variant.row_sum == RowSum::kQuantized};
+  if (variant.v.type == DType::kE4M3) in.v_codes = quantize_values(v, value_range(variant));
+  AttentionEngine engine{variant,      q.shape()[0],
+                         q.shape()[1], k.shape()[1],
+                         q.shape()[2], k.shape()[2],
+                         {},           {},
+                         variant.p,    variant.row_sum == RowSum::kQuantized};
   engine.load_queries = [&](int64_t b, int64_t h) { return load_queries(in, b, h); };
   engine.load_keys = [&](int64_t b, int64_t h) { return load_keys(in, b, h); };
   return run_engine(engine);

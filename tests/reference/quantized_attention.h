@@ -1,13 +1,19 @@
 // What a quantized variant should cost in accuracy: its quantization done exactly, the rest in
 // float64.
 //
-//   Qhat, Khat and their scales by the bit-exact model, K smoothed by its f32-rounded mean where
-//   asked S = (Qhat . Khat) * scale_q * scale_k * scale, exact softmax P rounded to the variant's
-//   type relative to the row's final maximum, V rounded to the variant's type O = (P V) / l, exact
-//   accumulators; l sums P before or after rounding as the variant says
+//   Qhat, Khat and their scales by the bit-exact model, K smoothed by its f32-rounded mean if asked
+//
+//   S = (Qhat . Khat) * scale_q * scale_k * scale, then an exact softmax
+//
+//   P times its range, rounded to its type, relative to the row's final maximum
+//
+//   V rounded to its type; 8-bit V by the bit-exact model
+//
+//   O = (P V) / l, exact accumulators; l sums P before or after rounding as the variant says
+//
 // A kernel differs from it by what this leaves out: accumulator rounding, approximate exp2, and P
-// rounded relative to the running maximum instead of the final one. None of them should move its
-// error much.
+// rounded relative to the running maximum (with rescale_threshold, to an older one) instead of the
+// final one. None of them should move its error much.
 #pragma once
 
 #include <string>
@@ -19,7 +25,8 @@
 namespace sagejit::reference {
 
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
-// than int8 Q and K with f16 or bf16 P and V, smoothing of Q or V, Hadamard rotation.
+// than int8 Q and K with f16, bf16 or (rounded, per channel) e4m3 P and V, smoothing of Q or V,
+// Hadamard rotation.
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                                     const HostTensor& k, const HostTensor& v);
 

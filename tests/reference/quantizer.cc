@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "compiler/support/error.h"
+#include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
 
 namespace sagejit::reference {
@@ -115,6 +116,31 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector
     for (float amax : head) result.scales.push_back(amax / kMaxCode);
   }
   return result;
+}
+
+QuantizedValues quantize_values(const HostTensor& x, float range) {
+  const Shape4& s = x.shape();
+  const auto channel_of = [&](int64_t b, int64_t h, int64_t d) {
+    return static_cast<size_t>((b * s[1] + h) * s[3] + d);
+  };
+  std::vector<float> maxima(static_cast<size_t>(s[0] * s[1] * s[3]), 0.0f);
+  for_each_index(s, [&](int64_t b, int64_t h, int64_t t, int64_t d) {
+    float& amax = maxima[channel_of(b, h, d)];
+    amax = std::fmax(amax, std::fabs(x.get(b, h, t, d)));  // fmax passes over NaNs
+  });
+  QuantizedValues result;
+  for_each_index(s, [&](int64_t b, int64_t h, int64_t t, int64_t d) {
+    const float amax = maxima[channel_of(b, h, d)];
+    const float inverse = amax == 0 ? 0.0f : range / amax;
+    const float scaled = x.get(b, h, t, d) * inverse;
+    result.codes.push_back(std::isnan(scaled) ? uint8_t{0} : f64_to_e4m3(scaled));
+  });
+  for (const float amax : maxima) result.scales.push_back(amax / range);
+  return result;
+}
+
+float value_range(const Variant& variant) {
+  return variant.v.range == 0 ? kMaxE4m3 : static_cast<float>(variant.v.range);
 }
 
 std::vector<double> token_mean(const HostTensor& x) {

@@ -45,6 +45,17 @@ void check_abi(const ir::Function& function, const KernelLaunch& launch) {
   }
 }
 
+void check_kernel(const ir::Function& kernel, const KernelLaunch& launch, int sm) {
+  INFO(kernel.name);
+  check_abi(kernel, launch);
+  const std::string text = print(kernel);
+  const ir::Function read = ir::parse(text);
+  CHECK(print(read) == text);
+  CHECK(read.num_registers == kernel.num_registers);
+  CHECK(read.smem_bytes() == kernel.smem_bytes());
+  CHECK_NOTHROW(verify(read, sm));
+}
+
 }  // namespace
 
 TEST_CASE("generated kernels read back from their text and keep the plan's ABI") {
@@ -57,14 +68,23 @@ TEST_CASE("generated kernels read back from their text and keep the plan's ABI")
       const std::vector<ir::Function> kernels = generate_kernels(plan);
       REQUIRE(kernels.size() == plan.plan.launches.size());
       for (size_t i = 0; i < kernels.size(); ++i) {
-        INFO(kernels[i].name);
-        check_abi(kernels[i], plan.plan.launches[i]);
-        const std::string text = print(kernels[i]);
-        const ir::Function read = ir::parse(text);
-        CHECK(print(read) == text);
-        CHECK(read.num_registers == kernels[i].num_registers);
-        CHECK(read.smem_bytes() == kernels[i].smem_bytes());
-        CHECK_NOTHROW(verify(read, target.sm));
+        check_kernel(kernels[i], plan.plan.launches[i], target.sm);
+      }
+    }
+  }
+}
+
+TEST_CASE("so do the kernels that prepare the operands of wgmma") {
+  const Target& target = find_target("sm_90a");
+  const Schedule schedule = parse_schedule("wgmma=1 block_m=192 block_n=64 warps=12 stages=2");
+  for (const int d : {16, 40, 72, 128, 256}) {
+    for (const char* value : {"input = f16", "input = bf16; v = f16", "input = bf16; v = e4m3"}) {
+      INFO(d << ", " << value);
+      const Variant v = variant(fmt::format("head_dim = {}; smooth_k = mean; {}", d, value));
+      const ForwardPlan plan = make_forward_plan(v, schedule, target);
+      for (const KernelLaunch& launch : plan.plan.launches) {
+        if (launch.phase != Phase::kQuantize) continue;
+        check_kernel(generate_kernel(plan, launch), launch, target.sm);
       }
     }
   }
@@ -76,7 +96,7 @@ TEST_CASE("the attention kernel uses the shared memory that its launch asks for"
     const Variant v = variant(entries);
     const Target& target = find_target("sm_80");
     const ForwardPlan plan = make_forward_plan(v, default_schedule(v, target), target);
-    const ir::Function attention = generate_attention(plan);
+    const ir::Function attention = generate_attention_mma_sync(plan);
     CHECK(attention.smem_bytes() == plan.find_launch("attention")->dynamic_smem_bytes);
     CHECK(attention.min_blocks_per_sm == plan.schedule.blocks_per_sm);
   }
@@ -86,7 +106,9 @@ TEST_CASE("the same request gives the same text") {
   const Variant v = variant(kEntries[7]);
   const Target& target = find_target("sm_90a");
   const ForwardPlan plan = make_forward_plan(v, default_schedule(v, target), target);
-  CHECK(print(generate_attention(plan)) == print(generate_attention(plan)));
+  for (const KernelLaunch& launch : plan.plan.launches) {
+    CHECK(print(generate_kernel(plan, launch)) == print(generate_kernel(plan, launch)));
+  }
 }
 
 }  // namespace sagejit

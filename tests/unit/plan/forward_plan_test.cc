@@ -36,6 +36,13 @@ Strings buffers_of(const ForwardPlan& plan) {
   return names;
 }
 
+ForwardPlan wgmma_plan_of(std::string_view entries, std::string_view schedule = "") {
+  const Variant v = resolve_variants("v.attn", fmt::format("v {{ {} }}", entries)).at(0);
+  const Schedule base =
+      parse_schedule("wgmma=1 block_m=192 block_n=128 warps=12 stages=2 q_in_registers=0");
+  return make_forward_plan(v, parse_schedule(schedule, base), find_target("sm_90a"));
+}
+
 // b = 2, hq = 8, hkv = 4, m = 300, n = 1000; a symbol of a tensor's address or stride is 100 + its
 // number.
 int64_t evaluate(const SizeExpr& expression) {
@@ -201,6 +208,113 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
   CHECK(evaluate(params[9].value) == 2 * (100 + static_cast<int>(Symbol::kVStrideN)));
   CHECK(params[14].type == ParamType::kI32);  // m
   CHECK(evaluate(params[19].value) == 4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
+}
+
+TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 72; value_head_dim = 40");
+  CHECK(kernels_of(plan) == Strings{"quantize_k", "convert_v", "quantize_q", "attention"});
+  CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales", "v_codes"});
+  CHECK(plan.q.token_multiple == 192);
+  CHECK(plan.k.token_multiple == 128);
+  CHECK(bytes_of(plan, "q_codes") == 2 * 8 * 384 * 96);
+  CHECK(bytes_of(plan, "k_codes") == 2 * 4 * 1024 * 96);
+  CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 48 * 2);
+  CHECK(bytes_of(plan, "q_scales") == 2 * 8 * 3 * 4);  // as without: 300 tokens in blocks of 128
+  CHECK(grid_of(plan, "quantize_q") == std::array<int64_t, 3>{3, 8, 2});
+  CHECK(grid_of(plan, "convert_v") == std::array<int64_t, 3>{1024 / plan.v.tile_tokens, 4, 2});
+  CHECK(params_of(plan, "quantize_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
+                                                 "tokens", "heads", "k_codes", "k_scales",
+                                                 "padded_tokens", "scales_stride_h"});
+  CHECK(params_of(plan, "convert_v") == Strings{"v", "v_stride_b", "v_stride_h", "v_stride_n",
+                                                "tokens", "heads", "v_codes", "padded_tokens"});
+  CHECK(evaluate(plan.find_launch("quantize_q")->params[8].value) == 384);
+}
+
+TEST_CASE("8-bit V has a pass for the largest magnitude of each channel") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; smooth_k = mean");
+  CHECK(kernels_of(plan) ==
+        Strings{"k_mean", "quantize_k", "amax_v", "quantize_v", "quantize_q", "attention"});
+  CHECK(params_of(plan, "amax_v") ==
+        Strings{"v", "v_stride_b", "v_stride_h", "v_stride_n", "tokens", "heads", "v_amax"});
+  CHECK(params_of(plan, "quantize_v") == Strings{"v", "v_stride_b", "v_stride_h", "v_stride_n",
+                                                 "tokens", "heads", "v_amax", "v_codes",
+                                                 "padded_tokens", "v_scales"});
+  CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 64);
+  CHECK(bytes_of(plan, "v_scales") == 2 * 4 * 64 * 4);
+  CHECK(bytes_of(plan, "v_amax") == 2 * 4 * 64 * 4);
+  CHECK(buffer(plan, "v_amax").zeroed);
+  CHECK_FALSE(buffer(plan, "v_scales").zeroed);
+  CHECK(plan.v.range == 448.0f);
+  CHECK(wgmma_plan_of("head_dim = 64; v = e4m3 range 2.25").v.range == 2.25f);
+}
+
+TEST_CASE("without keys the scales of V are written all the same") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3");
+  const std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 0};
+  CHECK(plan.find_launch("quantize_v")->grid[0].evaluate(values) == 1);
+  CHECK(plan.find_launch("amax_v")->grid[0].evaluate(values) == 0);
+}
+
+TEST_CASE("tiles of V are whole permuted groups and whole bands, in every head dim") {
+  for (int dv = 16; dv <= 256; dv += 8) {
+    INFO(dv);
+    const ValuePlan v =
+        wgmma_plan_of(fmt::format("head_dim = 64; value_head_dim = {}; v = e4m3", dv)).v;
+    CHECK(v.columns == (dv + 15) / 16 * 16);
+    CHECK(v.tile_tokens % 64 == 0);
+    CHECK(v.tile_tokens * v.columns <= 24 << 10);  // shared memory
+    CHECK(v.amax_tokens * (v.columns / 8) >= kPrepareThreads);
+  }
+}
+
+TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; lse = on; smooth_k = mean");
+  const KernelLaunch& launch = *plan.find_launch("attention");
+  CHECK(launch.block_threads == 12 * 32 + 128);
+  CHECK(launch.dynamic_smem_bytes == 0);  // what the kernel reserves
+  std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
+  for (const auto& [num_sms, blocks] : {std::pair{1, 1}, {20, 20}, {132, 2 * 8 * 2}}) {
+    values[static_cast<size_t>(Symbol::kNumSms)] = num_sms;
+    CHECK(launch.grid[0].evaluate(values) == blocks);
+  }
+  CHECK(launch.grid[1] == SizeExpr("1"));
+  CHECK(params_of(plan, "attention") == Strings{"q_codes",
+                                                "q_scales",
+                                                "q_scales_stride_h",
+                                                "k_codes",
+                                                "k_scales",
+                                                "k_scales_stride_h",
+                                                "v_codes",
+                                                "v_scales",
+                                                "o",
+                                                "o_stride_b",
+                                                "o_stride_h",
+                                                "o_stride_m",
+                                                "m",
+                                                "n",
+                                                "hq",
+                                                "hkv",
+                                                "b",
+                                                "group_heads",
+                                                "lse",
+                                                "lse_stride_b",
+                                                "lse_stride_h",
+                                                "lse_bias"});
+  const Strings half = params_of(wgmma_plan_of("head_dim = 64"), "attention");
+  CHECK(half[6] == "v_codes");
+  CHECK(half[7] == "o");
+}
+
+TEST_CASE("a schedule of the wrong family is refused") {
+  const auto message = [](std::string_view entries, std::string_view schedule) {
+    return thrown_by([&] { wgmma_plan_of(entries, schedule); }).message();
+  };
+  CHECK_THAT(message("head_dim = 64; v = e4m3", "wgmma=0"),
+             Catch::EndsWith("without wgmma, V must have the type of the input"));
+  CHECK_THAT(message("head_dim = 64; rescale_threshold = 4", "wgmma=0"),
+             Catch::EndsWith("without wgmma, rescale_threshold must be 0"));
+  CHECK_THAT(message("head_dim = 64; v = e4m3", "block_n=16"),
+             Catch::EndsWith("block_n must be a multiple of 32 for 8-bit V"));
 }
 
 TEST_CASE("a plan is refused for a variant or a schedule that the target cannot have") {

@@ -46,6 +46,38 @@ TEST_CASE("smoothing K is what saves biased keys, and the LSE is of the true sco
   CHECK(outcome(variant, in).output.overall.cosine < smoothed.output.overall.cosine - 0.0005);
 }
 
+Variant sage2_8_8(int d, double range) {
+  Variant variant = sage1(d);
+  variant.p = {DType::kE4M3, range, false};
+  variant.v = {DType::kE4M3, Granularity::kChannel, 0, Smoothing::kNone, 0.0};
+  return variant;
+}
+
+TEST_CASE("e4m3 P and V keep the published accuracy at any range") {
+  const Inputs in = make_inputs("normal", {1, 2, 2, 256, 512, 64, 64}, DType::kF16, 1);
+  const double f16 = outcome(sage1(64), in).output.overall.cosine;
+  for (const double range : {448.0, 112.0, 16.0}) {
+    CAPTURE(range);
+    const Outcome result = outcome(sage2_8_8(64, range), in);
+    CHECK(result.output.overall.cosine > 0.999);
+    CHECK(result.output.overall.cosine < f16);
+    CHECK(result.lse < 0.05);
+  }
+  // Where P is flushed to zero below 2^-10 of the maximum, and where it is not.
+  CHECK(outcome(sage2_8_8(64, 1.0), in).output.overall.cosine < 0.9999 * f16);
+}
+
+TEST_CASE("the denominator sums e4m3 P before or after rounding") {
+  const Inputs in = make_inputs("normal", {1, 1, 1, 64, 128, 64, 64}, DType::kBF16, 5);
+  Variant variant = sage2_8_8(64, 448.0);
+  const Outcome exact = outcome(variant, in);
+  variant.row_sum = RowSum::kQuantized;
+  const Outcome quantized = outcome(variant, in);
+  CHECK(quantized.lse > exact.lse);
+  CHECK(quantized.lse < 0.1);
+  CHECK(quantized.output.overall.cosine > 0.999);
+}
+
 TEST_CASE("finer scales are better") {
   const Inputs in = make_inputs("normal", {1, 1, 1, 128, 256, 64, 64}, DType::kF16, 3);
   Variant coarse = sage1(64), fine = sage1(64);
@@ -60,6 +92,11 @@ TEST_CASE("what is not modelled is refused by name") {
   variant.k.type = DType::kS4;
   CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
                     "the model of the quantized variant does not cover Q or K other than int8");
+  variant = sage2_8_8(64, 448.0);
+  variant.p.direct_code = true;
+  CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
+                    "the model of the quantized variant does not cover codes of P that are not "
+                    "rounded");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "compiler/support/error.h"
+#include "tests/reference/float8.h"
 #include "tests/reference/inputs.h"
 #include "tests/support/catch.h"
 
@@ -101,6 +102,45 @@ TEST_CASE("decoded values stay within half a step of the input, in every granula
     CHECK(worst > 0.4);
     CHECK(worst < 0.5001);
   }
+}
+
+TEST_CASE("V per channel: codes of a hand-computed tensor") {
+  // Channel 0 has the scale 1; 17 and 19 lie between the codes 16, 18 and 20.
+  const HostTensor x =
+      rows_of({{448, 0.5, 0}, {17, -2, 0}, {19, 1, 0}, {std::nan(""), 0.25, -0.0}});
+  const QuantizedValues result = quantize_values(x, 448.0f);
+  CHECK(result.scales == std::vector<float>{1.0f, 2.0f / 448.0f, 0.0f});
+  CHECK(result.codes ==
+        std::vector<uint8_t>{0x7e, 0x6e, 0, 0x58, 0xfe, 0, 0x5a, 0x76, 0, 0, 0x66, 0x80});
+  const QuantizedValues narrow = quantize_values(x, 2.25f);
+  CHECK(narrow.scales[0] == 448.0f / 2.25f);
+  CHECK(narrow.codes[0] == 0x41);  // 2.25
+}
+
+TEST_CASE("V survives the ends of its types") {
+  HostTensor tiny(DType::kBF16, {1, 1, 2, 1});
+  tiny.set(0, 0, 0, 0, 0x1p-133);  // range / amax overflows f32
+  tiny.set(0, 0, 1, 0, 0);
+  CHECK(quantize_values(tiny, 448.0f).codes == std::vector<uint8_t>{0x7e, 0});
+  CHECK(quantize_values(tiny, 448.0f).scales == std::vector<float>{0x1p-133f / 448.0f});
+  const HostTensor huge = rows_of({{65504, -65504}});
+  CHECK(quantize_values(huge, 448.0f).codes == std::vector<uint8_t>{0x7e, 0xfe});
+}
+
+TEST_CASE("decoded V stays within half a step of e4m3") {
+  const Inputs in = make_inputs("normal", {2, 3, 3, 1, 100, 24, 24}, DType::kBF16, 4);
+  const QuantizedValues result = quantize_values(in.v, 448.0f);
+  double worst = 0;
+  for_each_index(in.v.shape(), [&](int64_t b, int64_t h, int64_t t, int64_t d) {
+    const int64_t head = b * 3 + h;
+    const double scale = result.scales[static_cast<size_t>(head * 24 + d)];
+    const double decoded =
+        scale * e4m3_to_f32(result.codes[static_cast<size_t>((head * 100 + t) * 24 + d)]);
+    const double x = in.v.get(b, h, t, d);
+    worst = std::max(worst, std::abs(decoded - x) / std::max(std::abs(x), scale * 0x1p-6));
+  });
+  CHECK(worst > 0.05);
+  CHECK(worst < 0x1.001p-4);
 }
 
 TEST_CASE("the mean over tokens") {

@@ -1,5 +1,8 @@
 #include "compiler/sema/check.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "compiler/sema/print.h"
 #include "compiler/sema/resolve.h"
 #include "compiler/support/error.h"
@@ -13,16 +16,21 @@ Variant resolve(std::string_view body) {
   return resolve_variants("t", "x { head_dim = 64\n" + std::string(body) + "\n}").at(0);
 }
 
-bool is_supported(const Variant& v) {
-  for (const Target& target : all_targets()) {
-    try {
-      check_supported(v, target);
-    } catch (const Error& error) {
-      CHECK(error.kind() == ErrorKind::kUnsupported);
-      return false;
-    }
+bool is_supported(const Variant& v, const Target& target) {
+  try {
+    check_supported(v, target);
+    return true;
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kUnsupported);
+    return false;
   }
-  return true;
+}
+
+// On how many of the targets.
+size_t num_supporting(const Variant& v) {
+  const auto targets = all_targets();
+  return static_cast<size_t>(std::count_if(targets.begin(), targets.end(),
+                                           [&](const Target& t) { return is_supported(v, t); }));
 }
 
 std::string unsupported_message(const Variant& v, const Target& target) {
@@ -65,7 +73,8 @@ TEST_CASE("what the generators make is supported on every target") {
                            "pv_accumulator = f32 + f32 every 128"}) {
     INFO(body);
     // head_dim is in the frame already.
-    CHECK(is_supported(resolve(std::string_view(body) == "head_dim = 64" ? "" : body)));
+    const Variant v = resolve(std::string_view(body) == "head_dim = 64" ? "" : body);
+    CHECK(num_supporting(v) == all_targets().size());
   }
 }
 
@@ -87,9 +96,15 @@ TEST_CASE("what no generator makes is not supported") {
                            "mask = tensor(bool)",
                            "mask = tensor(additive)",
                            "p = f16 range 2",
-                           "v = e4m3",
+                           "v = e5m2",
                            "v = int8",
                            "v = bf16",
+                           "p = e4m3 direct",
+                           "v = e4m3 per head",
+                           "v = e4m3\nsmooth_v = mean",
+                           "v = e4m3 range 2.25\npv_accumulator = f16 + f32 every 64",
+                           "v = e4m3\npv_accumulator = f32 + f32 every 96",
+                           "input = bf16\nv = f16\npv_accumulator = f16",
                            "smooth_v = mean",
                            "pv_accumulator = f16 + f32 every 48",
                            "pv_accumulator = f32 + f32 every 256",
@@ -97,7 +112,23 @@ TEST_CASE("what no generator makes is not supported") {
                            "structure = varlen",
                            "structure = paged(64)"}) {
     INFO(body);
-    CHECK_FALSE(is_supported(resolve(body)));
+    CHECK(num_supporting(resolve(body)) == 0);
+  }
+}
+
+TEST_CASE("what needs V prepared is supported with wgmma alone") {
+  for (const char* body :
+       {"v = e4m3", "p = e4m3 range 16\nrescale_threshold = 4",
+        "p = e4m3 range 0.5\nv = e4m3 range 2.25", "v = e4m3\npv_accumulator = f32 + f32 every 32",
+        "v = e4m3\npv_accumulator = f32 + f32 every 256",
+        "v = e4m3\nrow_sum = quantized\ninput = bf16", "input = bf16\nv = f16",
+        "input = bf16\np = f16\npv_accumulator = f32 + f32 every 32", "rescale_threshold = 8"}) {
+    INFO(body);
+    const Variant v = resolve(body);
+    for (const Target& target : all_targets()) {
+      INFO(target.name);
+      CHECK(is_supported(v, target) == target.wgmma);
+    }
   }
 }
 
@@ -115,15 +146,15 @@ TEST_CASE("the message names each limit and the lines that mend it") {
 }
 
 TEST_CASE("the nearest supported variant is valid, supported, and what the message says") {
+  const Target& target = find_target(GENERATE("sm_80", "sm_90a"));
   Rng rng(3);
-  const Target& target = find_target("sm_80");
   for (int i = 0; i < 1000; ++i) {
     Variant v = random_variant(rng);
     v.name = "x";
     INFO(print_variant(v));
     const Variant nearest = nearest_supported(v, target);
     CHECK(find_contradictions(nearest).empty());
-    CHECK(is_supported(nearest));
+    CHECK(is_supported(nearest, target));
     CHECK(nearest_supported(nearest, target) == nearest);
     const std::string message = unsupported_message(v, target);
     CHECK(message.empty() == (nearest == v));
@@ -134,6 +165,23 @@ TEST_CASE("the nearest supported variant is valid, supported, and what the messa
     REQUIRE(pasted.size() == 2);
     CHECK(same_computation(pasted[1], nearest));
   }
+}
+
+TEST_CASE("8-bit P and V stay 8-bit where there is a kernel for them") {
+  const Variant v = resolve("v = int8 per head\npv_accumulator = s32 + f32 every 96");
+  CHECK(unsupported_message(v, find_target("sm_90a")) ==
+        "variant `x` is valid, but no generator makes it for sm_90a yet\n"
+        "  p = int8 range 127: P must be e4m3 rounded, or have range 1 and be f16 or the type of "
+        "the input\n"
+        "  v = int8 per head range 127: V must have the type of P and, as e4m3, be scaled per "
+        "channel\n"
+        "  pv_accumulator = s32 + f32 every 96: products of P and V must add up in f32 or, where "
+        "P is f16, in f16\n"
+        "  pv_accumulator = s32 + f32 every 96: the interval must be 16, 32, 64 or 128 keys\n"
+        "the nearest variant that is supported has these lines instead:\n"
+        "  p = e4m3 range 448 rounded\n"
+        "  v = e4m3 per channel range 448\n"
+        "  pv_accumulator = f32 + f32 every 64");
 }
 
 TEST_CASE("variants made by a program are checked too") {
@@ -168,6 +216,9 @@ TEST_CASE("forms without meaning are contradictions") {
   CHECK(contradicts([](Variant& v) { v.score.expression = {"k < 7"}; }));
   CHECK(contradicts([](Variant& v) { v.v.granularity = Granularity::kChannel; }));
   CHECK(contradicts([](Variant& v) { v.pv_accumulator.interval = 64; }));
+  CHECK(contradicts([](Variant& v) { v.rescale_threshold = -1; }));
+  CHECK(contradicts([](Variant& v) { v.rescale_threshold = std::nan(""); }));
+  CHECK(contradicts([](Variant& v) { v.rescale_threshold = 16; }));  // P is f16
   CHECK(contradicts([](Variant& v) { v.structure.parameter = 64; }));
   CHECK(contradicts([](Variant& v) { v.input = DType::kS8; }));
 }

@@ -131,6 +131,7 @@ Variant random_attempt(Rng& rng) {
   v.smooth_k = pick(rng, {Smoothing::kNone, Smoothing::kMean});
   v.hadamard = (v.head_dim & (v.head_dim - 1)) == 0 && chance(rng, 2);
   v.row_sum = pick(rng, {RowSum::kExact, RowSum::kQuantized});
+  if (chance(rng, 2)) v.rescale_threshold = random_double(rng, 0.0, 8.0);
   if (chance(rng, 2)) v.exp2_polynomial_share = random_double(rng, 0.0, 1.0);
   v.structure.kind = static_cast<StructureKind>(below(rng, 5));
   switch (v.structure.kind) {

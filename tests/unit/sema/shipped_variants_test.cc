@@ -1,5 +1,6 @@
 // specs/variants: every file resolves without a warning, and every instance is made on every
-// target.
+// target, those with 8-bit P and V on every target with wgmma.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -30,7 +31,7 @@ std::vector<Variant> shipped(const std::string& name, std::span<const Override> 
 
 }  // namespace
 
-TEST_CASE("shipped variants resolve cleanly and are supported everywhere") {
+TEST_CASE("shipped variants resolve cleanly and are supported where their products are") {
   int num_files = 0;
   for (const auto& entry : fs::directory_iterator(folder())) {
     if (entry.path().extension() != ".attn") continue;
@@ -40,11 +41,28 @@ TEST_CASE("shipped variants resolve cleanly and are supported everywhere") {
     CHECK(resolved.warnings.empty());
     for (const Variant& v : resolved.variants) {
       INFO(v.name);
-      for (const Target& target : all_targets()) CHECK_NOTHROW(check_supported(v, target));
+      for (const Target& target : all_targets()) {
+        if (v.p.type == DType::kF16 || target.wgmma) CHECK_NOTHROW(check_supported(v, target));
+      }
       CHECK(v.smooth_k == Smoothing::kMean);
     }
   }
-  CHECK(num_files >= 3);
+  CHECK(num_files >= 4);
+}
+
+TEST_CASE("8+8 is the paper's, the fast form leaves P the room that its threshold takes") {
+  const std::vector<Variant> paper =
+      select_variants(shipped("sage2_8_8.attn"), "sage2_8_8_thread[head_dim=128]");
+  REQUIRE(paper.size() == 6);
+  CHECK(paper[0].p == ProbabilityOperand{DType::kE4M3, 448.0, false});
+  CHECK(paper[0].v.granularity == Granularity::kChannel);
+  CHECK(paper[0].pv_accumulator == Accumulator{DType::kF32, DType::kF32, 64});
+  CHECK(paper[0].rescale_threshold == 0.0);
+  const std::vector<Variant> fast =
+      select_variants(shipped("sage2_8_8.attn"), "sage2_8_8_fast_warp[head_dim=64]");
+  REQUIRE(fast.size() == 3);
+  CHECK(fast[0].p.range * std::exp2(fast[0].rescale_threshold) <= largest_p_range(DType::kE4M3));
+  CHECK(fast[0].pv_accumulator == Accumulator{});
 }
 
 TEST_CASE("the head dimension of the data picks the default instance") {

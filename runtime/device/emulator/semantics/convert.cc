@@ -264,6 +264,24 @@ struct ToTf32 {
   }
 };
 
+// e4m3 to nearest even, saturating; a NaN is 0x7f.
+uint8_t f32_to_e4m3(float x) {
+  if (x != x) return 0x7f;
+  const auto sign = static_cast<uint8_t>(std::signbit(x) ? 0x80 : 0);
+  const float magnitude = std::fmin(std::fabs(x), 448.0f);
+  // Adding 2^20 times the unit in the last place leaves the rounded multiple of it in the mantissa.
+  int exponent = -6;
+  if (magnitude >= 0x1p-6f) std::frexp(magnitude, &exponent), --exponent;
+  const float anchor = std::ldexp(1.0f, exponent - 3 + 23);
+  const float units = std::ldexp((magnitude + anchor) - anchor, 3 - exponent);
+  return static_cast<uint8_t>(sign | ((exponent + 6) * 8 + static_cast<int>(units)));
+}
+struct ToE4m3x2 {
+  uint16_t operator()(float a, float b) const {
+    return static_cast<uint16_t>(f32_to_e4m3(a) << 8 | f32_to_e4m3(b));
+  }
+};
+
 int64_t clamp_to(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : (x > high ? high : x);
 }
@@ -304,6 +322,8 @@ void bind_pack(const Match& m, Instr& in) {
 constexpr Row kRows[] = {
     {"cvt.rn|rz|rm|rp|rni|rzi|rmi|rpi?.ftz?.relu?.sat?.$scalar.$scalar", "d:0~ s:1~", bind_cvt},
     {"cvt.rn|rz.relu?.f16x2|bf16x2.f32", "d:b32 s:f32 s:f32", bind_cvt_x2},
+    {"cvt.rn.satfinite.e4m3x2.f32", "d:b16 s:f32 s:f32",
+     bind_fixed<uint16_t, ToE4m3x2, float, float>},
     {"cvt.rna.tf32.f32", "d:b32 s:f32", bind_fixed<uint32_t, ToTf32, uint32_t>},
     {"cvt.pack.sat.s16|u16.s32|u32", "d:b32 s:b32 s:b32", bind_pack},
     {"cvt.pack.sat.s8|u8|s4|u4|s2|u2.s32|u32.b32", "d:b32 s:b32 s:b32 s:b32", bind_pack},

@@ -1,0 +1,44 @@
+#include "tests/emulated/prepared.h"
+
+#include "compiler/backend/cuda/print_cuda.h"
+#include "compiler/kernels/generators.h"
+#include "compiler/plan/forward_plan.h"
+#include "runtime/toolchain/search.h"
+#include "tests/emulated/lab.h"
+#include "tests/support/catch.h"
+
+namespace sagejit::test {
+
+std::shared_ptr<Device> wgmma_device() {
+  Lab& lab = Lab::get();
+  if (lab.device()->info().target->wgmma) return lab.device();
+  if (lab.is_emulated()) return open_device("emulator:sm_90a");
+  WARN("skipped: " << lab.device()->info().name << " has no wgmma instructions");
+  return nullptr;
+}
+
+std::shared_ptr<const Kernel> preparing_kernel(const std::shared_ptr<Device>& device,
+                                               const Variant& variant, std::string_view schedule) {
+  static LazyToolchain toolchain(ToolchainOptions::from(Environment::read(), ""));
+  const DeviceInfo& info = device->info();
+  ForwardPlan plan = make_forward_plan(variant, parse_schedule(schedule), *info.target);
+  Artifact artifact;
+  std::vector<ir::Function> kernels;
+  for (KernelLaunch& launch : plan.plan.launches) {
+    if (launch.phase != Phase::kQuantize) continue;
+    kernels.push_back(generate_kernel(plan, launch));
+    artifact.plan.launches.push_back(launch);
+    artifact.plan.launches.back().dynamic_smem_bytes = kernels.back().smem_bytes();
+  }
+  artifact.plan.workspace = plan.plan.workspace;
+  artifact.tensors = {variant.head_dim, variant.value_head_dim, variant.input, variant.output,
+                      variant.lse};
+  artifact.target = info.target->name;
+  ToolchainOutput output =
+      toolchain.get().compile(print_cuda(kernels), *info.target, info.runs_machine_code);
+  artifact.ptx = std::move(output.ptx);
+  artifact.cubin = std::move(output.cubin);
+  return std::make_shared<const Kernel>(device, std::move(artifact));
+}
+
+}  // namespace sagejit::test
