@@ -140,16 +140,17 @@ std::string emit_source(const CompileRequest& request) {
   return print_cuda(generate_kernels(plan));
 }
 
-std::string cache_key_text(const CompileRequest& request, const Toolchain& toolchain) {
-  std::string flags;
-  for (const std::string& flag : toolchain.flags(target_of(request), request.assemble)) {
-    flags += " " + flag;
-  }
-  return fmt::format(
-      "{}schedule: {}\ntarget: {}\ngenerator: {}\nbackend: cuda {}\nflags:{}\noutput: {}\n",
-      canonical_key_text(request.variant),
-      request.schedule ? print_schedule(*request.schedule) : "default", request.target->name,
-      kGeneratorHash, toolchain.version(), flags, request.assemble ? "ptx cubin" : "ptx");
+std::string request_key_text(const CompileRequest& request) {
+  return fmt::format("{}schedule: {}\ntarget: {}\ngenerator: {}\noutput: {}\n",
+                     canonical_key_text(request.variant),
+                     request.schedule ? print_schedule(*request.schedule) : "default",
+                     target_of(request).name, kGeneratorHash,
+                     request.assemble ? "ptx cubin" : "ptx");
+}
+
+std::string toolchain_key_text(const CompileRequest& request, const Toolchain& toolchain) {
+  return fmt::format("backend: cuda {}\nflags: {}\n", toolchain.version(),
+                     fmt::join(toolchain.flags(target_of(request), request.assemble), " "));
 }
 
 }  // namespace sagejit

@@ -44,9 +44,11 @@ Artifact compile(const CompileRequest& request, Toolchain& toolchain,
 std::string emit_ir(const CompileRequest& request);
 std::string emit_source(const CompileRequest& request);
 
-// Everything that determines the artifact's bytes, as text: canonical variant, schedule, target,
-// generator content hash, back end with its exact version and flags, output kind. Basis of cache
-// keys.
-std::string cache_key_text(const CompileRequest& request, const Toolchain& toolchain);
+// Everything that determines the artifact's bytes, as two texts, the basis of cache keys. The first
+// says what the artifact does and for whom: canonical variant, schedule, target, generator content
+// hash, output kind; whoever has no toolchain can tell that much. The second says who made it: back
+// end with its exact version and flags.
+std::string request_key_text(const CompileRequest& request);
+std::string toolchain_key_text(const CompileRequest& request, const Toolchain& toolchain);
 
 }  // namespace sagejit

@@ -33,5 +33,6 @@ have_nvrtc() {
 }
 if ! have_nvrtc; then
   echo "set-up: installing NVRTC from PyPI into .deps/nvrtc"
-  python3 -m pip install --quiet --disable-pip-version-check --no-deps --target .deps/nvrtc 'nvidia-cuda-nvrtc>=13.0,<13.1'
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+    --no-deps --target .deps/nvrtc 'nvidia-cuda-nvrtc>=13.0,<13.1'
 fi

@@ -41,8 +41,8 @@ class AttentionKernel {
         first_row_(first_row()) {}
 
   ir::Function generate() {
-    const MaskRegions regions(b_, variant_.mask, args_["m"], args_["n"], first_row_,
-                              schedule_.block_m, schedule_.block_n);
+    const MaskRegions regions(b_, variant_.mask, args_["m"], args_["n"],
+                              {first_row_, schedule_.block_m}, schedule_.block_n);
     q_address_ = b_.smem("q", q_tile(variant_, schedule_).bytes(), 128);
     load_q();
     ir::CopyRing ring(b_, "kv", schedule_.stages, stage_bytes());
@@ -112,7 +112,7 @@ class AttentionKernel {
     k_loader_.emplace(b_, k, k.row_chunks, b_.zext(constant(k.row_bytes())));
     v_loader_.emplace(b_, v, value_chunks, args_["v_stride_n"]);
     const Value k_head = codes_row("k", kv_head_, args_["hkv"], args_["n"], constant(0));
-    const Value v_head = row_address(b_, args_, "v", "n", batch_, kv_head_, constant(0));
+    const Value v_head = row_address(b_, args_, "v", "n", {batch_, kv_head_, constant(0)});
     return [this, k, k_head, v_head](Value slot, Value tile) {
       const Value key = b_.mul(tile, constant(schedule_.block_n));
       const Value valid = b_.sub(args_["n"], key);

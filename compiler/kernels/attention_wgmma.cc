@@ -138,7 +138,7 @@ class WgmmaAttention {
   }
 
   MaskRegions regions_of(Value first_row, int num_rows) {
-    return MaskRegions(b_, variant_.mask, args_["m"], args_["n"], first_row, num_rows,
+    return MaskRegions(b_, variant_.mask, args_["m"], args_["n"], {first_row, num_rows},
                        schedule_.block_n);
   }
 

@@ -26,7 +26,7 @@ ir::Function generate_k_mean(const ForwardPlan& plan) {
 
   std::vector<Var> sums;
   for (int i = 0; i < kLaneElements; ++i) sums.push_back(b.var(constant_f32(0)));
-  const Value row_base = b.address(row_address(b, args, "k", "n", batch, head, constant(0)),
+  const Value row_base = b.address(row_address(b, args, "k", "n", {batch, head, constant(0)}),
                                    lanes.first, bits_of(k.input) / 8);
   b.loop(b.add(begin, lanes.row), end, constant(lanes.rows_per_pass), [&](Value token) {
     const Value address = b.add64(row_base, b.mul64(b.zext(token), args["k_stride_n"]));

@@ -21,11 +21,11 @@ Value KernelArgs::operator[](std::string_view name) const {
 }
 
 Value row_address(ir::Builder& b, const KernelArgs& args, const std::string& name,
-                  std::string_view token_axis, Value batch, Value head, Value token) {
-  const Value in_batch = b.mul64(b.zext(batch), args[name + "_stride_b"]);
-  const Value in_head = b.mul64(b.zext(head), args[name + "_stride_h"]);
+                  std::string_view token_axis, const RowPlace& place) {
+  const Value in_batch = b.mul64(b.zext(place.batch), args[name + "_stride_b"]);
+  const Value in_head = b.mul64(b.zext(place.head), args[name + "_stride_h"]);
   const Value in_tokens =
-      b.mul64(b.sext(token), args[fmt::format("{}_stride_{}", name, token_axis)]);
+      b.mul64(b.sext(place.token), args[fmt::format("{}_stride_{}", name, token_axis)]);
   return b.add64(b.add64(b.add64(args[name], in_batch), in_head), in_tokens);
 }
 

@@ -21,10 +21,14 @@ class KernelArgs {
   std::vector<ir::Value> values_;
 };
 
-// Address of row `token` of a tensor that the plan passes with byte strides NAME_stride_b, _h,
+// A row of a tensor [b, heads, tokens, d]; i32.
+struct RowPlace {
+  ir::Value batch, head, token;
+};
+
+// Address of a row of a tensor that the plan passes with byte strides NAME_stride_b, _h,
 // _AXIS.
 ir::Value row_address(ir::Builder& b, const KernelArgs& args, const std::string& name,
-                      std::string_view token_axis, ir::Value batch, ir::Value head,
-                      ir::Value token);
+                      std::string_view token_axis, const RowPlace& place);
 
 }  // namespace sagejit

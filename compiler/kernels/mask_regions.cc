@@ -7,19 +7,19 @@ namespace sagejit {
 using ir::constant;
 using ir::Value;
 
-MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, Value first_row,
-                         int num_rows, int tile_keys)
+MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, const RowRange& rows,
+                         int tile_keys)
     : b_(b), mask_(mask), n_(n) {
   const bool aligned_to_end =
       mask.kind == MaskKind::kCausalBottomRight || mask.kind == MaskKind::kWindow;
   offset_ = aligned_to_end ? b.sub(n, m) : constant(0);
   const Value tile = constant(tile_keys), zero = constant(0);
-  const Value last_row = b.min(b.add(first_row, constant(num_rows - 1)), b.sub(m, constant(1)));
+  const Value last_row = b.min(b.add(rows.first, constant(rows.count - 1)), b.sub(m, constant(1)));
   const auto tiles_below = [&](Value keys) { return b.div(b.max(keys, zero), tile); };
   const auto tiles_covering = [&](Value keys) {
     return b.div(b.add(b.max(keys, zero), constant(tile_keys - 1)), tile);
   };
-  const Bounds first = bounds_of(first_row), last = bounds_of(last_row);
+  const Bounds first = bounds_of(rows.first), last = bounds_of(last_row);
   const Value begin = first.low ? tiles_below(first.low) : zero;
   const Value end = b.max(begin, tiles_covering(b.add(last.high, constant(1))));
   Value full_end = b.min(tiles_below(b.add(first.high, constant(1))), end);

@@ -14,15 +14,20 @@ struct TileRun {
   bool masked;
 };
 
+// The query rows a block computes.
+struct RowRange {
+  ir::Value first;  // i32
+  int count;
+};
+
 // The visible keys of query row i are j with low(i) <= j <= high(i), j < n:
 //   causal top_left      high = i
 //   causal bottom_right  high = i + n - m
 //   window               low = i + n - m - left, high = i + n - m + right
 class MaskRegions {
  public:
-  // first_row: i32, the block's first query row; it computes `num_rows` of them.
-  MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, ir::Value first_row,
-              int num_rows, int tile_keys);
+  MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, const RowRange& rows,
+              int tile_keys);
 
   const std::vector<TileRun>& runs() const { return runs_; }
   ir::Value first_tile() const { return runs_.front().begin; }

@@ -36,7 +36,7 @@ class OutputWriter {
       }
       gather_tiles(values, quad_lane);
       b_.when(b_.less(row, args_["m"]), [&] {
-        store_row(values, row_address(b_, args_, "o", "m", tile_.batch, tile_.head, row),
+        store_row(values, row_address(b_, args_, "o", "m", {tile_.batch, tile_.head, row}),
                   quad_lane);
         if (!variant_.lse) return;
         // The quad's threads hold the same row: one writes.

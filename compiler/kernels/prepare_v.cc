@@ -29,7 +29,7 @@ class ValueTile {
         batch_(b.emit1(Op::kBlockZ, {})),
         head_(b.emit1(Op::kBlockY, {})),
         first_token_(b.mul(b.emit1(Op::kBlockX, {}), constant(tile_tokens))),
-        head_address_(row_address(b, args, "v", "n", batch_, head_, constant(0))) {}
+        head_address_(row_address(b, args, "v", "n", {batch_, head_, constant(0)})) {}
 
   Value first_token() const { return first_token_; }
   // Number of the first channel of this (batch, head) among all.

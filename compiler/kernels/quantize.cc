@@ -50,7 +50,7 @@ class RowTile {
   std::vector<Value> load(int pass) const {
     const std::string_view axis = plan_.operand == "q" ? "m" : "n";
     const Value address =
-        b_.address(row_address(b_, args_, plan_.operand, axis, batch_, head_, token(pass)),
+        b_.address(row_address(b_, args_, plan_.operand, axis, {batch_, head_, token(pass)}),
                    lanes_.first, bits_of(plan_.input) / 8);
     const Value valid = b_.both(in_tensor(pass), b_.less(lanes_.first, constant(plan_.head_dim)));
     return load_elements(b_, plan_.input, address, valid);
@@ -201,6 +201,7 @@ Value codes_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan
   return b.address(b.add64(codes, b.mul64(row, row_bytes)), tile.lanes().first, 1);
 }
 
+// NOLINTNEXTLINE(readability-function-size): what it works on comes in four parts
 void store_codes(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
                  int pass, const std::vector<Value>& x, Value inverse) {
   const Value in_row = b.less(tile.lanes().first, constant(plan.padded_head_dim));

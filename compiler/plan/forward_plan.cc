@@ -10,8 +10,8 @@
 namespace sagejit {
 namespace {
 
-// K and V that are read again and again by the blocks of an H100 at one time: well below its 50 MB of
-// L2 cache.
+// K and V that are read again and again by the blocks of an H100 at one time: well below its 50 MB
+// of L2 cache.
 constexpr int kResidentBytes = 16 << 20;
 
 // Builds the launch list; a buffer is named before the launches that use it.
@@ -138,7 +138,9 @@ void add_quantize_launches(PlanWriter& out, const QuantizePlan& plan) {
   const auto [heads, tokens] = names_of(plan);
   const std::string& name = plan.operand;
   const std::string padded = padded_tokens(tokens, plan.token_multiple);
-  const auto common = [&](std::string_view kernel, std::string_view tokens_covered) {
+  // Bindings are captured by name: Clang 14 cannot otherwise.
+  const auto common = [&, tokens = tokens, heads = heads](std::string_view kernel,
+                                                          std::string_view tokens_covered) {
     out.launch(fmt::format("{}_{}", kernel, name), Phase::kQuantize,
                {fmt::format("ceil_div({}, {})", tokens_covered, plan.tile_rows), std::string(heads),
                 "b"},
@@ -248,9 +250,8 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
   if (plan.schedule.wgmma) {
     // Heads of one group are computed at the same time; their K and V share the L2 cache.
     const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
-    out.i32("b", "b").i32("group_heads",
-                          fmt::format("max(1, min(b * hq, div({}, max(1, n * {}))))",
-                                      kResidentBytes, token_bytes));
+    out.i32("b", "b").i32("group_heads", fmt::format("max(1, min(b * hq, div({}, max(1, n * {}))))",
+                                                     kResidentBytes, token_bytes));
   }
   if (v.lse) {
     out.pointer("lse")

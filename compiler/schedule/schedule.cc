@@ -119,6 +119,10 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
            limit);
     }
   };
+  const int threads = schedule.num_warps * 32;
+  require(threads <= kMaxThreadsPerBlock,
+          fmt::format("a block has at most {} threads, {} warps are {}", kMaxThreadsPerBlock,
+                      schedule.num_warps, threads));
   if (schedule.wgmma) {
     require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
     require(schedule.num_warps == 4 || schedule.num_warps == 8 || schedule.num_warps == 12,
@@ -140,6 +144,9 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   }
   require(schedule.stages >= 2, "stages must be at least 2");
   require(schedule.blocks_per_sm >= 1, "blocks_per_sm must be at least 1");
+  require(schedule.blocks_per_sm * threads <= target.max_threads_per_sm,
+          fmt::format("{} blocks of {} threads exceed the {} of one SM of {}",
+                      schedule.blocks_per_sm, threads, target.max_threads_per_sm, target.name));
   const Accumulator& pv = variant.pv_accumulator;
   require(!pv.outer || schedule.block_n % pv.interval == 0,
           fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",

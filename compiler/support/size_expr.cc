@@ -20,7 +20,8 @@ constexpr std::array<std::string_view, kNumSymbols> kSymbolNames = {
     "num_sms",
 };
 
-constexpr int kMaxDepth = 16;
+constexpr int kMaxDepth = 16;    // values at once
+constexpr int kMaxNesting = 64;  // of parentheses and functions; the parser recurses as deep
 
 }  // namespace
 
@@ -73,6 +74,7 @@ class SizeExprParser {
   }
 
   void sum() {
+    if (++nesting_ > kMaxNesting) error("nested too deep");
     product();
     for (;;) {
       if (accept('+')) {
@@ -82,9 +84,10 @@ class SizeExprParser {
         product();
         binary(Op::kSub);
       } else {
-        return;
+        break;
       }
     }
+    --nesting_;
   }
 
   void product() {
@@ -139,6 +142,7 @@ class SizeExprParser {
   std::vector<SizeExpr::Step>& steps_;
   size_t pos_ = 0;
   int depth_ = 0;
+  int nesting_ = 0;
 };
 
 SizeExpr::SizeExpr(std::string_view text) : text_(text) {

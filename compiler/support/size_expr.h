@@ -5,7 +5,8 @@
 // can be launched from its stored text alone, by code that knows no generator:
 //   "b * hkv * ceil_div(n, 64) * 64 * 128"
 // Grammar: integers, symbols, + - * (left to right, * first), parentheses, ceil_div(a, b), div(a,
-// b), min(a, b), max(a, b). All arithmetic is signed 64-bit; overflow throws Error{kArgument}. A
+// b), min(a, b), max(a, b). All arithmetic is signed 64-bit; overflow throws Error{kArgument}.
+// At most 16 values are needed at once, and 64 parentheses or functions stand inside each other. A
 // SizeExpr is immutable; evaluate() allocates nothing and may be called from any thread.
 #pragma once
 

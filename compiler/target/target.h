@@ -12,8 +12,12 @@ struct Target {
   int smem_per_block;     // bytes of shared memory one block may ask for
   int smem_per_sm;        // bytes; a resident block costs what it asks for plus 1024
   int regs_per_sm;        // 32-bit registers
+  int max_threads_per_sm;
   bool native_s4_mma, native_fp8_mma, wgmma, fp4_mma;
 };
+
+// Of every target.
+inline constexpr int kMaxThreadsPerBlock = 1024;
 
 std::span<const Target> all_targets();
 

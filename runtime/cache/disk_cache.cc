@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "compiler/support/error.h"
-#include "runtime/cache/entry.h"
 
 namespace sagejit {
 namespace {
@@ -11,6 +10,11 @@ namespace {
 constexpr std::string_view kEntrySuffix = ".sagejit";
 constexpr uint64_t kMaxEntryBytes = uint64_t{256} << 20;
 constexpr std::chrono::seconds kStaleTemporary = std::chrono::hours(1);
+
+// The request first: all its artifacts share that prefix.
+std::string name_of(const CacheKey& key) {
+  return to_hex(sha256(key.request)) + "-" + to_hex(sha256(key.toolchain)).substr(0, 16);
+}
 
 }  // namespace
 
@@ -23,22 +27,20 @@ DiskCache::DiskCache(const std::string& path, std::string reason_if_empty, Log l
   }
 }
 
-std::string DiskCache::file_name(std::string_view key_text) {
-  return to_hex(sha256(key_text)).append(kEntrySuffix);
+std::string DiskCache::file_name(const CacheKey& key) {
+  return name_of(key).append(kEntrySuffix);
 }
 
 void DiskCache::warn_once(std::atomic<bool>& warned, std::string_view message) const {
   if (!warned.exchange(true)) log_.warn(message);
 }
 
-std::optional<Artifact> DiskCache::find(std::string_view key_text) const {
-  if (!directory_) return std::nullopt;
-  const std::string name = file_name(key_text);
+std::optional<DecodedEntry> DiskCache::read(const std::string& name) const {
   std::string why_not;
   const auto contents = directory_->read(name, kMaxEntryBytes, why_not);
   if (contents) {
     auto entry = decode_entry(*contents, why_not);
-    if (entry && entry->key_text == key_text) return std::move(entry->artifact);
+    if (entry && file_name(entry->key) == name) return entry;
     if (entry) why_not = "it was made for another key";
   }
   if (!why_not.empty()) {
@@ -48,12 +50,33 @@ std::optional<Artifact> DiskCache::find(std::string_view key_text) const {
   return std::nullopt;
 }
 
-bool DiskCache::store(std::string_view key_text, const Artifact& artifact) const {
+std::optional<Artifact> DiskCache::find(const CacheKey& key) const {
+  if (!directory_) return std::nullopt;
+  auto entry = read(file_name(key));
+  // Equal names are not yet equal keys, if only by a wonder.
+  if (!entry || entry->key != key) return std::nullopt;
+  return std::move(entry->artifact);
+}
+
+std::optional<Artifact> DiskCache::find_newest(const std::string& request) const {
+  if (!directory_) return std::nullopt;
+  std::vector<FileInfo> files = directory_->list(to_hex(sha256(request)) + "-");
+  std::erase_if(files, [](const FileInfo& file) { return !file.name.ends_with(kEntrySuffix); });
+  std::stable_sort(files.begin(), files.end(), [](const FileInfo& a, const FileInfo& b) {
+    return a.modified_s > b.modified_s;
+  });
+  for (const FileInfo& file : files) {
+    auto entry = read(file.name);
+    if (entry && entry->key.request == request) return std::move(entry->artifact);
+  }
+  return std::nullopt;
+}
+
+bool DiskCache::store(const CacheKey& key, const Artifact& artifact) const {
   if (!directory_) return false;
   if (!swept_.exchange(true)) directory_->remove_stale_temporaries(kStaleTemporary);
   std::string why_not;
-  const bool stored =
-      directory_->replace(file_name(key_text), encode_entry(key_text, artifact), why_not);
+  const bool stored = directory_->replace(file_name(key), encode_entry(key, artifact), why_not);
   if (!stored) {
     warn_once(warned_write_,
               fmt::format("kernels are not cached: directory '{}': {}", path_, why_not));
@@ -61,9 +84,9 @@ bool DiskCache::store(std::string_view key_text, const Artifact& artifact) const
   return stored;
 }
 
-FileDescriptor DiskCache::lock(std::string_view key_text, std::chrono::milliseconds timeout) const {
+FileDescriptor DiskCache::lock(const CacheKey& key, std::chrono::milliseconds timeout) const {
   if (!directory_) return {};
-  return directory_->lock(to_hex(sha256(key_text)) + ".lock", timeout);
+  return directory_->lock(name_of(key) + ".lock", timeout);
 }
 
 std::vector<DiskCache::Entry> DiskCache::list() const {
@@ -75,7 +98,7 @@ std::vector<DiskCache::Entry> DiskCache::list() const {
     const auto contents = directory_->read(file.name, kMaxEntryBytes, entry.damage);
     if (!contents && entry.damage.empty()) continue;  // removed meanwhile
     const auto decoded = contents ? decode_entry(*contents, entry.damage) : std::nullopt;
-    if (decoded && file_name(decoded->key_text) != file.name) {
+    if (decoded && file_name(decoded->key) != file.name) {
       entry.damage = "its name is not that of its key";
     } else if (decoded) {
       entry.variant_name = decoded->artifact.variant_name;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "compiler/artifact.h"
+#include "runtime/cache/entry.h"
 #include "runtime/cache/private_directory.h"
 #include "runtime/cache/sha256.h"
 #include "runtime/log.h"
@@ -28,14 +29,18 @@ class DiskCache {
   const std::string& path() const { return path_; }
   const std::string& why_disabled() const { return why_disabled_; }
 
-  // The artifact stored for exactly this key text; empty on a miss.
-  std::optional<Artifact> find(std::string_view key_text) const;
+  // The artifact stored for exactly this key; empty on a miss.
+  std::optional<Artifact> find(const CacheKey& key) const;
+
+  // The newest artifact of this request, whichever toolchain made it; empty if there is none. For
+  // those who cannot compile or may not.
+  std::optional<Artifact> find_newest(const std::string& request) const;
 
   // Stores it, replacing any entry of that key. True if it is on disk now.
-  bool store(std::string_view key_text, const Artifact& artifact) const;
+  bool store(const CacheKey& key, const Artifact& artifact) const;
 
   // Keeps other processes from compiling the same key at once; a hint, not needed for correctness.
-  FileDescriptor lock(std::string_view key_text, std::chrono::milliseconds timeout) const;
+  FileDescriptor lock(const CacheKey& key, std::chrono::milliseconds timeout) const;
 
   // For tools.
   struct Entry {
@@ -49,10 +54,12 @@ class DiskCache {
   std::vector<Entry> list() const;            // reads and checks every entry
   uint64_t shrink(uint64_t max_bytes) const;  // removes oldest entries first; returns bytes removed
 
-  // "0123....sagejit": the file of a key.
-  static std::string file_name(std::string_view key_text);
+  // "0123...-4567....sagejit": the file of a key.
+  static std::string file_name(const CacheKey& key);
 
  private:
+  // The valid entry of that file; otherwise a warning, unless the file does not exist.
+  std::optional<DecodedEntry> read(const std::string& name) const;
   void warn_once(std::atomic<bool>& warned, std::string_view message) const;
 
   std::string path_;

@@ -16,15 +16,15 @@ static_assert(std::endian::native == std::endian::little, "entries are little-en
 
 constexpr std::array<char, 8> kMagic = {'S', 'A', 'G', 'E', 'J', 'I', 'T', '\n'};
 
-// The start of the file; then come key text, metadata, PTX and machine code, one after another.
+// The start of the file; then come the sections, one after another.
 struct Header {
   std::array<char, 8> magic;
   uint32_t format_version;
   uint32_t header_bytes;
-  std::array<uint64_t, 4> section_bytes;  // key text, metadata, PTX, machine code
+  std::array<uint64_t, 5> section_bytes;  // request, toolchain, metadata, PTX, machine code
   Digest digest;  // SHA-256 of the header above this field, then the sections
 };
-static_assert(sizeof(Header) == 80);
+static_assert(sizeof(Header) == 88);
 
 std::string_view bytes_of(const Header& header) {
   return {reinterpret_cast<const char*>(&header), sizeof(Header)};
@@ -44,9 +44,10 @@ std::string_view take(std::string_view& rest, uint64_t bytes) {
 // Reads sections whose digest is right.
 DecodedEntry decode_sections(const Header& header, std::string_view rest) {
   DecodedEntry entry;
-  entry.key_text = take(rest, header.section_bytes[0]);
-  entry.artifact = artifact_from_json(nlohmann::json::parse(take(rest, header.section_bytes[1])));
-  entry.artifact.ptx = take(rest, header.section_bytes[2]);
+  entry.key.request = take(rest, header.section_bytes[0]);
+  entry.key.toolchain = take(rest, header.section_bytes[1]);
+  entry.artifact = artifact_from_json(nlohmann::json::parse(take(rest, header.section_bytes[2])));
+  entry.artifact.ptx = take(rest, header.section_bytes[3]);
   entry.artifact.cubin.assign(rest.begin(), rest.end());
   return entry;
 }
@@ -62,17 +63,18 @@ bool lengths_add_up(const Header& header, size_t payload_bytes) {
 
 }  // namespace
 
-std::string encode_entry(std::string_view key_text, const Artifact& artifact) {
+std::string encode_entry(const CacheKey& key, const Artifact& artifact) {
   const std::string metadata =
       to_json(artifact).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   Header header = {.magic = kMagic,
                    .format_version = kEntryFormatVersion,
                    .header_bytes = sizeof(Header),
-                   .section_bytes = {key_text.size(), metadata.size(), artifact.ptx.size(),
-                                     artifact.cubin.size()},
+                   .section_bytes = {key.request.size(), key.toolchain.size(), metadata.size(),
+                                     artifact.ptx.size(), artifact.cubin.size()},
                    .digest = {}};
   std::string file(sizeof(Header), '\0');
-  file += key_text;
+  file += key.request;
+  file += key.toolchain;
   file += metadata;
   file += artifact.ptx;
   file.append(artifact.cubin.begin(), artifact.cubin.end());

@@ -12,12 +12,20 @@
 
 namespace sagejit {
 
-inline constexpr uint32_t kEntryFormatVersion = 1;
+inline constexpr uint32_t kEntryFormatVersion = 2;
 
-std::string encode_entry(std::string_view key_text, const Artifact& artifact);
+// What an artifact is looked up by. Artifacts of one request made by different toolchains do the
+// same, and are kept apart.
+struct CacheKey {
+  std::string request;    // request_key_text() of compiler/compile.h
+  std::string toolchain;  // toolchain_key_text(); in a look-up "": whoever made it
+  bool operator==(const CacheKey&) const = default;
+};
+
+std::string encode_entry(const CacheKey& key, const Artifact& artifact);
 
 struct DecodedEntry {
-  std::string key_text;
+  CacheKey key;
   Artifact artifact;
 };
 

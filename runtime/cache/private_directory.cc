@@ -167,7 +167,7 @@ bool PrivateDirectory::remove(const std::string& name) const {
   return unlinkat(directory_.get(), name.c_str(), 0) == 0;
 }
 
-std::vector<FileInfo> PrivateDirectory::list() const {
+std::vector<FileInfo> PrivateDirectory::list(std::string_view prefix) const {
   std::vector<FileInfo> files;
   const auto close_stream = [](DIR* stream) { closedir(stream); };
   // A descriptor of its own: reading moves its position.
@@ -176,6 +176,7 @@ std::vector<FileInfo> PrivateDirectory::list() const {
   if (!stream) return files;
   copy.release();  // the stream owns it
   while (const dirent* item = readdir(stream.get())) {
+    if (!std::string_view(item->d_name).starts_with(prefix)) continue;
     struct stat status;
     if (fstatat(directory_.get(), item->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
     if (!S_ISREG(status.st_mode)) continue;
@@ -188,8 +189,8 @@ std::vector<FileInfo> PrivateDirectory::list() const {
 
 void PrivateDirectory::remove_stale_temporaries(std::chrono::seconds age) const {
   const int64_t oldest = std::time(nullptr) - age.count();
-  for (const FileInfo& file : list()) {
-    if (file.name.starts_with(kTemporaryPrefix) && file.modified_s <= oldest) remove(file.name);
+  for (const FileInfo& file : list(kTemporaryPrefix)) {
+    if (file.modified_s <= oldest) remove(file.name);
   }
 }
 

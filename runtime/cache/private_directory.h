@@ -54,7 +54,8 @@ class PrivateDirectory {
   bool replace(const std::string& name, std::string_view contents, std::string& why_not) const;
 
   bool remove(const std::string& name) const;  // true if it was there
-  std::vector<FileInfo> list() const;          // regular files, by name
+  // Regular files whose name starts with `prefix`, by name.
+  std::vector<FileInfo> list(std::string_view prefix = "") const;
 
   // Removes temporary files that writers older than `age` left behind.
   void remove_stale_temporaries(std::chrono::seconds age) const;

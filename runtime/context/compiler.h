@@ -6,6 +6,7 @@
 
 #include "compiler/artifact.h"
 #include "compiler/compile.h"
+#include "runtime/cache/entry.h"
 #include "runtime/toolchain/search.h"
 
 namespace sagejit {
@@ -14,8 +15,10 @@ namespace sagejit {
 class Compiler {
  public:
   virtual ~Compiler() = default;
-  // The text that determines the artifact; throws as cache_key_text() and LazyToolchain::get() do.
-  virtual std::string key_text(const CompileRequest& request) = 0;
+  // What the artifact is cached under; with an empty `toolchain` where there is none. Throws
+  // Error{kArgument} for a request without a target.
+  virtual CacheKey key(const CompileRequest& request) = 0;
+  // Throws as compiler/compile.h and LazyToolchain::get() do.
   virtual Artifact compile(const CompileRequest& request) = 0;
 };
 

@@ -55,7 +55,7 @@ std::string_view name_of(Origin origin) {
   return "?";
 }
 
-Context::Context(ContextOptions options, const Environment& environment)
+Context::Context(const ContextOptions& options, const Environment& environment)
     : Context(options, environment,
               make_nvrtc_compiler(ToolchainOptions::from(environment, options.nvrtc))) {}
 
@@ -77,10 +77,10 @@ FoundKernel Context::get(const KernelRequest& request, const std::shared_ptr<Dev
   auto kernel = kernels_.find(key);
   if (!kernel) {
     kernel = kernels_.find_or_make(key, [&] {
-      Obtained obtained = obtain({.variant = request.variant,
-                                  .target = device->info().target,
-                                  .schedule = request.schedule,
-                                  .assemble = device->info().runs_machine_code});
+      FoundArtifact obtained = obtain({.variant = request.variant,
+                                       .target = device->info().target,
+                                       .schedule = request.schedule,
+                                       .assemble = device->info().runs_machine_code});
       origin = obtained.origin;
       return std::make_shared<const Kernel>(device, std::move(obtained.artifact));
     });
@@ -89,13 +89,23 @@ FoundKernel Context::get(const KernelRequest& request, const std::shared_ptr<Dev
   return {std::move(kernel), origin};
 }
 
-Context::Obtained Context::obtain(const CompileRequest& request) {
-  const std::string key_text = compiler_->key_text(request);
-  auto cached = disk_.find(key_text);
+// Artifacts of all toolchains do the same, but not bit for bit the same code: verification compares
+// with this one's.
+std::optional<Artifact> Context::find_on_disk(const CacheKey& key) const {
+  std::optional<Artifact> found;
+  if (!key.toolchain.empty()) found = disk_.find(key);
+  const bool can_compile = options_.compile && !key.toolchain.empty();
+  if (found || can_compile || options_.verify_cache) return found;
+  return disk_.find_newest(key.request);
+}
+
+FoundArtifact Context::obtain(const CompileRequest& request) {
+  const CacheKey key = compiler_->key(request);
+  auto cached = find_on_disk(key);
   FileDescriptor lock;
-  if (!cached && options_.compile) {
-    lock = disk_.lock(key_text, kLockTimeout);
-    if (lock) cached = disk_.find(key_text);  // another process may have made it meanwhile
+  if (!cached && options_.compile && !key.toolchain.empty()) {
+    lock = disk_.lock(key, kLockTimeout);
+    if (lock) cached = disk_.find(key);  // another process may have made it meanwhile
   }
   if (cached) {
     disk_hits_.fetch_add(1, std::memory_order_relaxed);
@@ -104,22 +114,40 @@ Context::Obtained Context::obtain(const CompileRequest& request) {
     return {std::move(*cached), Origin::kDisk};
   }
   misses_.fetch_add(1, std::memory_order_relaxed);
-  if (!options_.compile) {
-    not_found(request);
-  }
-  Artifact artifact = compile(request);
-  if (disk_.store(key_text, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
+  Artifact artifact = compile_after_miss(request, key);
+  const bool known_maker = !key.toolchain.empty();  // else NVRTC was installed just now
+  if (known_maker && disk_.store(key, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
   return {std::move(artifact), Origin::kCompiled};
 }
 
-void Context::not_found(const CompileRequest& request) const {
+std::string Context::miss_of(const CompileRequest& request) const {
   const std::string cache = disk_.enabled() ? fmt::format("'{}'", disk_.path())
                                             : fmt::format("(it is off: {})", disk_.why_disabled());
-  fail(ErrorKind::kNotFound,
-       "the kernel of variant '{0}' for {1} is not in the cache {2}, and compiling is turned off; "
-       "to "
-       "build it, run: sagejit compile FILE --variant '{0}' --target {1}{3}",
-       request.variant.name, request.target->name, cache, request.assemble ? "" : " --emit ptx");
+  return fmt::format("the kernel of variant '{}' for {} is not in the cache {}",
+                     request.variant.name, request.target->name, cache);
+}
+
+std::string Context::how_to_build(const CompileRequest& request) const {
+  return fmt::format("sagejit compile FILE --variant '{}' --target {}{}", request.variant.name,
+                     request.target->name, request.assemble ? "" : " --emit ptx");
+}
+
+Artifact Context::compile_after_miss(const CompileRequest& request, const CacheKey& key) {
+  if (!options_.compile) {
+    fail(ErrorKind::kNotFound, "{}, and compiling is turned off; to build it, run: {}",
+         miss_of(request), how_to_build(request));
+  }
+  try {
+    return compile(request);
+  } catch (const Error& error) {
+    if (!key.toolchain.empty() || error.kind() != ErrorKind::kToolchain) throw;
+    throw Error(
+        ErrorKind::kToolchain,
+        fmt::format("{}, and nothing here can compile it. {}\nOr build it on a machine that "
+                    "has NVRTC, and copy its cache here: {}",
+                    miss_of(request), error.message(), how_to_build(request)),
+        error.log());
+  }
 }
 
 Artifact Context::compile(const CompileRequest& request) {

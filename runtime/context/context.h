@@ -1,9 +1,10 @@
 // Context: turns a variant and a device into a loaded kernel, by the cheapest way there is.
 //
-// Look-up order: kernels in memory, the disk cache, the compiler. Of several threads that ask for
-// the same kernel one does the work and the others wait; among processes a lock file does the same,
-// for at most kLockTimeout. Kernels stay in memory as long as the context. All members are
-// thread-safe.
+// Look-up order: kernels in memory, the disk cache, the compiler. Where nothing can be compiled, or
+// may be, a cached kernel of any toolchain will do; otherwise only one of this toolchain. Of
+// several threads that ask for the same kernel one does the work and the others wait; among
+// processes a lock file does the same, for at most kLockTimeout. Kernels stay in memory as long as
+// the context. All members are thread-safe.
 #pragma once
 
 #include <atomic>
@@ -47,6 +48,11 @@ KernelRequest make_request(Variant variant, std::optional<Schedule> schedule = s
 enum class Origin { kMemory, kDisk, kCompiled };
 std::string_view name_of(Origin origin);  // "memory", "disk", "jit"
 
+struct FoundArtifact {
+  Artifact artifact;
+  Origin origin = Origin::kCompiled;  // never kMemory
+};
+
 struct FoundKernel {
   std::shared_ptr<const Kernel> kernel;
   Origin origin = Origin::kMemory;  // where this look-up found it
@@ -63,7 +69,7 @@ struct Counters {
 
 class Context {
  public:
-  Context(ContextOptions options, const Environment& environment);
+  Context(const ContextOptions& options, const Environment& environment);
   // With a compiler of the caller's.
   Context(ContextOptions options, const Environment& environment,
           std::unique_ptr<Compiler> compiler);
@@ -71,11 +77,12 @@ class Context {
   static constexpr std::chrono::milliseconds kLockTimeout{30000};
 
   // Throws Error: kUnsupported, kToolchain, kNotFound (compiling is off), kDevice, kInternal.
+  // The latter looks on disk and compiles, but loads nothing.
   FoundKernel get(const KernelRequest& request, const std::shared_ptr<Device>& device);
+  FoundArtifact obtain(const CompileRequest& request);
 
   Counters counters() const;
   const DiskCache& disk_cache() const { return disk_; }
-  Compiler& compiler() { return *compiler_; }
   const Log& log() const { return options_.log; }
 
  private:
@@ -87,14 +94,11 @@ class Context {
   struct KeyHash {
     size_t operator()(const Key& key) const;
   };
-  struct Obtained {
-    Artifact artifact;
-    Origin origin;
-  };
-
-  Obtained obtain(const CompileRequest& request);
+  std::optional<Artifact> find_on_disk(const CacheKey& key) const;
   Artifact compile(const CompileRequest& request);
-  [[noreturn]] void not_found(const CompileRequest& request) const;
+  Artifact compile_after_miss(const CompileRequest& request, const CacheKey& key);
+  std::string miss_of(const CompileRequest& request) const;
+  std::string how_to_build(const CompileRequest& request) const;
   void verify(const CompileRequest& request, const Artifact& cached);
 
   const ContextOptions options_;

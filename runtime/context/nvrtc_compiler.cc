@@ -7,8 +7,9 @@ class NvrtcCompiler final : public Compiler {
  public:
   explicit NvrtcCompiler(ToolchainOptions options) : toolchain_(std::move(options)) {}
 
-  std::string key_text(const CompileRequest& request) override {
-    return cache_key_text(request, toolchain_.get());
+  CacheKey key(const CompileRequest& request) override {
+    const Toolchain* toolchain = toolchain_.get_if_any();
+    return {request_key_text(request), toolchain ? toolchain_key_text(request, *toolchain) : ""};
   }
   Artifact compile(const CompileRequest& request) override {
     return sagejit::compile(request, toolchain_.get());

@@ -174,21 +174,7 @@ class Binder {
              {b, hq, m, dv},
              {kB, kHq, "the number of rows of q", kDv}},
             Symbol::kO);
-    if (contract_.lse) {
-      operand({Operand::kLse,
-               "[b, hq, m]",
-               3,
-               DType::kF32,
-               true,
-               kLseAlignmentBytes,
-               {b, hq, m, kFree},
-               {kB, kHq, "the number of rows of q", ""}},
-              Symbol::kLse);
-    } else if (args_.tensors[static_cast<int>(Operand::kLse)].given) {
-      fail(ErrorKind::kArgument,
-           "lse is given, but the variant writes none: pass null, or use a variant that outputs "
-           "lse");
-    }
+    lse({b, hq, m, kFree}, {kB, kHq, "the number of rows of q", ""});
     check_heads(hq, hkv);
     const std::array<int64_t, 5> sizes = {b, hq, hkv, m, n};
     for (int i = 0; i < 5; ++i) bound_.symbols[static_cast<int>(Symbol::kB) + i] = sizes[i];
@@ -197,6 +183,18 @@ class Binder {
   }
 
  private:
+  void lse(const std::array<int64_t, kMaxRank>& shape,
+           const std::array<const char*, kMaxRank>& axes) {
+    if (contract_.lse) {
+      operand({Operand::kLse, "[b, hq, m]", 3, DType::kF32, true, kLseAlignmentBytes, shape, axes},
+              Symbol::kLse);
+    } else if (args_.tensors[static_cast<int>(Operand::kLse)].given) {
+      fail(ErrorKind::kArgument,
+           "lse is given, but the variant writes none: pass null, or use a variant that outputs "
+           "lse");
+    }
+  }
+
   // Checks one operand and records its symbols and memory.
   const Tensor& operand(const OperandRule& rule, Symbol symbol) {
     const Tensor& tensor = args_.tensors[static_cast<int>(rule.operand)];

@@ -181,4 +181,13 @@ Toolchain& LazyToolchain::get() {
   return *toolchain_;
 }
 
+Toolchain* LazyToolchain::get_if_any() {
+  try {
+    return &get();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kToolchain) throw;
+    return nullptr;
+  }
+}
+
 }  // namespace sagejit

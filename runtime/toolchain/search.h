@@ -52,6 +52,8 @@ class LazyToolchain {
   // Throws Error{kToolchain} with failure_message() if there is none; then the next call searches
   // again.
   Toolchain& get();
+  // Null if there is none that works.
+  Toolchain* get_if_any();
 
  private:
   const ToolchainOptions options_;

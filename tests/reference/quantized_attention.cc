@@ -107,7 +107,8 @@ bool models_quantization(const Variant& variant, std::string* why) {
 }
 
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
-                                    const HostTensor& k, const HostTensor& v) {
+                                    const HostTensor& k, const HostTensor& v,
+                                    const std::vector<float>& k_mean) {
   check_problem(variant, q, k, v);
   if (std::string why; !models_quantization(variant, &why)) {
     fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
@@ -115,6 +116,7 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
   QuantizedInputs in{
       variant,      q, v, query_groups(variant), key_groups(variant), key_mean(variant, k), {}, {},
       k.shape()[1], {}};
+  if (!in.mean.empty() && !k_mean.empty()) in.mean = k_mean;
   in.q_codes = quantize(q, in.q_rule, {});
   in.k_codes = quantize(k, in.k_rule, in.mean);
   if (variant.v.type == DType::kE4M3) in.v_codes = quantize_values(v, value_range(variant));

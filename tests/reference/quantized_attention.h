@@ -17,6 +17,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "compiler/sema/variant.h"
 #include "tests/reference/attention.h"
@@ -27,8 +28,11 @@ namespace sagejit::reference {
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
 // than int8 Q and K with f16, bf16 or (rounded, per channel) e4m3 P and V, smoothing of Q or V,
 // Hadamard rotation.
+// k_mean: the f32 mean [b, hkv, d] that K is smoothed by; empty: the model's own. A kernel's may
+// differ in the last bits (numerics.md, section 2), which turn over a code of K now and then.
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
-                                    const HostTensor& k, const HostTensor& v);
+                                    const HostTensor& k, const HostTensor& v,
+                                    const std::vector<float>& k_mean = {});
 
 // Whether quantized_attention models the variant; if not, `why` says what is missing.
 bool models_quantization(const Variant& variant, std::string* why);

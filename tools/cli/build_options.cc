@@ -15,16 +15,21 @@ class TimedCompiler final : public Compiler {
   TimedCompiler(ToolchainOptions options, BuildTimes& times)
       : toolchain_(std::move(options)), times_(times) {}
 
-  std::string key_text(const CompileRequest& request) override {
-    const Toolchain& toolchain = load();
-    const Stopwatch watch;
-    std::string text = cache_key_text(request, toolchain);
+  CacheKey key(const CompileRequest& request) override {
+    Stopwatch watch;
+    const Toolchain* toolchain = toolchain_.get_if_any();
+    times_.load_toolchain_ms += watch.elapsed_ms();
+    watch = Stopwatch();
+    CacheKey key = {request_key_text(request),
+                    toolchain ? toolchain_key_text(request, *toolchain) : ""};
     times_.key_ms += watch.elapsed_ms();
-    return text;
+    return key;
   }
 
   Artifact compile(const CompileRequest& request) override {
-    Toolchain& toolchain = load();
+    const Stopwatch watch;
+    Toolchain& toolchain = toolchain_.get();
+    times_.load_toolchain_ms += watch.elapsed_ms();
     CompileTimes times;
     Artifact artifact = sagejit::compile(request, toolchain, &times);
     times_.compile.generate_ms += times.generate_ms;
@@ -34,13 +39,6 @@ class TimedCompiler final : public Compiler {
   }
 
  private:
-  Toolchain& load() {
-    const Stopwatch watch;
-    Toolchain& toolchain = toolchain_.get();
-    times_.load_toolchain_ms += watch.elapsed_ms();
-    return toolchain;
-  }
-
   LazyToolchain toolchain_;
   BuildTimes& times_;
 };

@@ -36,14 +36,7 @@ Artifact build_artifact(const CompileOptions& options, const CompileRequest& req
   Progress progress;
   progress.show(fmt::format("compiling {} for {}", request.variant.name, request.target->name));
   const std::unique_ptr<Context> context = make_context(options.build, times);
-  const std::string key = context->compiler().key_text(request);
-  if (std::optional<Artifact> cached = context->disk_cache().find(key)) {
-    cached->variant_name = request.variant.name;  // a label, not part of the key
-    return std::move(*cached);
-  }
-  Artifact artifact = context->compiler().compile(request);
-  context->disk_cache().store(key, artifact);
-  return artifact;
+  return context->obtain(request).artifact;
 }
 
 std::string emitted(const CompileOptions& options, const CompileRequest& request) {

@@ -86,15 +86,19 @@ void print_cache(const BuildOptions& options) {
   }
   uint64_t bytes = 0;
   size_t damaged = 0;
+  std::string first_damage;
   const std::vector<DiskCache::Entry> entries = cache.list();
   for (const DiskCache::Entry& entry : entries) {
     bytes += entry.bytes;
     damaged += !entry.damage.empty();
+    if (first_damage.empty()) first_damage = entry.damage;
   }
-  fmt::print(
-      "kernel cache: {}\n  {} entries, {:.1f} MB{}\n", cache.path(), entries.size(),
-      static_cast<double>(bytes) / 1e6,
-      damaged ? fmt::format("; {} damaged, which count as misses and are replaced", damaged) : "");
+  fmt::print("kernel cache: {}\n  {} entries, {:.1f} MB\n", cache.path(), entries.size(),
+             static_cast<double>(bytes) / 1e6);
+  if (damaged) {
+    fmt::print("  {} cannot be read and count as misses; the first: {}\n", damaged, first_damage);
+    fmt::print("  what to do: nothing, or free the space: rm -r '{}'\n", cache.path());
+  }
 }
 
 ExitCode run_doctor(const BuildOptions& options) {

@@ -15,7 +15,7 @@ constexpr const char* kFooter =
     "Exit codes: 0 success, 1 user error, 2 unsupported, 3 environment, 4 internal error,\n"
     "5 the output of `run` misses an accuracy bar.";
 
-int main(int argc, char** argv) {
+int run_command_line(int argc, char** argv) {
   CLI::App app("sagejit: quantized attention kernels, compiled from a one-page description",
                "sagejit");
   app.set_version_flag("--version", "sagejit " SAGEJIT_VERSION);
@@ -49,5 +49,10 @@ int main(int argc, char** argv) {
 }  // namespace sagejit::cli
 
 int main(int argc, char** argv) {
-  return sagejit::cli::main(argc, argv);
+  try {
+    return sagejit::cli::run_command_line(argc, argv);
+  } catch (...) {  // reporting the failure failed
+    std::fputs("sagejit: error: out of memory or of places to write to\n", stderr);
+    return sagejit::cli::kInternal;
+  }
 }

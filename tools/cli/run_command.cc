@@ -78,6 +78,9 @@ double attended_share(const Variant& variant, const reference::ProblemShape& sha
 
 FoundKernel build_kernel(const RunOptions& options, const Job& job,
                          const std::shared_ptr<Device>& device, RunReport& report) {
+  Progress progress;
+  progress.show(fmt::format("looking up or compiling {} for {}", job.variant.name,
+                            device->info().target->name));
   const std::unique_ptr<Context> context = make_context(options.build, report.build);
   const Stopwatch watch;
   FoundKernel found =

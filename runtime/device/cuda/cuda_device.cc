@@ -194,7 +194,7 @@ class CudaDevice final : public Device {
     int owner = -1;
     const int result =
         driver_.pointer_attribute(&owner, cuda::kPointerDeviceOrdinal, range.address);
-    if (result == cuda::kSuccess && owner != state_->device) {
+    if (result == cuda::kSuccess && owner != state_->ordinal) {
       fail(ErrorKind::kArgument, "{} lies in memory of cuda:{}, but the kernel was loaded for {}",
            range.name, owner, state_->info.name);
     }

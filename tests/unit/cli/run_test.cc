@@ -132,8 +132,8 @@ TEST_CASE("compile emits every form, and warms the cache for run") {
 }
 
 TEST_CASE("a missing NVRTC is an environment error that says how to get it") {
-  const Outcome outcome =
-      sagejit(kEmulated + variant_file("sage1_b.attn") + " --nvrtc /nonexistent.so --shape m=4");
+  const Outcome outcome = sagejit(kEmulated + variant_file("sage1_b.attn") +
+                                  " --nvrtc /nonexistent.so --shape m=4 --no-cache");
   CHECK(outcome.exit_code == 3);
   CHECK_THAT(outcome.err,
              Catch::StartsWith("sagejit: error: ") && Catch::Contains("/nonexistent.so"));
@@ -141,6 +141,23 @@ TEST_CASE("a missing NVRTC is an environment error that says how to get it") {
   CHECK(doctor.exit_code == 3);
   CHECK_THAT(doctor.out, Catch::Contains("NVRTC (compiler and assembler): not found") &&
                              Catch::Contains("Kernels cannot be compiled"));
+}
+
+TEST_CASE("without NVRTC, what the cache holds still runs") {
+  const std::string arguments = kEmulated + variant_file("sage1_b.attn") +
+                                " --set head_dim=32 --shape m=4,hq=1 --json --nvrtc ";
+  const Outcome missing = sagejit(arguments + "/nonexistent.so");
+  CHECK(missing.exit_code == 3);
+  CHECK_THAT(missing.err, Catch::Contains("is not in the cache") &&
+                              Catch::Contains("/nonexistent.so") &&
+                              Catch::Contains("sagejit compile FILE"));
+  REQUIRE(sagejit("compile " + variant_file("sage1_b.attn") +
+                  " --set head_dim=32 --target sm_80 --emit ptx")
+              .exit_code == 0);
+  const Outcome run = sagejit(arguments + "/nonexistent.so");
+  CAPTURE(run.err);
+  CHECK(run.exit_code == 0);
+  CHECK(json::parse(run.out)["cache"] == "hit");
 }
 
 TEST_CASE("doctor finds what a compilation needs") {

@@ -209,13 +209,15 @@ inline Artifact toy_artifact() {
   return artifact;
 }
 
-// Makes toy artifacts; the key is the variant's name and the target.
+// Makes toy artifacts; the key is the variant's name and the target, and a generation of
+// toolchains.
 class FakeCompiler final : public Compiler {
  public:
-  std::string key_text(const CompileRequest& request) override {
-    return fmt::format("{} {} {}", request.variant.name, request.target->name, generation);
+  CacheKey key(const CompileRequest& request) override {
+    return {fmt::format("{} {}", request.variant.name, request.target->name), generation};
   }
   Artifact compile(const CompileRequest& request) override {
+    if (generation.empty()) fail(ErrorKind::kToolchain, "There is no toolchain.");
     ++started;
     std::this_thread::sleep_for(delay);
     if (failure) failure();
@@ -229,7 +231,7 @@ class FakeCompiler final : public Compiler {
   std::chrono::milliseconds delay{0};
   std::function<void()> failure;
   std::string ptx_suffix;
-  std::string generation = "1";
+  std::string generation = "1";  // "": there is no toolchain
 };
 
 // Captures warnings; thread-safe.

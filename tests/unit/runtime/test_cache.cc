@@ -12,6 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+const CacheKey kKey = {"the request", "by x"};
+
 Artifact full_artifact() {
   Artifact artifact = toy_artifact();
   artifact.ptx = "// ptx\n";
@@ -61,14 +63,14 @@ TEST_CASE("sha256: the vectors of FIPS 180-4") {
 TEST_CASE("entry: decodes to what was encoded") {
   const Artifact artifact = full_artifact();
   std::string why_not;
-  const auto entry = decode_entry(encode_entry("the key", artifact), why_not);
+  const auto entry = decode_entry(encode_entry(kKey, artifact), why_not);
   REQUIRE(entry);
-  CHECK(entry->key_text == "the key");
+  CHECK(entry->key == kKey);
   check_same(entry->artifact, artifact);
 }
 
 TEST_CASE("entry: every flipped byte is noticed") {
-  const std::string good = encode_entry("the key", full_artifact());
+  const std::string good = encode_entry(kKey, full_artifact());
   for (size_t i = 0; i < good.size(); ++i) {
     for (const int flip : {0x01, 0x80, 0xff}) {
       std::string bad = good;
@@ -81,7 +83,7 @@ TEST_CASE("entry: every flipped byte is noticed") {
 }
 
 TEST_CASE("entry: every truncation and every addition is noticed") {
-  const std::string good = encode_entry("the key", full_artifact());
+  const std::string good = encode_entry(kKey, full_artifact());
   std::string why_not;
   for (size_t bytes = 0; bytes < good.size(); ++bytes) {
     if (decode_entry(std::string_view(good).substr(0, bytes), why_not)) FAIL(bytes);
@@ -95,15 +97,15 @@ TEST_CASE("entry: every truncation and every addition is noticed") {
 TEST_CASE("entry: a right digest on wrong metadata is refused, not thrown") {
   // The metadata starts behind the header and the key; its digest is made right again.
   for (const char* metadata : {"", "{", "[]", "{\"variant_name\": 1}", "null"}) {
-    std::string bytes = encode_entry("k", Artifact{});
+    std::string bytes = encode_entry({"k", ""}, Artifact{});
     const uint64_t size = std::strlen(metadata);
-    bytes.resize(80 + 1);
+    bytes.resize(88 + 1);
     bytes += metadata;
-    std::memcpy(bytes.data() + 24, &size, sizeof(size));
-    const std::array<std::string_view, 2> covered = {std::string_view(bytes).substr(0, 48),
-                                                     std::string_view(bytes).substr(80)};
+    std::memcpy(bytes.data() + 32, &size, sizeof(size));
+    const std::array<std::string_view, 2> covered = {std::string_view(bytes).substr(0, 56),
+                                                     std::string_view(bytes).substr(88)};
     const Digest digest = sha256(covered);
-    std::memcpy(bytes.data() + 48, digest.data(), digest.size());
+    std::memcpy(bytes.data() + 56, digest.data(), digest.size());
     std::string why_not;
     CHECK_FALSE(decode_entry(bytes, why_not));
     CHECK(why_not.starts_with("its metadata is wrong: "));
@@ -226,13 +228,13 @@ TEST_CASE("disk cache: stores and finds; other keys miss") {
   const TemporaryDirectory parent;
   Warnings warnings;
   const DiskCache cache(parent / "c", "", warnings.log());
-  CHECK_FALSE(cache.find("key"));
+  CHECK_FALSE(cache.find(kKey));
   const Artifact artifact = full_artifact();
-  REQUIRE(cache.store("key", artifact));
-  const auto found = cache.find("key");
+  REQUIRE(cache.store(kKey, artifact));
+  const auto found = cache.find(kKey);
   REQUIRE(found);
   check_same(*found, artifact);
-  CHECK_FALSE(cache.find("kez"));
+  CHECK_FALSE(cache.find({"kez", kKey.toolchain}));
   CHECK(warnings.messages().empty());
   // Nothing but the entry is left behind.
   CHECK(std::distance(fs::directory_iterator(parent / "c"), {}) == 1);
@@ -242,23 +244,63 @@ TEST_CASE(
     "disk cache: damaged, torn and foreign entries are a miss with one warning, and replaced") {
   const TemporaryDirectory parent;
   const Artifact artifact = full_artifact();
-  const std::string good = encode_entry("key", artifact);
+  const std::string good = encode_entry(kKey, artifact);
   std::string flipped = good;
   flipped[good.size() / 2] ^= 4;
   const std::vector<std::string> bad = {"",         "x",
                                         flipped,    good.substr(0, good.size() - 1),
-                                        good + "x", encode_entry("another key", artifact)};
+                                        good + "x", encode_entry({"another", "by x"}, artifact)};
   for (size_t i = 0; i < bad.size(); ++i) {
     INFO(i);
     Warnings warnings;
     const DiskCache cache(parent / "c", "", warnings.log());
-    write_file(parent / ("c/" + DiskCache::file_name("key")), bad[i]);
-    CHECK_FALSE(cache.find("key"));
-    CHECK_FALSE(cache.find("key"));
+    write_file(parent / ("c/" + DiskCache::file_name(kKey)), bad[i]);
+    CHECK_FALSE(cache.find(kKey));
+    CHECK_FALSE(cache.find(kKey));
     REQUIRE(warnings.messages().size() == 1);
     CHECK(warnings.messages()[0].ends_with("; it will be replaced"));
-    REQUIRE(cache.store("key", artifact));
-    CHECK(cache.find("key"));
+    REQUIRE(cache.store(kKey, artifact));
+    CHECK(cache.find(kKey));
+  }
+}
+
+TEST_CASE(
+    "disk cache: artifacts of several toolchains are kept apart; without one, the newest will do") {
+  const TemporaryDirectory parent;
+  Warnings warnings;
+  const DiskCache cache(parent / "c", "", warnings.log());
+  CHECK_FALSE(cache.find_newest("r"));
+  Artifact artifact = full_artifact();
+  int age_hours = 0;
+  for (const char* toolchain : {"new", "middle", "old"}) {
+    artifact.backend = toolchain;
+    REQUIRE(cache.store({"r", toolchain}, artifact));
+    fs::last_write_time(fs::path(parent / "c") / DiskCache::file_name({"r", toolchain}),
+                        fs::file_time_type::clock::now() - std::chrono::hours(age_hours++));
+  }
+  REQUIRE(cache.store({"another", "newest"}, artifact));
+  CHECK(cache.find({"r", "old"})->backend == "old");
+  CHECK(cache.find({"r", "new"})->backend == "new");
+  CHECK_FALSE(cache.find({"r", "unknown"}));
+  CHECK(cache.find_newest("r")->backend == "new");
+  CHECK_FALSE(cache.find_newest("s"));
+  CHECK(warnings.messages().empty());
+  // What is damaged is passed over, like everywhere.
+  write_file(parent / ("c/" + DiskCache::file_name({"r", "new"})), "junk");
+  CHECK(cache.find_newest("r")->backend == "middle");
+  CHECK(warnings.messages().size() == 1);
+}
+
+TEST_CASE("disk cache: an entry under the name of another toolchain or request is foreign") {
+  const TemporaryDirectory parent;
+  const Artifact artifact = full_artifact();
+  for (const CacheKey& named : {CacheKey{"r", "y"}, CacheKey{"s", "x"}}) {
+    Warnings warnings;
+    const DiskCache cache(parent / "c", "", warnings.log());
+    write_file(parent / ("c/" + DiskCache::file_name(named)), encode_entry({"r", "x"}, artifact));
+    CHECK_FALSE(cache.find(named));
+    CHECK_FALSE(cache.find_newest(named.request));
+    CHECK(warnings.messages().size() == 1);
   }
 }
 
@@ -269,8 +311,8 @@ TEST_CASE("disk cache: off with one warning where the directory cannot be truste
   chmod((parent / "c").c_str(), 0777);
   const DiskCache cache(parent / "c", "", warnings.log());
   CHECK_FALSE(cache.enabled());
-  CHECK_FALSE(cache.store("key", full_artifact()));
-  CHECK_FALSE(cache.find("key"));
+  CHECK_FALSE(cache.store(kKey, full_artifact()));
+  CHECK_FALSE(cache.find(kKey));
   REQUIRE(warnings.messages().size() == 1);
   CHECK(warnings.messages()[0] ==
         fmt::format("the kernel cache is off: directory '{0}': its mode 0777 lets others write it; "
@@ -283,8 +325,8 @@ TEST_CASE("disk cache: a directory that vanishes costs one warning") {
   Warnings warnings;
   const DiskCache cache(parent / "c", "", warnings.log());
   fs::remove_all(parent / "c");
-  CHECK_FALSE(cache.store("key", full_artifact()));
-  CHECK_FALSE(cache.store("key", full_artifact()));
+  CHECK_FALSE(cache.store(kKey, full_artifact()));
+  CHECK_FALSE(cache.store(kKey, full_artifact()));
   REQUIRE(warnings.messages().size() == 1);
   CHECK(
       warnings.messages()[0] ==
@@ -296,11 +338,12 @@ TEST_CASE("disk cache: a directory that vanishes costs one warning") {
 TEST_CASE("disk cache: lists entries with their damage, and shrinks by age") {
   const TemporaryDirectory parent;
   const DiskCache cache(parent / "c", "", Log());
-  for (const char* key : {"one", "two", "three"}) REQUIRE(cache.store(key, full_artifact()));
+  for (const char* key : {"one", "two", "three"})
+    REQUIRE(cache.store({key, "by x"}, full_artifact()));
   const uint64_t each = fs::file_size(only_entry(parent / "c"));
-  const fs::path old = fs::path(parent / "c") / DiskCache::file_name("two");
+  const fs::path old = fs::path(parent / "c") / DiskCache::file_name({"two", "by x"});
   fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(5));
-  write_file(parent / ("c/" + DiskCache::file_name("four")), "junk");
+  write_file(parent / ("c/" + DiskCache::file_name({"four", "by x"})), "junk");
   int damaged = 0;
   for (const DiskCache::Entry& entry : cache.list()) {
     damaged += !entry.damage.empty();
@@ -320,11 +363,11 @@ TEST_CASE("disk cache: a hit on a large entry is quick") {
   Artifact artifact = full_artifact();
   artifact.ptx.assign(300000, 'x');
   artifact.cubin.assign(200000, 7);
-  REQUIRE(cache.store("key", artifact));
+  REQUIRE(cache.store(kKey, artifact));
   double best_ms = 1e9;
   for (int i = 0; i < 20; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    REQUIRE(cache.find("key"));
+    REQUIRE(cache.find(kKey));
     best_ms = std::min(
         best_ms, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
                      .count());

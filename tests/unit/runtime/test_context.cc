@@ -85,6 +85,90 @@ TEST_CASE("context: a changed key misses") {
   CHECK(second.get("v").origin == Origin::kCompiled);
 }
 
+TEST_CASE("context: with a toolchain, only what that one made is taken from disk") {
+  const TemporaryDirectory dir;
+  Fixture(dir / "c").get("v");
+  Fixture second(dir / "c");
+  second.compiler->generation = "2";
+  second.get("v");
+  CHECK(num_files(dir / "c", ".sagejit") == 2);
+  Fixture first(dir / "c");
+  CHECK(first.get("v").origin == Origin::kDisk);
+}
+
+TEST_CASE("context: without a toolchain, a filled cache will do, whoever filled it") {
+  const TemporaryDirectory dir;
+  Fixture(dir / "c").get("v");
+  Fixture f(dir / "c");
+  f.compiler->generation = "";
+  CHECK(f.get("v").origin == Origin::kDisk);
+  CHECK(counters_of(*f.context) == "memory 0 disk 1 miss 0 compile 0 store 0");
+  CHECK(num_files(dir / "c", ".lock") == 1);  // of the one that compiled
+}
+
+TEST_CASE("context: without a toolchain, a miss says so, and how to fill the cache") {
+  const TemporaryDirectory dir;
+  Fixture f(dir / "c");
+  f.compiler->generation = "";
+  CHECK(
+      error_of([&] { f.get("v"); }, ErrorKind::kToolchain) ==
+      fmt::format("the kernel of variant 'v' for sm_80 is not in the cache '{}', and nothing here "
+                  "can compile it. There is no toolchain.\nOr build it on a machine that has "
+                  "NVRTC, and copy its cache here: sagejit compile FILE --variant 'v' --target "
+                  "sm_80 --emit ptx",
+                  dir / "c"));
+  CHECK(num_files(dir / "c", "") == 0);
+}
+
+TEST_CASE("context: without a toolchain nothing can be verified") {
+  const TemporaryDirectory dir;
+  Fixture(dir / "c").get("v");
+  Fixture f(dir / "c", {.verify_cache = true});
+  f.compiler->generation = "";
+  CHECK(error_of([&] { f.get("v"); }, ErrorKind::kToolchain).find("There is no toolchain.") !=
+        std::string::npos);
+}
+
+// The real compiler's keys and the real search, with a library that is not there.
+TEST_CASE("context: NVRTC absent, cache filled: works; cache empty: names what would mend it") {
+  const TemporaryDirectory dir;
+  const auto device = std::make_shared<FakeDevice>();
+  const KernelRequest request = make_request(Variant{});
+  const auto context = [&](const char* cache) {
+    return Context({.cache_dir = dir / cache, .nvrtc = dir / "libnvrtc.so"}, Environment{});
+  };
+  const std::string key = request_key_text({.variant = request.variant,
+                                            .target = device->info().target,
+                                            .schedule = std::nullopt,
+                                            .assemble = device->info().runs_machine_code});
+  REQUIRE(DiskCache(dir / "filled", "", Log()).store({key, "backend: another\n"}, toy_artifact()));
+  CHECK(context("filled").get(request, device).origin == Origin::kDisk);
+  const std::string message =
+      error_of([&] { context("empty").get(request, device); }, ErrorKind::kToolchain);
+  INFO(message);
+  CHECK(message.find("is not in the cache '" + (dir / "empty") + "'") != std::string::npos);
+  CHECK(message.find(dir / "libnvrtc.so") != std::string::npos);
+  CHECK(message.find("pip install") != std::string::npos);
+  CHECK(message.find("sagejit compile FILE") != std::string::npos);
+}
+
+TEST_CASE("context: with compiling turned off, the toolchain's own kernel is preferred") {
+  const TemporaryDirectory dir;
+  for (const char* generation : {"1", "2"}) {
+    Fixture f(dir / "c");
+    f.compiler->generation = generation;
+    f.compiler->ptx_suffix = generation;
+    f.get("v");
+  }
+  const fs::path first = fs::path(dir / "c") / DiskCache::file_name({"v sm_80", "1"});
+  fs::last_write_time(first, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  for (const auto& [generation, expected] : {std::pair{"1", '1'}, {"2", '2'}, {"3", '2'}}) {
+    Fixture f(dir / "c", {.compile = false});
+    f.compiler->generation = generation;
+    CHECK(f.get("v").kernel->artifact().ptx.back() == expected);
+  }
+}
+
 TEST_CASE("context: each device loads for itself, without compiling again") {
   const TemporaryDirectory dir;
   Fixture f(dir / "c");
@@ -150,7 +234,7 @@ TEST_CASE("context: an error of the compiler reaches the caller, and the next ca
 TEST_CASE("context: damaged entries are compiled again and replaced") {
   const TemporaryDirectory dir;
   Fixture(dir / "c").get("v");
-  const fs::path entry = fs::path(dir / "c") / DiskCache::file_name("v sm_80 1");
+  const fs::path entry = fs::path(dir / "c") / DiskCache::file_name({"v sm_80", "1"});
   const std::string good = read_file(entry);
   for (size_t at :
        {size_t{0}, size_t{9}, size_t{20}, size_t{60}, good.size() / 2, good.size() - 1}) {
@@ -296,7 +380,7 @@ TEST_CASE("context: a process killed while it writes leaves no wrong entry", "[f
       Artifact artifact = toy_artifact();
       artifact.cubin.assign(4 << 20, 7);
       const DiskCache cache(dir / "c", "", Log());
-      for (;;) cache.store("v sm_80 1", artifact);
+      for (;;) cache.store({"v sm_80", "1"}, artifact);
     }
     usleep(static_cast<useconds_t>(delay_us));
     kill(child, SIGKILL);

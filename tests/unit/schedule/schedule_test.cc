@@ -80,6 +80,11 @@ TEST_CASE("every limit of a schedule is named") {
   for (const char* block_n : {"block_n=0", "block_n=8", "block_n=48", "block_n=256"}) {
     CHECK(limit_of(v, block_n, "sm_80") == "block_n must be 16, 32, 64 or 128");
   }
+  CHECK(limit_of(v, "warps=33", "sm_80") == "a block has at most 1024 threads, 33 warps are 1056");
+  CHECK(limit_of(v, "block_m=256 warps=16 blocks_per_sm=4", "sm_86") ==
+        "4 blocks of 512 threads exceed the 1536 of one SM of sm_86");
+  CHECK(limit_of(v, "block_m=256 warps=16 blocks_per_sm=5", "sm_90") ==
+        "5 blocks of 512 threads exceed the 2048 of one SM of sm_90");
   CHECK(limit_of(v, "stages=1", "sm_80") == "stages must be at least 2");
   CHECK(limit_of(v, "blocks_per_sm=0", "sm_80") == "blocks_per_sm must be at least 1");
   CHECK(limit_of(v, "blocks_per_sm=4", "sm_86") ==

@@ -112,4 +112,20 @@ TEST_CASE("a size expression needs at most 16 values at once") {
   CHECK_THAT(parse_error("1 + (" + deep + ")"), Catch::Contains("too deep"));
 }
 
+// Expressions are also read from cache files: no text may exhaust the parser's stack.
+TEST_CASE("a size expression nests at most 64 deep") {
+  const auto nested = [](size_t depth, std::string_view open, std::string_view close) {
+    std::string text;
+    for (size_t i = 0; i < depth; ++i) text += open;
+    text += "7";
+    for (size_t i = 0; i < depth; ++i) text += close;
+    return text;
+  };
+  CHECK(evaluate(nested(63, "(", ")")) == 7);
+  CHECK(evaluate(nested(63, "min(", ", 9)")) == 7);
+  CHECK_THAT(parse_error(nested(64, "(", ")")), Catch::Contains("nested too deep at column 65"));
+  CHECK_THAT(parse_error(nested(64, "min(", ", 9)")), Catch::Contains("nested too deep"));
+  CHECK_THAT(parse_error(std::string(1000000, '(')), Catch::Contains("nested too deep"));
+}
+
 }  // namespace sagejit
