@@ -97,9 +97,10 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   constexpr int kBarrierBytes = 2 * 8;  // of a stage of a ring
   const int value_bytes = padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
   const int key_bytes = padded_head_dim(variant) + value_bytes;
-  const int stage = schedule.block_n * key_bytes + 2 * kBarrierBytes;
-  const int q_stage = kWarpgroupRows * padded_head_dim(variant) + kBarrierBytes;
-  constexpr int kPadding = 3 * 128;  // each ring's data starts at a multiple of 128
+  const int stage = schedule.block_n * (key_bytes + 4) + 2 * kBarrierBytes;
+  const int q_stage =
+      kWarpgroupRows * padded_head_dim(variant) + 4 * wgmma_query_words(variant) + kBarrierBytes;
+  constexpr int kPadding = 3 * 128 + 2 * 16;  // where the rings' data and words start
   return schedule.block_m / kWarpgroupRows * kQueryStages * q_stage + schedule.stages * stage +
          kPadding;
 }
