@@ -270,12 +270,13 @@ void Builder::when(Value predicate, const std::function<void()>& body,
 }
 
 void Builder::wgmma(Op op, const std::vector<Var>& accumulators, const std::vector<Value>& a,
-                    Value b, bool fenced) {
+                    Value b, const WgmmaOptions& options) {
   Inst inst{op, {}, {}, {}, {}, {}};
   for (const Var& variable : accumulators) inst.operands.push_back(variable.reg);
   inst.operands.insert(inst.operands.end(), a.begin(), a.end());
   inst.operands.push_back(b);
-  inst.operands.push_back(constant(fenced));
+  inst.operands.push_back(constant(options.accumulate));
+  inst.operands.push_back(constant(options.fenced));
   append(std::move(inst));
 }
 

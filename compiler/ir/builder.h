@@ -92,9 +92,12 @@ class Builder {
 
   // --- products of a warpgroup (wgmma.def): `accumulators` in place; a: one descriptor or four
   // registers
-  // fenced: other instructions wrote the registers since the last product.
+  struct WgmmaOptions {
+    bool fenced = false;     // other instructions wrote the registers since the last product
+    bool accumulate = true;  // else the accumulators start from zero
+  };
   void wgmma(Op op, const std::vector<Var>& accumulators, const std::vector<Value>& a, Value b,
-             bool fenced);
+             const WgmmaOptions& options);
   // What the variables hold is computed before anything that follows.
   void tie(const std::vector<Var>& variables);
   // Until at most `in_flight` committed groups run; `written` are the finished ones' accumulators.

@@ -162,14 +162,15 @@ class Verifier {
         fail_at(inst, "accumulators must come first and have the type of the row");
       }
     }
-    if (rest != 3 && rest != 6) fail_at(inst, "A is one descriptor or four registers");
-    for (size_t i = 0; i + 2 < rest; ++i) {
-      const Type a = rest == 3 ? Type::kI64 : Type::kI32;
+    if (rest != 4 && rest != 7) fail_at(inst, "A is one descriptor or four registers");
+    for (size_t i = 0; i + 3 < rest; ++i) {
+      const Type a = rest == 4 ? Type::kI64 : Type::kI32;
       if (at(accumulators + i).type != a) fail_at(inst, "A has the wrong type");
     }
-    if (at(inst.operands.size() - 2).type != Type::kI64) fail_at(inst, "B is a descriptor");
-    const Value scale = inst.operands.back();
-    if (!scale.is_const() || scale.bits > 1) fail_at(inst, "the last operand is 0 or 1");
+    if (at(inst.operands.size() - 3).type != Type::kI64) fail_at(inst, "B is a descriptor");
+    for (size_t i = inst.operands.size() - 2; i < inst.operands.size(); ++i) {
+      if (!at(i).is_const() || at(i).bits > 1) fail_at(inst, "the last two operands are 0 or 1");
+    }
   }
 
   void check_structural(const Inst& inst) const {

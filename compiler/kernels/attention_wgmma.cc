@@ -23,7 +23,6 @@ using ir::Var;
 
 namespace {
 
-constexpr int kGroupThreads = 128;  // of a warpgroup
 constexpr int kGroupWarps = 4;
 constexpr int kQkStepBytes = 32;
 
@@ -40,7 +39,7 @@ class WgmmaAttention {
         variant_(plan.variant),
         schedule_(plan.schedule),
         num_consumers_(schedule_.num_warps / kGroupWarps),
-        b_("attention", (num_consumers_ + 1) * kGroupThreads, 1),
+        b_("attention", (num_consumers_ + 1) * kWarpgroupThreads, 1),
         args_(b_, *plan.find_launch("attention")),
         q_ring_(
             b_, "q",
@@ -219,7 +218,7 @@ class WgmmaAttention {
 
   // --- the computing warpgroups
   void compute() {
-    b_.emit(Op::kRegistersUp, {constant(consumer_registers(num_consumers_))});
+    b_.emit(Op::kRegistersUp, {constant(wgmma_consumer_registers(schedule_))});
     const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
     b_.loop(b_.emit1(Op::kBlockX, {}), num_tiles(), b_.emit1(Op::kGridX, {}), [&](Value) {
@@ -240,7 +239,7 @@ class WgmmaAttention {
     const Value block_row = b_.sub(tile.first_row, b_.mul(group_, constant(kWarpgroupRows)));
     const MaskRegions block = regions_of(block_row, schedule_.block_m);
     const MaskRegions regions = regions_of(tile.first_row, kWarpgroupRows);
-    const Value tid = b_.bit_and(b_.tid(), constant(kGroupThreads - 1));
+    const Value tid = b_.bit_and(b_.tid(), constant(kWarpgroupThreads - 1));
     const std::vector<Value> numbers = rows_of_thread(b_, tile, 1, tid);
     const QueryRows rows(b_, regions, numbers, row_factors(words, tile, numbers));
     const KeyScales key_scales = KeyScales::shared(b_, plan_.k.groups, schedule_.block_n);
@@ -281,7 +280,7 @@ class WgmmaAttention {
 
   void store(const QueryTile& tile, const OnlineSoftmax& softmax, const WgmmaAccumulator& o,
              Value words) {
-    const Value tid = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(kGroupThreads - 1));
+    const Value tid = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(kWarpgroupThreads - 1));
     const Value column = b_.mul(b_.bit_and(tid, constant(3)), constant(2));
     RowResults results = {.rows = rows_of_thread(b_, tile, 1, tid),
                           .sums = softmax.row_sum(),
@@ -380,7 +379,7 @@ class WgmmaAttention {
     for (int byte = 0; byte < padded_head_dim(variant_); byte += kQkStepBytes) {
       const int offset = byte / kCoreRowBytes * kCoreBytes;
       b_.wgmma(Op::kWgmmaS8, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
-               byte == 0);
+               {.fenced = byte == 0});
     }
     b_.emit(Op::kWgmmaCommit, {});
     return s;
@@ -388,12 +387,6 @@ class WgmmaAttention {
 
   // in_flight: products started after these.
   void finish_scores(const Scores& s, int in_flight) { b_.wgmma_wait(in_flight, s.registers()); }
-
-  static constexpr int kLoaderRegisters = 24;
-  // What is left of the 64 K registers of an SM, in steps of 8.
-  static int consumer_registers(int num_consumers) {
-    return std::min(240, (65536 / kGroupThreads - kLoaderRegisters) / num_consumers / 8 * 8);
-  }
 
   const ForwardPlan& plan_;
   const Variant& variant_;

@@ -46,7 +46,8 @@ void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int
     std::vector<Value> a;
     for (int i = 0; i < kStepRegisters; ++i) a.push_back(b_.get(p[step * kStepRegisters + i]));
     b_.wgmma(product_, target(), a, moved(b_, values, step * step_keys_ * row_bytes_),
-             step == first_step);
+             {.fenced = step == first_step,
+              .accumulate = step != first_step || inner_.empty() || interval_tiles_ > 1});
   }
   b_.emit(Op::kWgmmaCommit, {});
   running_ = p;
@@ -73,6 +74,7 @@ void WgmmaAccumulator::add_inner() {
 
 void WgmmaAccumulator::end_interval() {
   add_inner();
+  if (interval_tiles_ <= 1) return;  // the next products start from zero by themselves
   for (const Var& x : inner_) b_.set(x, target_is_packed() ? constant(0) : constant_f32(0));
 }
 

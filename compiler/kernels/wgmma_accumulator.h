@@ -36,7 +36,9 @@ class WgmmaAccumulator {
   void finish(ir::Value key_tile);
 
   // After the last tile: what is left of an interval goes to O.
-  void close() { add_inner(); }
+  void close() {
+    if (interval_tiles_ > 1) add_inner();
+  }
 
   // The four elements of an 8-column tile, f32.
   std::array<ir::Value, 4> elements(int column_tile) const;

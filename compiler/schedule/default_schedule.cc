@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "compiler/schedule/schedule.h"
 
@@ -37,45 +38,59 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 namespace {
 
 // Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
-// while its products run.
-int wgmma_registers(const Variant& variant, int block_n) {
+// while its products run beside the next scores.
+int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const Accumulator& pv = variant.pv_accumulator;
   const int columns = padded_value_head_dim(variant);
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
-  const int p = block_n * bits_of(variant.p.type) / 64;
+  const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
   constexpr int kOthers = 32;
-  return accumulator(pv.outer.value_or(pv.inner)) + inner + block_n / 2 + p + kOthers;
+  return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + kOthers;
 }
 
-// Three warpgroups of 64 rows hide each other's softmax best where the accumulators leave the
-// registers for it, two otherwise. Tiles of 64 keys are as fast as larger ones at head dim 128 and
-// waste less under a causal mask; with fewer products per score, at 64, softmax needs the longer
-// tiles.
-std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& target) {
-  constexpr std::pair<int, int> kBudgets[] = {{12, 160}, {8, 240}, {4, 240}};  // warps, registers
+// The deepest ring that fits, up to a depth beyond which nothing was gained.
+std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& variant,
+                                         const Target& target) {
   constexpr int kMostStages = 8;
+  for (schedule.stages = kMostStages; schedule.stages >= 2; --schedule.stages) {
+    if (is_legal(variant, schedule, target)) return schedule;
+  }
+  return std::nullopt;
+}
+
+// Measured on an H100 (tests/perf/NOTES.md): three warpgroups of 64 rows hide each other's softmax
+// best where the accumulators leave the registers for it, two otherwise. Tiles of 64 keys are as
+// fast as larger ones at head dim 128 and waste less under a causal mask; with fewer products for a
+// score, at head dim 64, softmax needs longer tiles. Two levels with short intervals leave little
+// to run beside the softmax: long tiles in order.
+std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& target) {
+  const bool short_intervals =
+      variant.pv_accumulator.outer && variant.pv_accumulator.interval < 128;
   const bool softmax_bound = padded_head_dim(variant) + padded_value_head_dim(variant) <= 128;
-  const auto sizes = softmax_bound ? std::array{128, 96, 64, 32} : std::array{64, 96, 128, 32};
+  const auto sizes =
+      softmax_bound || short_intervals ? std::array{128, 96, 64, 32} : std::array{64, 96, 128, 32};
   std::vector<Schedule> result;
+  const auto consider = [&](int warps, int block_n, bool overlap) {
+    const Schedule schedule = {.wgmma = true,
+                               .block_m = 16 * warps,
+                               .block_n = block_n,
+                               .num_warps = warps,
+                               .q_in_registers = false,
+                               .overlap = overlap};
+    if (wgmma_registers(variant, schedule) > wgmma_consumer_registers(schedule)) return;
+    const std::optional<Schedule> legal = with_most_stages(schedule, variant, target);
+    if (legal) result.push_back(*legal);
+  };
+  constexpr std::array kWarps = {12, 8, 4};
+  for (const int block_n : sizes) {
+    for (const int warps : kWarps) {
+      if (short_intervals) consider(warps, block_n, false);
+    }
+  }
   for (const bool overlap : {true, false}) {
-    for (const auto& [warps, budget] : kBudgets) {
-      for (const int block_n : sizes) {
-        if (wgmma_registers(variant, block_n) > budget) continue;
-        for (int stages = kMostStages; stages >= 2; --stages) {
-          const Schedule schedule = {.wgmma = true,
-                                     .block_m = 16 * warps,
-                                     .block_n = block_n,
-                                     .num_warps = warps,
-                                     .stages = stages,
-                                     .q_in_registers = false,
-                                     .blocks_per_sm = 1,
-                                     .overlap = overlap};
-          if (!is_legal(variant, schedule, target)) continue;
-          result.push_back(schedule);
-          break;
-        }
-      }
+    for (const int warps : kWarps) {
+      for (const int block_n : sizes) consider(warps, block_n, overlap);
     }
   }
   return result;

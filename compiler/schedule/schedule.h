@@ -4,6 +4,7 @@
 // entry, a command-line argument, a tuned row and part of the cache key at once.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,7 +55,14 @@ constexpr int padded_value_head_dim(const Variant& v) {
 }
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
-inline constexpr int kQueryStages = 2;     // Q tiles of a warpgroup in shared memory
+inline constexpr int kWarpgroupThreads = 128;
+inline constexpr int kLoaderRegisters = 24;  // of a thread of the warpgroup that loads
+// Registers of a thread of the others: what is left of the 64 K of an SM, in steps of 8.
+constexpr int wgmma_consumer_registers(const Schedule& schedule) {
+  const int per_lane = 65536 / kWarpgroupThreads;  // for one thread of every warpgroup
+  return std::min(240, (per_lane - kLoaderRegisters) / (schedule.num_warps / 4) / 8 * 8);
+}
+inline constexpr int kQueryStages = 2;  // Q tiles of a warpgroup in shared memory
 // Words of 4 bytes that come with a Q tile: its place, the factors of its rows, V's scales.
 constexpr int wgmma_query_words(const Variant& v) {
   return 4 + kWarpgroupRows + (bits_of(v.v.type) == 8 ? padded_value_head_dim(v) : 0);

@@ -159,12 +159,12 @@ class Printer {
 
   void wgmma(const Inst& inst, const ir::WgmmaInfo& row) {
     const int accumulators = ir::num_accumulators(inst);
-    const bool from_registers = inst.operands.size() - accumulators == 6;
+    const bool from_registers = inst.operands.size() - accumulators == 7;
     const int columns = accumulators / (row.c == DType::kF16 ? 2 : 4) * 8;
     const int num_a = from_registers ? 4 : 1;
     const std::string a = numbered(accumulators, num_a);
     fmt::format_to(
-        out_, "asm volatile(\"{}wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, 1{};\"",
+        out_, "asm volatile(\"{}wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, {}{};\"",
         inst.operands.back().bits ? "wgmma.fence.sync.aligned; " : "", columns, row.k, row.types,
         numbered(0, accumulators), from_registers ? "{" + a + "}" : a, accumulators + num_a,
         from_registers ? row.modifiers_rs : row.modifiers_ss);
