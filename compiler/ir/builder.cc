@@ -270,12 +270,18 @@ void Builder::when(Value predicate, const std::function<void()>& body,
 }
 
 void Builder::wgmma(Op op, const std::vector<Var>& accumulators, const std::vector<Value>& a,
-                    Value b, bool accumulate) {
+                    Value b, bool fenced) {
   Inst inst{op, {}, {}, {}, {}, {}};
   for (const Var& variable : accumulators) inst.operands.push_back(variable.reg);
   inst.operands.insert(inst.operands.end(), a.begin(), a.end());
   inst.operands.push_back(b);
-  inst.operands.push_back(constant(accumulate));
+  inst.operands.push_back(constant(fenced));
+  append(std::move(inst));
+}
+
+void Builder::tie(const std::vector<Var>& variables) {
+  Inst inst{Op::kTie, {}, {}, {}, {}, {}};
+  for (const Var& variable : variables) inst.operands.push_back(variable.reg);
   append(std::move(inst));
 }
 

@@ -92,8 +92,11 @@ class Builder {
 
   // --- products of a warpgroup (wgmma.def): `accumulators` in place; a: one descriptor or four
   // registers
+  // fenced: other instructions wrote the registers since the last product.
   void wgmma(Op op, const std::vector<Var>& accumulators, const std::vector<Value>& a, Value b,
-             bool accumulate);
+             bool fenced);
+  // What the variables hold is computed before anything that follows.
+  void tie(const std::vector<Var>& variables);
   // Until at most `in_flight` committed groups run; `written` are the finished ones' accumulators.
   void wgmma_wait(int in_flight, const std::vector<Var>& written);
 

@@ -54,14 +54,10 @@ void BulkRing::release(const Cursor& cursor) const {
   b_.when(b_.equal(b_.lane(), constant(0)), [&] { b_.emit(Op::kMbarrierArrive, {barrier}); });
 }
 
-void BulkRing::advance(const Cursor& cursor) const {
-  if (stages_ == 1) {
-    b_.set(cursor.round, b_.bit_xor(b_.get(cursor.round), constant(1)));
-    return;
-  }
-  const Value next = b_.add(b_.get(cursor.stage), constant(1));
-  const Value wraps = b_.equal(next, constant(stages_));
-  b_.set(cursor.stage, b_.select(wraps, constant(0), next));
+void BulkRing::advance(const Cursor& cursor, int step) const {
+  const Value stage = b_.get(cursor.stage);
+  const Value wraps = b_.emit1(Op::kGeS32, {stage, constant(stages_ - step)});
+  b_.set(cursor.stage, b_.add(stage, b_.select(wraps, constant(step - stages_), constant(step))));
   b_.set(cursor.round,
          b_.bit_xor(b_.get(cursor.round), b_.select(wraps, constant(1), constant(0))));
 }

@@ -43,7 +43,12 @@ class BulkRing {
   int stage_bytes() const { return stage_bytes_; }
   // This warp is done with the stage that `cursor` is at.
   void release(const Cursor& cursor) const;
-  void advance(const Cursor& cursor) const;
+  // To the stage `step` further; a walk's steps must divide the number of stages.
+  void advance(const Cursor& cursor, int step = 1) const;
+  void done(const Cursor& cursor, int step = 1) const {
+    release(cursor);
+    advance(cursor, step);
+  }
 
  private:
   Value full(Value stage) const;

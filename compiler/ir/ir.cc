@@ -71,6 +71,7 @@ struct Table {
     structural(Op::kFor, "for");
     structural(Op::kIf, "if");
     structural(Op::kComment, "#");
+    structural(Op::kTie, "tie");
     structural(Op::kWgmmaWait, "wgmma.wait");
 #define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) structural(Op::id, name);
 #include "compiler/ir/wgmma.def"

@@ -35,10 +35,12 @@ enum class Op : uint16_t {
   kFor,    // for (result = operands[0]; result < operands[1] (signed); result += operands[2]) body
   kIf,     // if (operands[0]) body else orelse
   kComment,
+  kTie,        // the variables operands[0..] have their values here: none may be computed later
   kWgmmaWait,  // until at most operands[0] groups of products are in flight; the variables behind
                // it, which the finished ones wrote, may be read again
 // variables operands[0..] += A B: then A (an i64 descriptor, or four registers), B (an i64
-// descriptor) and 0 or 1, what the variables are multiplied by first
+// descriptor) and 0 or 1: whether other instructions wrote the registers since the last product, so
+// that a fence must stand directly before this one
 #define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) id,
 #include "compiler/ir/wgmma.def"
 #undef WGMMA

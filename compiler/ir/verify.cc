@@ -119,6 +119,7 @@ class Verifier {
         {Op::kParam, 1, 1}, {Op::kSmem, 1, 1}, {Op::kVar, 1, 1}, {Op::kGet, 1, 1},
         {Op::kSet, 0, 2},   {Op::kFor, 1, 3},  {Op::kIf, 0, 1},  {Op::kComment, 0, 0},
     };
+    if (inst.op == Op::kTie) return check_tie(inst);
     if (inst.op == Op::kWgmmaWait || find_wgmma(inst.op)) return check_wgmma(inst);
     for (const Shape& shape : kShapes) {
       if (shape.op != inst.op) continue;
@@ -127,6 +128,13 @@ class Verifier {
       }
     }
     if (inst.op != Op::kVar && inst.op != Op::kGet && inst.op != Op::kSet) check_no_variables(inst);
+  }
+
+  void check_tie(const Inst& inst) const {
+    if (!inst.results.empty()) fail_at(inst, "it has no results");
+    if (num_accumulators(inst) != static_cast<int>(inst.operands.size())) {
+      fail_at(inst, "operands must be variables");
+    }
   }
 
   // The accumulators come first, all of the type that the row and the number of columns demand.

@@ -68,9 +68,8 @@ class AttentionKernel {
         Scores s = scores(k_reader, slot);  // S = Q K^T
         key_scales.apply(s, first_key);
         if (run.masked) rows.mask(s, first_key);
-        Probabilities p;
-        o.rescale(softmax.step(s, {rows.factors(), key_factors}, run.masked, p));   // P = 2^(S - m)
-        o.accumulate(p, v_reader, v_reader.at(b_.add(slot, constant(k_bytes()))));  // O += P V
+        o.rescale(softmax.step(s, {rows.factors(), key_factors}, run.masked));      // P = 2^(S - m)
+        o.accumulate(s, v_reader, v_reader.at(b_.add(slot, constant(k_bytes()))));  // O += P V
       });
     }
     store(tile, softmax, o);

@@ -7,6 +7,7 @@
 #include "compiler/kernels/online_softmax.h"
 #include "compiler/kernels/output.h"
 #include "compiler/kernels/scores.h"
+#include "compiler/kernels/wgmma_accumulator.h"
 #include "compiler/kernels/wgmma_operands.h"
 #include "compiler/layout/core_matrix.h"
 
@@ -23,8 +24,38 @@ namespace {
 
 constexpr int kGroupThreads = 128;  // of a warpgroup
 constexpr int kGroupWarps = 4;
-constexpr int kGroupRows = 64;  // rows of its products
 constexpr int kQkStepBytes = 32;
+
+// The key factors of a tile, loaded while the tile before it is computed.
+class KeyFactors {
+ public:
+  KeyFactors(Builder& b, const KeyScales& scales, const MaskRegions& regions, int block_n)
+      : b_(b), scales_(scales), block_n_(block_n) {
+    last_tile_ = b.max(b.sub(regions.end_tile(), constant(1)), constant(0));
+    for (const Value factor : load(regions.first_tile())) next_.push_back(b.var(factor));
+  }
+  const KeyScales& scales() const { return scales_; }
+
+  // Those of `key_tile`, which comes next.
+  std::vector<Value> take(Value key_tile) {
+    std::vector<Value> factors;
+    for (const Var& factor : next_) factors.push_back(b_.get(factor));
+    const std::vector<Value> loaded = load(b_.add(key_tile, constant(1)));
+    for (size_t i = 0; i < loaded.size(); ++i) b_.set(next_[i], loaded[i]);
+    return factors;
+  }
+
+ private:
+  std::vector<Value> load(Value key_tile) const {
+    return scales_.load(b_.mul(b_.min(key_tile, last_tile_), constant(block_n_)));
+  }
+
+  Builder& b_;
+  KeyScales scales_;
+  int block_n_;
+  Value last_tile_;
+  std::vector<Var> next_;
+};
 
 // One warpgroup loads, the others compute 64 query rows each; the block stays and takes one query
 // tile after the other, so that loads of the next run under the end of the last.
@@ -39,7 +70,7 @@ class WgmmaAttention {
         num_consumers_(schedule_.num_warps / kGroupWarps),
         b_("attention", (num_consumers_ + 1) * kGroupThreads, 1),
         args_(b_, *plan.find_launch("attention")),
-        q_ring_(b_, "q", num_consumers_, q_bytes(), kGroupWarps),
+        q_ring_(b_, "q", kQueryStages * num_consumers_, q_bytes(), kGroupWarps),
         k_ring_(b_, "k", schedule_.stages, k_bytes(), schedule_.num_warps),
         v_ring_(b_, "v", schedule_.stages, v_bytes(), schedule_.num_warps),
         group_(b_.emit1(Op::kShflI32, {b_.shr(b_.tid(), 7), constant(0)})) {}
@@ -62,14 +93,12 @@ class WgmmaAttention {
     Value batch_head, batch_kv_head;
   };
 
-  int q_bytes() const { return kGroupRows * padded_head_dim(variant_); }
+  int q_bytes() const { return kWarpgroupRows * padded_head_dim(variant_); }
   int k_bytes() const { return schedule_.block_n * padded_head_dim(variant_); }
   int v_bytes() const { return schedule_.block_n * value_row_bytes(); }
   int value_row_bytes() const {
     return padded_value_head_dim(variant_) * bits_of(variant_.v.type) / 8;
   }
-  int num_key_tiles() const { return schedule_.block_n / kFragmentColumns; }
-  int num_value_tiles() const { return padded_value_head_dim(variant_) / kFragmentColumns; }
 
   bool is_causal() const {
     return variant_.mask.kind == MaskKind::kCausalTopLeft ||
@@ -85,17 +114,22 @@ class WgmmaAttention {
     const Value heads = b_.mul(args_["b"], args_["hq"]);
     const Value group_tiles = b_.mul(args_["group_heads"], row_tiles);
     const Value last_row_tile = b_.sub(row_tiles, constant(1));
+    const Value heads_per_kv_head = b_.div(args_["hq"], args_["hkv"]);
+    // a / b and a mod b by one division.
+    const auto divide = [&](Value a, Value b) {
+      const Value quotient = b_.div(a, b);
+      return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
+    };
     b_.loop(b_.emit1(Op::kBlockX, {}), b_.mul(heads, row_tiles), b_.emit1(Op::kGridX, {}),
             [&](Value number) {
-              const Value first_head = b_.mul(b_.div(number, group_tiles), args_["group_heads"]);
-              const Value in_group = b_.rem(number, group_tiles);
+              const auto [group, in_group] = divide(number, group_tiles);
+              const Value first_head = b_.mul(group, args_["group_heads"]);
               const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
-              Value row_tile = b_.div(in_group, group_heads);
-              if (is_causal()) row_tile = b_.sub(last_row_tile, row_tile);
-              const Value batch_head = b_.add(first_head, b_.rem(in_group, group_heads));
-              const Value batch = b_.div(batch_head, args_["hq"]);
-              const Value head = b_.rem(batch_head, args_["hq"]);
-              const Value kv_head = b_.div(head, b_.div(args_["hq"], args_["hkv"]));
+              const auto [rank, head_in_group] = divide(in_group, group_heads);
+              const Value row_tile = is_causal() ? b_.sub(last_row_tile, rank) : rank;
+              const Value batch_head = b_.add(first_head, head_in_group);
+              const auto [batch, head] = divide(batch_head, args_["hq"]);
+              const Value kv_head = b_.div(head, heads_per_kv_head);
               const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
               body({{batch, head, kv_head, first_row},
                     batch_head,
@@ -153,7 +187,7 @@ class WgmmaAttention {
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
     for_each_tile([&](const Work& work) {
       QueryTile rows = work.tile;
-      rows.first_row = b_.add(rows.first_row, b_.mul(group_, constant(kGroupRows)));
+      rows.first_row = b_.add(rows.first_row, b_.mul(group_, constant(kWarpgroupRows)));
       compute_rows(work, rows, q, k, v);
     });
   }
@@ -161,100 +195,129 @@ class WgmmaAttention {
   void compute_rows(const Work& work, const QueryTile& tile, const BulkRing::Cursor& q,
                     const BulkRing::Cursor& k, const BulkRing::Cursor& v) {
     const MaskRegions block = regions_of(work.tile.first_row, schedule_.block_m);
-    const MaskRegions regions = regions_of(tile.first_row, kGroupRows);
+    const MaskRegions regions = regions_of(tile.first_row, kWarpgroupRows);
     const Value tid = b_.bit_and(b_.tid(), constant(kGroupThreads - 1));
     const QueryRows rows(b_, plan_, args_, tile, regions, 1, tid);
-    const KeyScales key_scales(b_, plan_, args_, tile, schedule_.block_n);
+    KeyFactors factors(b_, KeyScales(b_, plan_, args_, tile, schedule_.block_n), regions,
+                       schedule_.block_n);
     OnlineSoftmax softmax(b_, variant_, 1, true);
-    std::vector<Var> o;
-    for (int i = 0; i < num_value_tiles() * 4; ++i) o.push_back(b_.var(ir::constant_f32(0)));
+    WgmmaAccumulator o(b_, variant_);
 
-    // Tiles that only other warpgroups' rows see.
-    const auto skip = [&](Value begin, Value end) {
-      b_.loop(begin, end, constant(1), [&](Value) {
-        for (const auto& [ring, cursor] : {std::pair(&k_ring_, &k), {&v_ring_, &v}}) {
-          ring->wait(*cursor);
-          ring->release(*cursor);
-          ring->advance(*cursor);
-        }
-      });
-    };
     q_ring_.wait(q);
-    skip(block.first_tile(), regions.first_tile());
-    for (const TileRun& run : regions.runs()) {
-      b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
-      b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
-        const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
-        const std::vector<Value> key_factors = key_scales.load(first_key);
-        Scores s = scores(q, k);  // S = Q K^T
-        key_scales.apply(s, first_key);
-        if (run.masked) rows.mask(s, first_key);
-        Probabilities p;
-        rescale(o, softmax.step(s, {rows.factors(), key_factors}, run.masked, p));
-        accumulate(o, p, v);  // O += P V
-      });
+    skip(block.first_tile(), regions.first_tile(), k, v);
+    const Value q_rows = token_rows_descriptor(b_, q_ring_.address(q), padded_head_dim(variant_));
+    // P of a key tile from its scores: dequantization, mask and softmax.
+    const auto to_probabilities = [&](Scores& s, Value key_tile, bool masked) {
+      const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
+      const std::vector<Value> key_factors = factors.take(key_tile);
+      factors.scales().apply(s, first_key);
+      if (masked) rows.mask(s, first_key);
+      return softmax.step(s, {rows.factors(), key_factors}, masked);
+    };
+    if (schedule_.overlap) {
+      compute_overlapped(regions, q_rows, k, v, o, to_probabilities);
+    } else {
+      compute_in_order(regions, q_rows, k, v, o, to_probabilities);
     }
-    q_ring_.release(q);
-    b_.set(q.round, b_.bit_xor(b_.get(q.round), constant(1)));
-    skip(regions.end_tile(), block.end_tile());
-    const RowResults results = {
-        .sums = softmax.row_sum(), .maxima = softmax.row_max(), .elements = [&](int, int column) {
-          std::array<Value, 4> e;
-          for (int i = 0; i < 4; ++i) e[i] = b_.get(o[4 * column + i]);
-          return e;
-        }};
+    q_ring_.done(q, num_consumers_);
+    skip(regions.end_tile(), block.end_tile(), k, v);
+    const RowResults results = {.sums = softmax.row_sum(),
+                                .maxima = softmax.row_max(),
+                                .elements = [&](int, int column) { return o.elements(column); }};
     store_output(b_, plan_, args_, tile, results, softmax.range_log2(), tid);
   }
 
-  // Biased integers: the accumulators start at the bias.
-  Scores scores(const BulkRing::Cursor& q, const BulkRing::Cursor& k) {
-    k_ring_.wait(k);
-    std::vector<Var> s;
-    for (int i = 0; i < num_key_tiles() * 4; ++i) s.push_back(b_.var(constant(kBiasedZero)));
-    const Value q_rows = token_rows_descriptor(b_, q_ring_.address(q), padded_head_dim(variant_));
-    const Value keys = token_rows_descriptor(b_, k_ring_.address(k), padded_head_dim(variant_));
-    b_.emit(Op::kWgmmaFence, {});
-    for (int byte = 0; byte < padded_head_dim(variant_); byte += kQkStepBytes) {
-      const int offset = byte / kCoreRowBytes * kCoreBytes;
-      b_.wgmma(Op::kWgmmaS8, s, {moved(b_, q_rows, offset)}, moved(b_, keys, offset), true);
+  using ToProbabilities =
+      std::function<OnlineSoftmax::Rescale(Scores&, Value key_tile, bool masked)>;
+
+  void compute_in_order(const MaskRegions& regions, Value q_rows, const BulkRing::Cursor& k,
+                        const BulkRing::Cursor& v, WgmmaAccumulator& o,
+                        const ToProbabilities& to_probabilities) {
+    for (const TileRun& run : regions.runs()) {
+      b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
+      b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
+        Scores s = start_scores(q_rows, k);
+        finish_scores(s, k, 0);
+        o.rescale(to_probabilities(s, key_tile, run.masked));
+        const std::vector<Var> p = o.convert(s);
+        v_ring_.wait(v);
+        o.add(p, value_descriptor(b_, variant_, v_ring_.address(v)));
+        v_ring_.done(v);
+      });
     }
-    b_.emit(Op::kWgmmaCommit, {});
-    b_.wgmma_wait(0, s);
-    k_ring_.release(k);
-    k_ring_.advance(k);
-    Scores result;
-    result.tiles.resize(1);
-    for (int tile = 0; tile < num_key_tiles(); ++tile) {
-      result.tiles[0].push_back({s[4 * tile], s[4 * tile + 1], s[4 * tile + 2], s[4 * tile + 3]});
-    }
-    return result;
   }
 
-  void rescale(const std::vector<Var>& o, const OnlineSoftmax::Rescale& rescale) {
-    b_.when(rescale.any, [&] {
-      for (size_t i = 0; i < o.size(); ++i) {
-        b_.set(o[i], b_.fmul(b_.get(o[i]), b_.get(rescale.factors[i / 2 % 2])));
+  // Q K^T of a tile and P V of the one before run beside the softmax: FlashAttention-3,
+  // section 3.2.
+  void compute_overlapped(const MaskRegions& regions, Value q_rows, const BulkRing::Cursor& k,
+                          const BulkRing::Cursor& v, WgmmaAccumulator& o,
+                          const ToProbabilities& to_probabilities) {
+    const Value first = regions.first_tile();
+    const auto start_values = [&](const std::vector<Var>& p) {
+      v_ring_.wait(v);
+      o.start(p, value_descriptor(b_, variant_, v_ring_.address(v)));
+    };
+    b_.when(b_.less(first, regions.end_tile()), [&] {
+      b_.comment("the first key tile: nothing to overlap with");
+      Scores s = start_scores(q_rows, k);
+      finish_scores(s, k, 0);
+      to_probabilities(s, first, true);
+      const std::vector<Var> p = o.convert(s);
+      for (const TileRun& run : regions.runs()) {
+        b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
+        b_.loop(b_.max(run.begin, b_.add(first, constant(1))), run.end, constant(1),
+                [&](Value key_tile) {
+                  Scores next = start_scores(q_rows, k);
+                  start_values(p);
+                  finish_scores(next, k, 1);
+                  const OnlineSoftmax::Rescale rescale =
+                      to_probabilities(next, key_tile, run.masked);
+                  b_.tie(next.registers());
+                  o.finish(rescale);
+                  v_ring_.done(v);
+                  const std::vector<Var> converted = o.convert(next);
+                  for (size_t i = 0; i < p.size(); ++i) b_.set(p[i], b_.get(converted[i]));
+                });
       }
+      start_values(p);
+      o.finish();
+      v_ring_.done(v);
     });
   }
 
-  void accumulate(const std::vector<Var>& o, const Probabilities& p, const BulkRing::Cursor& v) {
-    const PvProduct product = pv_product(variant_);
-    std::vector<std::vector<Value>> a;
-    for (int key = 0; key < schedule_.block_n; key += product.keys) {
-      a.push_back(p_fragment(b_, variant_, p[0], key));
+  // Key tiles that only other warpgroups' rows see.
+  void skip(Value begin, Value end, const BulkRing::Cursor& k, const BulkRing::Cursor& v) {
+    b_.loop(begin, end, constant(1), [&](Value) {
+      k_ring_.wait(k);
+      k_ring_.done(k);
+      v_ring_.wait(v);
+      v_ring_.done(v);
+    });
+  }
+
+  // S = Q K^T as biased integers: the accumulators start at the bias.
+  Scores start_scores(Value q_rows, const BulkRing::Cursor& k) {
+    k_ring_.wait(k);
+    Scores s;
+    s.tiles.resize(1);
+    for (int tile = 0; tile < schedule_.block_n / kFragmentColumns; ++tile) {
+      s.tiles[0].emplace_back();
+      for (Var& x : s.tiles[0].back()) x = b_.var(constant(kBiasedZero));
     }
-    v_ring_.wait(v);
-    const Value values = value_descriptor(b_, variant_, v_ring_.address(v));
-    b_.emit(Op::kWgmmaFence, {});
-    for (size_t step = 0; step < a.size(); ++step) {
-      const int offset = static_cast<int>(step) * product.keys * value_row_bytes();
-      b_.wgmma(product.op, o, a[step], moved(b_, values, offset), true);
+    const Value keys = token_rows_descriptor(b_, k_ring_.address(k), padded_head_dim(variant_));
+    for (int byte = 0; byte < padded_head_dim(variant_); byte += kQkStepBytes) {
+      const int offset = byte / kCoreRowBytes * kCoreBytes;
+      b_.wgmma(Op::kWgmmaS8, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
+               byte == 0);
     }
     b_.emit(Op::kWgmmaCommit, {});
-    b_.wgmma_wait(0, o);
-    v_ring_.release(v);
-    v_ring_.advance(v);
+    return s;
+  }
+
+  // in_flight: products started after these.
+  void finish_scores(const Scores& s, const BulkRing::Cursor& k, int in_flight) {
+    b_.wgmma_wait(in_flight, s.registers());
+    k_ring_.done(k);
   }
 
   static constexpr int kLoaderRegisters = 24;

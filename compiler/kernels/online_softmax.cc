@@ -54,7 +54,7 @@ OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantizati
   return result;
 }
 
-// max_j x_j c over the row, in this thread's keys and then the quad's.
+// max_j x_j c over the keys of a row that this thread holds.
 Value OnlineSoftmax::tile_max(const Scores& scores, int row,
                               const std::vector<Value>& factors) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
@@ -78,55 +78,59 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
     run_max = b_.fmul(run_max, factors[run]);
     result = result ? b_.fmax(result, run_max) : run_max;
   }
-  return quad_reduce(result, Op::kMaxF32);
-}
-
-// Renews the maxima that were outgrown. Rows are independent of one another: which ones share a
-// warp changes no bit.
-OnlineSoftmax::Rescale OnlineSoftmax::renew(const std::vector<Value>& tile_max) {
-  Rescale result;
-  std::vector<Value> grown;
-  for (size_t row = 0; row < max_.size(); ++row) {
-    const Value m = b_.get(max_[row]);
-    const Value limit = threshold_ == 0 ? m : b_.fadd(m, constant_f32(threshold_));
-    grown.push_back(b_.emit1(Op::kLtF32, {limit, tile_max[row]}));
-    result.any = result.any ? b_.either(result.any, grown[row]) : grown[row];
-    result.factors.push_back(b_.var(constant_f32(1)));
-  }
-  result.any = b_.emit1(Op::kAnySync, {result.any});
-  b_.when(result.any, [&] {
-    for (size_t row = 0; row < max_.size(); ++row) {
-      const Value shrunk = b_.ex2(b_.fsub(b_.get(max_[row]), tile_max[row]));
-      const Value factor = b_.select(grown[row], shrunk, constant_f32(1));
-      b_.set(max_[row], b_.select(grown[row], tile_max[row], b_.get(max_[row])));
-      if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
-      b_.set(result.factors[row], factor);
-    }
-  });
   return result;
 }
 
-// With large factors the bias is subtracted from the scores themselves, exactly. Returns what is
-// still in them.
-Var OnlineSoftmax::take_off_bias(Scores& scores, const Factors& factors) const {
-  const Var bias = b_.var(constant_f32(kScoreBias));
-  Value largest;
-  for (const std::vector<Value>& runs : factors) {
-    for (const Value c : runs) largest = largest ? b_.fmax(largest, c) : c;
+Value OnlineSoftmax::limit(size_t row) const {
+  const Value m = b_.get(max_[row]);
+  return threshold_ == 0 ? m : b_.fadd(m, constant_f32(threshold_));
+}
+
+void OnlineSoftmax::renew_maxima(const std::vector<Value>& tile_max, const Rescale& rescale) {
+  for (size_t row = 0; row < max_.size(); ++row) {
+    const Value m = b_.get(max_[row]);
+    const Value row_max = quad_reduce(tile_max[row], Op::kMaxF32);
+    const Value grown = b_.emit1(Op::kLtF32, {limit(row), row_max});
+    const Value factor = b_.select(grown, b_.ex2(b_.fsub(m, row_max)), constant_f32(1));
+    b_.set(max_[row], b_.select(grown, row_max, m));
+    if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
+    b_.set(rescale.factors[row], factor);
   }
-  b_.when(b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor), largest}), [&] {
-    b_.set(bias, constant_f32(0));
-    for (auto& row : scores.tiles) {
-      for (auto& tile : row) {
-        for (const Var& x : tile) {
-          const Value number =
-              b_.fsub(b_.emit1(Op::kF32Bits, {b_.get(x)}), constant_f32(kScoreBias));
-          b_.set(x, b_.emit1(Op::kBitsF32, {number}));
-        }
-      }
+}
+
+void OnlineSoftmax::take_off_bias(Scores& scores, const Var& bias) const {
+  b_.set(bias, constant_f32(0));
+  for (const Var& x : scores.registers()) {
+    const Value number = b_.fsub(b_.emit1(Op::kF32Bits, {b_.get(x)}), constant_f32(kScoreBias));
+    b_.set(x, b_.emit1(Op::kBitsF32, {number}));
+  }
+}
+
+// The two rare cases behind one branch: maxima that were outgrown, and factors so large that the
+// bias // must be subtracted from the scores themselves, exactly. A row outgrew its limit if any
+// thread's keys did, so threads need to meet in the rare case alone. Rows are independent of one
+// another: which ones share a warp changes no bit.
+OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
+                                            const Factors& factors) {
+  Rescale rescale;
+  Value large;
+  for (size_t row = 0; row < max_.size(); ++row) {
+    const Value grown = b_.emit1(Op::kLtF32, {limit(row), tile_max[row]});
+    rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
+    rescale.factors.push_back(b_.var(constant_f32(1)));
+    for (size_t run = 0; scores.biased && run < factors[row].size(); ++run) {
+      const Value is_large =
+          b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor), factors[row][run]});
+      large = large ? b_.either(large, is_large) : is_large;
     }
+  }
+  rescale.any = b_.emit1(Op::kAnySync, {large ? b_.either(rescale.any, large) : rescale.any});
+  const Var bias = b_.var(constant_f32(kScoreBias));
+  b_.when(rescale.any, [&] {
+    renew_maxima(tile_max, rescale);
+    if (large) b_.when(large, [&] { take_off_bias(scores, bias); });
   });
-  return bias;
+  return {rescale, scores.biased ? b_.get(bias) : Value{}};
 }
 
 // What is added to x c in the exponent, by row and run: log2 range - m, and the scores' bias taken
@@ -152,41 +156,38 @@ OnlineSoftmax::Factors OnlineSoftmax::offsets(const Factors& factors, Value bias
 }
 
 // P of one row; returns its sum.
-Value OnlineSoftmax::exponentials(const Scores& scores, size_t row,
-                                  const std::vector<Value>& factors,
-                                  const std::vector<Value>& offsets, Probabilities& p) const {
+Value OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<Value>& factors,
+                                  const std::vector<Value>& offsets) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
   // Sums of alternate tiles: two short chains of additions instead of a long one.
   std::array<Value, 2> sums;
   for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
-      const Value x = b_.emit1(Op::kF32Bits, {b_.get(scores.tiles[row / 2][tile][e])});
-      const Value t = b_.fma(x, factors[tile / run_tiles], offsets[tile / run_tiles]);
-      const Value probability = b_.ex2(t);
-      p[row / 2][tile][e] = probability;
+      const Var& element = scores.tiles[row / 2][tile][e];
+      const Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
+      const Value p = b_.ex2(b_.fma(x, factors[tile / run_tiles], offsets[tile / run_tiles]));
+      b_.set(element, b_.emit1(Op::kBitsF32, {p}));
       Value& sum = sums[tile % 2];
-      sum = sum ? b_.fadd(sum, probability) : probability;
+      sum = sum ? b_.fadd(sum, p) : p;
     }
   }
   return sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
 }
 
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
-                                           bool masked, Probabilities& p) {
+                                           bool masked) {
   const Factors c = factors(dequantization, masked);
   std::vector<Value> maxima;
   for (size_t row = 0; row < max_.size(); ++row) {
     maxima.push_back(tile_max(scores, static_cast<int>(row), c[row]));
   }
-  const Rescale rescale = renew(maxima);
-  const Value bias = scores.biased ? b_.get(take_off_bias(scores, c)) : Value{};
-  const Factors offset = offsets(c, bias, masked);
-  p.assign(scores.tiles.size(), std::vector<std::array<Value, 4>>(scores.tiles[0].size()));
+  const Renewal renewal = renew(scores, maxima, c);
+  const Factors offset = offsets(c, renewal.bias, masked);
   for (size_t row = 0; row < max_.size(); ++row) {
-    const Value sum = exponentials(scores, row, c[row], offset[row], p);
+    const Value sum = exponentials(scores, row, c[row], offset[row]);
     if (sums_p_) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
   }
-  return rescale;
+  return renewal.rescale;
 }
 
 std::vector<Value> OnlineSoftmax::row_max() const {

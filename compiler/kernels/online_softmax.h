@@ -15,9 +15,6 @@
 
 namespace sagejit {
 
-// P of one key tile, f32, as Scores::tiles.
-using Probabilities = std::vector<std::vector<std::array<ir::Value, 4>>>;
-
 class OnlineSoftmax {
  public:
   // sums_p: whether l is kept here, of P before it is rounded.
@@ -28,8 +25,9 @@ class OnlineSoftmax {
     ir::Value any;                 // pred, the same for the whole warp
     std::vector<ir::Var> factors;  // by row of the thread
   };
-  // P from the scores of a tile. `masked`: scores may be -inf, and rows may see no key at all.
-  Rescale step(Scores& scores, const Dequantization& dequantization, bool masked, Probabilities& p);
+  // Scores become P, in the same registers. `masked`: scores may be -inf, and rows may see no key
+  // at all.
+  Rescale step(Scores& scores, const Dequantization& dequantization, bool masked);
 
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
@@ -42,11 +40,17 @@ class OnlineSoftmax {
 
   Factors factors(const Dequantization& dequantization, bool masked) const;
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
-  Rescale renew(const std::vector<ir::Value>& tile_max);
-  ir::Var take_off_bias(Scores& scores, const Factors& factors) const;
+  struct Renewal {
+    Rescale rescale;
+    ir::Value bias;  // f32, still in the scores; none if they were numbers from the start
+  };
+  Renewal renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Factors& factors);
+  ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
+  void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
+  void take_off_bias(Scores& scores, const ir::Var& bias) const;
   Factors offsets(const Factors& factors, ir::Value bias, bool masked) const;
-  ir::Value exponentials(const Scores& scores, size_t row, const std::vector<ir::Value>& factors,
-                         const std::vector<ir::Value>& offsets, Probabilities& p) const;
+  ir::Value exponentials(Scores& scores, size_t row, const std::vector<ir::Value>& factors,
+                         const std::vector<ir::Value>& offsets) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 
   ir::Builder& b_;

@@ -30,8 +30,14 @@ class OutputWriter {
       const Value empty = b_.emit1(Op::kEqF32, {sum, constant_f32(0)});
       const Value inverse = b_.select(empty, constant_f32(0), b_.fdiv(constant_f32(1), sum));
       const Value row = row_of_thread(b_, tile_, num_rows / 2, tid, i);
+      Row values;
+      for (int tile = 0; tile < variant_.value_head_dim / kFragmentColumns; ++tile) {
+        values.columns.push_back(columns(results, i, tile, inverse, scales));
+      }
+      gather_tiles(values, quad_lane);
       b_.when(b_.less(row, args_["m"]), [&] {
-        store_row(results, i, row, inverse, column, scales);
+        store_row(values, row_address(b_, args_, "o", "m", {tile_.batch, tile_.head, row}),
+                  quad_lane);
         if (!variant_.lse) return;
         // The quad's threads hold the same row: one writes.
         b_.when(b_.equal(quad_lane, constant(0)), [&] {
@@ -59,22 +65,72 @@ class OutputWriter {
     return scales;
   }
 
-  void store_row(const RowResults& results, int i, Value row, Value inverse, Value column,
-                 const std::vector<std::vector<Value>>& scales) {
-    const int element_bytes = bits_of(variant_.output) / 8;
-    const Value address = b_.address(
-        row_address(b_, args_, "o", "m", {tile_.batch, tile_.head, row}), column, element_bytes);
-    for (int tile = 0; tile < variant_.value_head_dim / kFragmentColumns; ++tile) {
-      const std::array<Value, 4> e = results.elements(i / 2, tile);
-      Value x = b_.fmul(e[2 * (i % 2)], inverse), y = b_.fmul(e[2 * (i % 2) + 1], inverse);
-      if (!scales.empty()) x = b_.fmul(x, scales[tile][0]), y = b_.fmul(y, scales[tile][1]);
-      const Value offset = constant(tile * kFragmentColumns * element_bytes);
-      if (variant_.output == DType::kF32) {
-        b_.emit(Op::kStGlobalV2F32, {address, offset, x, y});
-      } else {
-        const Op pack = variant_.output == DType::kF16 ? Op::kPackF16 : Op::kPackBF16;
-        b_.emit(Op::kStGlobalI32, {address, offset, b_.emit1(pack, {x, y})});
+  // This thread's two columns of a tile of row i, normalised.
+  std::pair<Value, Value> columns(const RowResults& results, int i, int tile, Value inverse,
+                                  const std::vector<std::vector<Value>>& scales) {
+    const std::array<Value, 4> e = results.elements(i / 2, tile);
+    Value x = b_.fmul(e[2 * (i % 2)], inverse), y = b_.fmul(e[2 * (i % 2) + 1], inverse);
+    if (!scales.empty()) x = b_.fmul(x, scales[tile][0]), y = b_.fmul(y, scales[tile][1]);
+    return {x, y};
+  }
+
+  // Words of a row that this thread stores.
+  struct Row {
+    std::vector<std::pair<Value, Value>> columns;  // f32, two of every 8-column tile
+    std::vector<std::vector<Value>> tiles;         // 16-bit output: a whole tile of every four
+    std::vector<Value> words;                      // and two columns of each tile that is left
+  };
+
+  Value pack(std::pair<Value, Value> columns) {
+    const Op op = variant_.output == DType::kF16 ? Op::kPackF16 : Op::kPackBF16;
+    return b_.emit1(op, {columns.first, columns.second});
+  }
+
+  // 16-bit output: four tiles are transposed over the quad, so that thread t gets all of tile t and
+  // can store 16 bytes at once.
+  void gather_tiles(Row& row, Value quad_lane) {
+    if (variant_.output == DType::kF32) return;
+    const size_t num_tiles = row.columns.size();
+    for (size_t first = 0; first + 4 <= num_tiles; first += 4) {
+      std::vector<Value> w;
+      for (size_t i = first; i < first + 4; ++i) w.push_back(pack(row.columns[i]));
+      for (const int distance : {1, 2}) {
+        const Value upper =
+            b_.emit1(Op::kNeI32, {b_.bit_and(quad_lane, constant(distance)), constant(0)});
+        for (const int i : {0, 3 - distance}) {
+          Value &low = w[i], &high = w[i + distance];
+          const Value received =
+              b_.emit1(Op::kShflXorI32, {b_.select(upper, low, high), constant(distance)});
+          low = b_.select(upper, received, low);
+          high = b_.select(upper, high, received);
+        }
       }
+      row.tiles.push_back(w);
+    }
+    for (size_t i = num_tiles / 4 * 4; i < num_tiles; ++i)
+      row.words.push_back(pack(row.columns[i]));
+  }
+
+  void store_row(const Row& row, Value address, Value quad_lane) {
+    constexpr int kTileBytes = kFragmentColumns * 2;
+    if (variant_.output == DType::kF32) {
+      const Value mine = b_.address(address, quad_lane, 8);
+      for (size_t tile = 0; tile < row.columns.size(); ++tile) {
+        b_.emit(Op::kStGlobalV2F32, {mine, constant(static_cast<int>(tile) * kFragmentColumns * 4),
+                                     row.columns[tile].first, row.columns[tile].second});
+      }
+      return;
+    }
+    const Value whole = b_.address(address, quad_lane, kTileBytes);
+    int bytes = 0;
+    for (const std::vector<Value>& w : row.tiles) {
+      b_.emit(Op::kStGlobalV4, {whole, constant(bytes), w[0], w[1], w[2], w[3]});
+      bytes += 4 * kTileBytes;
+    }
+    const Value part = b_.address(address, quad_lane, kTileBytes / 4);
+    for (const Value word : row.words) {
+      b_.emit(Op::kStGlobalI32, {part, constant(bytes), word});
+      bytes += kTileBytes;
     }
   }
 

@@ -299,8 +299,8 @@ class ValueQuantizer {
   // The tile's codes, as far as there are (padded) tokens.
   void store() {
     const Value left = b_.sub(args_["padded_tokens"], tile_.first_token());
-    const Value end =
-        b_.mul(b_.div(b_.max(left, constant(0)), constant(kCoreRowBytes)), constant(plan_.columns));
+    const Value tokens = b_.min(b_.max(left, constant(0)), constant(plan_.tile_tokens));
+    const Value end = b_.mul(b_.div(tokens, constant(kCoreRowBytes)), constant(plan_.columns));
     const Value codes = tile_.codes();
     for_each_item(b_, num_groups_ * kCoreRows, [&](Value column, Value in_range) {
       b_.when(both_if_set(b_, b_.less(column, end), in_range), [&] {

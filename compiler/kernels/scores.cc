@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <numeric>
 
 namespace sagejit {
 
@@ -39,6 +40,22 @@ Value first_column(ir::Builder& b) {
 }
 
 }  // namespace
+
+std::array<Value, 4> Scores::elements(ir::Builder& b, int row_tile, int key_tile) const {
+  std::array<Value, 4> result;
+  for (int e = 0; e < 4; ++e) {
+    result[e] = b.emit1(Op::kF32Bits, {b.get(tiles[row_tile][key_tile][e])});
+  }
+  return result;
+}
+
+std::vector<ir::Var> Scores::registers() const {
+  std::vector<ir::Var> all;
+  for (const auto& row : tiles) {
+    for (const auto& tile : row) all.insert(all.end(), tile.begin(), tile.end());
+  }
+  return all;
+}
 
 double score_scale(const Variant& variant) {
   return variant.score.scale.value_or(1.0 / std::sqrt(variant.head_dim));
@@ -99,15 +116,20 @@ KeyScales::KeyScales(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& 
       groups_(plan.k.groups),
       block_n_(block_n),
       base_(scales_base(b, args, "k", batch_kv_head_of(b, args, tile))),
-      column_(first_column(b)) {}
+      column_(first_column(b)),
+      last_key_(b.sub(args["n"], constant(1))) {}
 
-// A run must hold whole 8-key tiles, and a key tile whole runs.
+// Keys in a row whose scale one load brings: the longest that divides spans and key tiles.
+int KeyScales::run_keys() const {
+  return groups_.is_dynamic() ? block_n_ : std::gcd(groups_.span, block_n_);
+}
 bool KeyScales::has_runs() const {
-  return groups_.is_dynamic() || groups_.span % block_n_ == 0 ||
-         (groups_.span >= kFragmentColumns && block_n_ % groups_.span == 0);
+  return run_keys() >= 2 * kFragmentColumns;
 }
 
 Value KeyScales::load_scale(Value token) const {
+  // Scales exist for whole runs of kScaleRunTokens; keys behind the last one are masked.
+  if (kScaleRunTokens % block_n_ != 0) token = b_.min(token, last_key_);
   const Value address = b_.address(base_, scale_index(b_, groups_, token), 4);
   return b_.emit1(Op::kLdGlobalF32, {address, constant(0)});
 }
@@ -115,8 +137,7 @@ Value KeyScales::load_scale(Value token) const {
 std::vector<Value> KeyScales::load(Value first_key) const {
   std::vector<Value> factors;
   if (!has_runs()) return factors;
-  const int run_keys = groups_.is_dynamic() ? block_n_ : std::min(groups_.span, block_n_);
-  for (int key = 0; key < block_n_; key += run_keys) {
+  for (int key = 0; key < block_n_; key += run_keys()) {
     factors.push_back(load_scale(b_.add(b_.add(first_key, constant(key)), column_)));
   }
   return factors;
@@ -127,10 +148,10 @@ void KeyScales::apply(Scores& s, Value first_key) const {
   for (int key_tile = 0; key_tile < s.num_key_tiles(); ++key_tile) {
     const Value token = b_.add(b_.add(first_key, constant(key_tile * kFragmentColumns)), column_);
     std::vector<Value> factors;
-    if (groups_.span == 1) {
+    if (groups_.span == 1 && kScaleRunTokens % block_n_ == 0) {
       factors = b_.emit(Op::kLdGlobalV2F32, {b_.address(base_, token, 4), constant(0)});
     } else {
-      factors.assign(2, load_scale(token));
+      for (int e = 0; e < 2; ++e) factors.push_back(load_scale(b_.add(token, constant(e))));
     }
     for (auto& row : s.tiles) {
       for (int e = 0; e < 4; ++e) {

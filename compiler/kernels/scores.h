@@ -32,6 +32,11 @@ struct Scores {
   std::vector<std::vector<std::array<ir::Var, 4>>> tiles;
   bool biased = true;  // kScoreBias + s, comparable as integers; else the number itself
 
+  // One tile's elements as f32.
+  std::array<ir::Value, 4> elements(ir::Builder& b, int row_tile, int key_tile) const;
+  // All registers, in the order of a warpgroup's accumulators.
+  std::vector<ir::Var> registers() const;
+
   int num_key_tiles() const { return static_cast<int>(tiles[0].size()); }
 };
 
@@ -91,6 +96,7 @@ class KeyScales {
   void apply(Scores& s, ir::Value first_key) const;
 
  private:
+  int run_keys() const;
   bool has_runs() const;
   ir::Value load_scale(ir::Value token) const;
 
@@ -99,6 +105,7 @@ class KeyScales {
   int block_n_;
   ir::Value base_;
   ir::Value column_;  // first key of each 8-key tile that this thread holds
+  ir::Value last_key_;
 };
 
 }  // namespace sagejit

@@ -85,12 +85,12 @@ void ValueAccumulator::rescale(const OnlineSoftmax::Rescale& rescale) {
 }
 
 // The C fragments of two neighbouring 8-key tiles are the A fragment of one 16-key step.
-ValueAccumulator::Fragment ValueAccumulator::p_fragment(const Probabilities& p, int row_tile,
+ValueAccumulator::Fragment ValueAccumulator::p_fragment(const Scores& p, int row_tile,
                                                         int key_step) const {
   const Op pack = variant_.p.type == DType::kBF16 ? Op::kPackBF16 : Op::kPackF16;
   Fragment registers;
   for (const int tile : {2 * key_step, 2 * key_step + 1}) {
-    const std::array<Value, 4>& e = p[row_tile][tile];
+    const std::array<Value, 4> e = p.elements(b_, row_tile, tile);
     registers.push_back(b_.emit1(pack, {e[0], e[1]}));
     registers.push_back(b_.emit1(pack, {e[2], e[3]}));
   }
@@ -120,9 +120,9 @@ void ValueAccumulator::add_inner(int row_tile, int column_tile, const Fragment& 
   }
 }
 
-void ValueAccumulator::accumulate(const Probabilities& p, const ir::FragmentReader& reader,
+void ValueAccumulator::accumulate(const Scores& p, const ir::FragmentReader& reader,
                                   const std::vector<Value>& v_tile) {
-  const int key_steps = static_cast<int>(p[0].size()) * 8 / kMmaKeys;
+  const int key_steps = p.num_key_tiles() * 8 / kMmaKeys;
   std::vector<std::vector<Fragment>> a(num_row_tiles_);  // [row tile][key step]
   for (int row = 0; row < num_row_tiles_; ++row) {
     for (int step = 0; step < key_steps; ++step) a[row].push_back(p_fragment(p, row, step));

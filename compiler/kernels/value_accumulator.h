@@ -23,8 +23,9 @@ class ValueAccumulator {
   // O and the row sums times the factors, where any row of the warp needs it.
   void rescale(const OnlineSoftmax::Rescale& rescale);
 
-  // Adds P V for one key tile. p: converted to the variant's type here.
-  void accumulate(const Probabilities& p, const ir::FragmentReader& reader,
+  // Adds P V for one key tile. p: as OnlineSoftmax left
+  // it, converted to the variant's type here.
+  void accumulate(const Scores& p, const ir::FragmentReader& reader,
                   const std::vector<ir::Value>& v_tile);
 
   // O's elements in C-fragment order, f32.
@@ -36,7 +37,7 @@ class ValueAccumulator {
   using Fragment = std::vector<ir::Value>;  // registers of one mma operand
   using Vars = std::vector<ir::Var>;
 
-  Fragment p_fragment(const Probabilities& p, int row_tile, int key_step) const;
+  Fragment p_fragment(const Scores& p, int row_tile, int key_step) const;
   Fragment zeros() const;
   Fragment current(int row_tile, int column_tile) const;
   // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of a group of column

@@ -13,7 +13,6 @@ using ir::Value;
 namespace {
 
 constexpr int kUnitBytes = 16;  // in which a descriptor counts
-constexpr int kFragmentTileKeys = 8;
 
 // leading: bytes between core matrices that follow each other along k; stride: along m or n.
 Value descriptor(ir::Builder& b, Value address, int leading_bytes, int stride_bytes) {
@@ -44,7 +43,8 @@ PvProduct pv_product(const Variant& variant) {
     case DType::kE4M3:
       return {Op::kWgmmaE4M3F32, 32};
     case DType::kF16:
-      return {Op::kWgmmaF16F32, 16};
+      return {variant.pv_accumulator.inner == DType::kF16 ? Op::kWgmmaF16F16 : Op::kWgmmaF16F32,
+              16};
     case DType::kBF16:
       return {Op::kWgmmaBF16F32, 16};
     default:
@@ -52,14 +52,14 @@ PvProduct pv_product(const Variant& variant) {
   }
 }
 
-std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant,
-                              const std::vector<std::array<Value, 4>>& p, int first_key) {
-  const size_t tile = static_cast<size_t>(first_key / kFragmentTileKeys);
+std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
+                              int first_key) {
+  const int tile = first_key / kFragmentColumns;
   std::vector<Value> registers;
   if (variant.p.type == DType::kE4M3) {
-    for (const size_t pair : {tile, tile + 2}) {
+    for (const int pair : {tile, tile + 2}) {
+      const std::array<Value, 4> low = p.elements(b, 0, pair), high = p.elements(b, 0, pair + 1);
       for (const int row : {0, 2}) {
-        const auto &low = p[pair], &high = p[pair + 1];
         registers.push_back(
             b.emit1(Op::kPackE4M3, {low[row], low[row + 1], high[row], high[row + 1]}));
       }
@@ -67,9 +67,10 @@ std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant,
     return registers;
   }
   const Op pack = variant.p.type == DType::kBF16 ? Op::kPackBF16 : Op::kPackF16;
-  for (const size_t t : {tile, tile + 1}) {
-    registers.push_back(b.emit1(pack, {p[t][0], p[t][1]}));
-    registers.push_back(b.emit1(pack, {p[t][2], p[t][3]}));
+  for (const int t : {tile, tile + 1}) {
+    const std::array<Value, 4> e = p.elements(b, 0, t);
+    registers.push_back(b.emit1(pack, {e[0], e[1]}));
+    registers.push_back(b.emit1(pack, {e[2], e[3]}));
   }
   return registers;
 }

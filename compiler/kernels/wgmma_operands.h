@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compiler/ir/builder.h"
+#include "compiler/kernels/scores.h"
 #include "compiler/sema/variant.h"
 
 namespace sagejit {
@@ -27,7 +28,7 @@ PvProduct pv_product(const Variant& variant);
 
 // P of keys [first_key, first_key + k) as an A operand: the thread's own elements, converted. 8-bit
 // P relies on the permutation of V's tokens (core_matrix.h).
-std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant,
-                                  const std::vector<std::array<ir::Value, 4>>& p, int first_key);
+std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
+                                  int first_key);
 
 }  // namespace sagejit

@@ -32,6 +32,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("stages", 4096, stages),
     SCHEDULE_FIELD("q_in_registers", 1, q_in_registers),
     SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
+    SCHEDULE_FIELD("overlap", 1, overlap),
 };
 #undef SCHEDULE_FIELD
 
@@ -99,7 +100,8 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   const int stage = schedule.block_n * key_bytes + 2 * kBarrierBytes;
   const int q_stage = kWarpgroupRows * padded_head_dim(variant) + kBarrierBytes;
   constexpr int kPadding = 3 * 128;  // each ring's data starts at a multiple of 128
-  return schedule.block_m / kWarpgroupRows * q_stage + schedule.stages * stage + kPadding;
+  return schedule.block_m / kWarpgroupRows * kQueryStages * q_stage + schedule.stages * stage +
+         kPadding;
 }
 
 }  // namespace
@@ -131,9 +133,15 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
           "block_m must be a multiple of 16 rows for every warp");
-  require(
-      schedule.block_n > 0 && schedule.block_n % 16 == 0 && kScaleRunTokens % schedule.block_n == 0,
-      "block_n must be 16, 32, 64 or 128");
+  if (schedule.wgmma) {
+    require(schedule.block_n > 0 && schedule.block_n % 32 == 0 && schedule.block_n <= 256,
+            "block_n must be a multiple of 32 up to 256");
+  } else {
+    require(schedule.block_n > 0 && schedule.block_n % 16 == 0 &&
+                kScaleRunTokens % schedule.block_n == 0,
+            "block_n must be 16, 32, 64 or 128");
+    require(!schedule.overlap, "overlap needs wgmma");
+  }
   require(schedule.stages >= 2, "stages must be at least 2");
   require(schedule.blocks_per_sm >= 1, "blocks_per_sm must be at least 1");
   require(schedule.blocks_per_sm * threads <= target.max_threads_per_sm,
@@ -142,6 +150,9 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   const Accumulator& pv = variant.pv_accumulator;
   require(!pv.outer || schedule.block_n % pv.interval == 0,
           fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",
+                      pv.interval));
+  require(!pv.outer || !schedule.overlap || schedule.block_n == pv.interval,
+          fmt::format("overlap needs block_n to be the two-level accumulation interval, {}",
                       pv.interval));
   const int bytes = attention_smem_bytes(variant, schedule);
   require(bytes <= target.smem_per_block,

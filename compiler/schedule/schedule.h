@@ -25,6 +25,7 @@ struct Schedule {
   int stages = 2;              // depth of the ring of K and V tiles in shared memory
   bool q_in_registers = true;  // Q's fragments are loaded once, not once per key tile
   int blocks_per_sm = 1;       // resident blocks that the register budget is set for
+  bool overlap = false;        // wgmma: P V of a key tile runs beside the softmax of the next
   bool operator==(const Schedule&) const = default;
 };
 
@@ -53,6 +54,7 @@ constexpr int padded_value_head_dim(const Variant& v) {
 }
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
+inline constexpr int kQueryStages = 2;     // Q tiles of a warpgroup in shared memory
 
 // The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, 16-bit V.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);

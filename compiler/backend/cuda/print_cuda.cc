@@ -122,6 +122,9 @@ class Printer {
           block(inst.orelse, indent + 2);
         }
         break;
+      case Op::kTie:
+        fmt::format_to(out_, "asm volatile(\"\" : {});\n", tied(inst.operands));
+        return;
       case Op::kWgmmaWait:
         return wgmma_wait(inst);
       default:
@@ -138,12 +141,12 @@ class Printer {
     return text;
   }
 
-  // Variables as operands of an assembly statement that reads and writes them, or only writes.
-  std::string tied(std::span<const Value> variables, bool output_only) const {
+  // Variables as operands of an assembly statement that reads and writes them.
+  std::string tied(std::span<const Value> variables) const {
     std::string text;
     for (const Value& variable : variables) {
-      text += fmt::format("{}\"{}{}\"({})", text.empty() ? "" : ", ", output_only ? "=" : "+",
-                          constraint(variable.type), operand(variable));
+      text += fmt::format("{}\"+{}\"({})", text.empty() ? "" : ", ", constraint(variable.type),
+                          operand(variable));
     }
     return text;
   }
@@ -151,7 +154,7 @@ class Printer {
   void wgmma_wait(const Inst& inst) {
     fmt::format_to(out_,
                    "asm volatile(\"wgmma.wait_group.sync.aligned {};\" : {} : : \"memory\");\n",
-                   inst.operands[0].bits, tied(std::span(inst.operands).subspan(1), false));
+                   inst.operands[0].bits, tied(std::span(inst.operands).subspan(1)));
   }
 
   void wgmma(const Inst& inst, const ir::WgmmaInfo& row) {
@@ -161,13 +164,11 @@ class Printer {
     const int num_a = from_registers ? 4 : 1;
     const std::string a = numbered(accumulators, num_a);
     fmt::format_to(
-        out_, "asm volatile(\"wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, {}{};\"",
-        columns, row.k, row.types, numbered(0, accumulators), from_registers ? "{" + a + "}" : a,
-        accumulators + num_a, inst.operands.back().bits,
+        out_, "asm volatile(\"{}wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, 1{};\"",
+        inst.operands.back().bits ? "wgmma.fence.sync.aligned; " : "", columns, row.k, row.types,
+        numbered(0, accumulators), from_registers ? "{" + a + "}" : a, accumulators + num_a,
         from_registers ? row.modifiers_rs : row.modifiers_ss);
-    fmt::format_to(
-        out_, " : {} : ",
-        tied(std::span(inst.operands).first(accumulators), inst.operands.back().bits == 0));
+    fmt::format_to(out_, " : {} : ", tied(std::span(inst.operands).first(accumulators)));
     for (int i = 0; i <= num_a; ++i) {
       const Value value = inst.operands[accumulators + i];
       fmt::format_to(out_, "{}\"{}\"({})", i ? ", " : "", constraint(value.type), operand(value));

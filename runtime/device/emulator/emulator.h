@@ -1,19 +1,40 @@
 // A PTX interpreter on the CPU: the device of machines without a GPU, and the referee of generated
 // kernels.
 //
-// It runs a subset of PTX (sm_80..sm_90, what NVRTC emits for mma.sync attention kernels) warp by
-// warp and is adversarial: asynchronous copies land as late as they may, uninitialised registers
-// and shared bytes are poison, and every hazard (see ErrorKind) stops the launch with the PTX line,
-// block, thread and last writer. Anything outside the subset is refused when parsing; nothing is
-// ignored.
+// It runs a subset of PTX (sm_80..sm_90a, what NVRTC emits for attention kernels with mma.sync, or
+// warp-specialised with wgmma) warp by warp and is adversarial: asynchronous effects take place as
+// late as they may, uninitialised registers and shared bytes are poison, and every hazard (see
+// ErrorKind) stops the launch with the PTX line, block, thread and last writer. Anything outside
+// the subset is refused when parsing; nothing is ignored.
 //
-// Stricter than the device in two ways that portable kernels respect: a thread that has exited does
-// not count at a barrier (deadlock) nor in a collective that names it, and lanes of a warp are
-// ordered through shared memory by barriers and bar.warp.sync only, not by shuffles or by lockstep.
+// Modelled of Hopper: mbarriers with arrivals, transaction bytes and phases; bulk and tensor copies
+// (tensor_map.h) in both directions; wgmma for 8-bit integers and floats, f16 and bf16, in every
+// layout of shared memory; setmaxnreg and the register pool; named barriers; elect. Order between
+// threads flows through barriers and mbarriers only (machine/clock.h). What the async proxy reads
+// or overwrites must have been fenced by its writer; registers of a wgmma in flight are not
+// touched; bytes of a copy are not read before a wait on its mbarrier phase, nor overwritten while
+// somebody may still read them; all four warps of a warpgroup execute the same wgmma and
+// setmaxnreg; a block does not end with an operation in flight that uses its shared memory.
+//
+// Stricter than the device in ways that portable kernels respect:
+//   a thread that has exited does not count at a barrier (deadlock) nor in a collective that names
+//   it; lanes of a warp are ordered through shared memory by barriers, mbarriers and bar.warp.sync
+//   only,
+//     not by shuffles or by lockstep;
+//   fence.proxy.async counts for the generic writes of the thread that executes it only, and before
+//     the synchronisation that orders them, not behind it;
+//   registers of A count as in flight until the wait, also against being overwritten (an assembler
+//     may rename them; tie them to the wait in inline assembly);
+//   a wait on an mbarrier returns false at least once when its phase is not complete.
 //
 // Not modelled: races through global memory, ordering by fences and flags in shared memory (only
-// barriers order plain accesses), texture, clusters, calls. Module-level .global variables start
-// from their initialisers at every launch. Numeric models are in semantics/numerics.h.
+// barriers order plain accesses), texture, calls, clusters of more than one block (no multicast, no
+// remote shared memory), wgmma for tf32 and sparse matrices or with a descriptor's base offset,
+// im2col and reducing copies, tensor maps changed on the device. Copies of cp.async that arrive on
+// an mbarrier count as written through the async proxy. More than 128 threads that arrive on
+// mbarriers without the rest of their warp release for their whole warp. Module-level .global
+// variables start from their initialisers at every launch. Numeric models are in
+// semantics/numerics.h.
 //
 // Thread safety: Program is immutable; run() may be called from many threads at once.
 #pragma once
@@ -70,9 +91,9 @@ struct MemoryRange {
   std::string name;  // for messages
 };
 
-// When an asynchronous copy reads its source and writes its destination.
+// When an asynchronous copy or wgmma reads its sources and writes its destination.
 enum class AsyncOrder {
-  kLate,    // at the wait that covers it
+  kLate,    // at the wait that covers it; on an mbarrier, when nothing else can run
   kEarly,   // at issue
   kRandom,  // anywhere between, chosen by Options::seed
 };
@@ -107,6 +128,9 @@ struct Report {
   uint64_t shared_accesses = 0;    // warp ld/st/ldmatrix/stmatrix of shared memory
   uint64_t shared_wavefronts = 0;  // shared-memory passes these needed on 32 banks of 4 bytes
   uint64_t shared_conflicts = 0;   // wavefronts beyond the fewest possible for the bytes touched
+  uint64_t wgmma = 0;              // wgmma.mma_async executed, once per warpgroup
+  uint64_t bulk_copies = 0;        // bulk and tensor copies and stores, once per thread
+  uint64_t mbarrier_phases = 0;    // phases of mbarriers completed
 };
 
 // Runs one launch to completion. Throws Error; with several failing blocks, that of the lowest

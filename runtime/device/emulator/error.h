@@ -17,7 +17,9 @@ enum class ErrorKind {
   kMisaligned,           // address not a multiple of the access size
   kUninitializedRead,    // register or shared byte that nobody wrote
   kRace,                 // conflicting shared-memory accesses not ordered by a barrier
-  kMissingWait,          // bytes of an asynchronous copy touched before its issuer waited
+  kMissingWait,          // bytes or registers of an asynchronous operation touched before a wait
+  kMissingFence,         // generic writes read by the async proxy, or registers by wgmma, unfenced
+  kBarrierMisuse,        // an mbarrier that is not one, or its counts, bytes or phases out of range
   kDeadlock,             // a barrier that can never complete
   kDivergentCollective,  // a warp collective with some of its lanes missing
   kBadLaunch,            // the launch does not fit the kernel

@@ -81,6 +81,21 @@ void check_shape(const LaunchConfig& c, const KernelInfo& info) {
   }
 }
 
+// What the assembler gives a thread of a kernel that uses setmaxnreg: an even share of the
+// register file among the threads of the blocks that shall fit, in steps of 8.
+uint32_t thread_registers(const Kernel& kernel) {
+  constexpr uint32_t kRegisterFile = 65536;
+  constexpr uint32_t kStep = 8;
+  uint32_t threads = 1;
+  for (size_t i = 0; i < 3; ++i) {
+    threads *= kernel.info.req_ntid[0] != 0 ? kernel.info.req_ntid[i] : kernel.info.max_ntid[i];
+  }
+  if (threads == 0) return 0;
+  uint32_t share = kRegisterFile / (threads * std::max(1u, kernel.min_blocks));
+  if (kernel.max_thread_registers != 0) share = std::min(share, kernel.max_thread_registers);
+  return std::min(share, 256u) / kStep * kStep;
+}
+
 // Module variables get storage of their own and become memory ranges.
 void place_variables(Launch& launch) {
   for (const Variable& v : launch.module->ast.variables) {
@@ -140,6 +155,7 @@ Launch prepare(const Program& program, const LaunchConfig& config) {
   launch.options = config.options;
   launch.grid = {config.grid[0], config.grid[1], config.grid[2]};
   launch.block = {config.block[0], config.block[1], config.block[2]};
+  launch.thread_registers = thread_registers(*launch.kernel);
   launch.num_threads = config.block[0] * config.block[1] * config.block[2];
   const uint32_t align = launch.kernel->dynamic_shared_align;
   const uint32_t fixed = kSharedBase + launch.kernel->static_shared_bytes;
@@ -163,7 +179,8 @@ void add(Report& sum, const Report& r) {
   for (auto field :
        {&Report::warp_steps, &Report::instructions, &Report::divergent_steps, &Report::barriers,
         &Report::mma, &Report::global_accesses, &Report::async_copies, &Report::shared_accesses,
-        &Report::shared_wavefronts, &Report::shared_conflicts}) {
+        &Report::shared_wavefronts, &Report::shared_conflicts, &Report::wgmma, &Report::bulk_copies,
+        &Report::mbarrier_phases}) {
     sum.*field += r.*field;
   }
 }

@@ -49,7 +49,10 @@ struct Instr {
   uint8_t num_dst = 0;
   Control control = Control::kNone;
   bool guarded = false;
-  bool block_start = false;  // first of a basic block: diverged lanes may rejoin here
+  bool block_start = false;            // first of a basic block: diverged lanes may rejoin here
+  bool touches_mma = false;            // names a register of Kernel::mma_slots
+  bool completes_on_mbarrier = false;  // a copy that reports its bytes to an mbarrier
+  uint8_t num_mma = 0;                 // wgmma: operands [0, num_mma) are in flight until its wait
   uint32_t line = 0;
   uint32_t index = 0;  // in Kernel::code
   Operand guard;
@@ -57,6 +60,7 @@ struct Instr {
   uint32_t position = 0;  // place in the order in which diverged lanes are run; see cfg.cc
   int64_t offset = 0;     // of the (first) memory operand
   int64_t offset2 = 0;    // of the second
+  int64_t offset3 = 0;    // of the third
   uint32_t aux = 0;       // meaning is the row's
   const SpecialValue* special = nullptr;  // of a mov from a register that changes
 };
@@ -88,6 +92,11 @@ struct Kernel {
   uint32_t local_bytes = 0;          // per thread
   uint32_t static_shared_bytes = 0;  // from kSharedBase
   uint32_t dynamic_shared_align = 16;
+  // Registers that wgmma uses asynchronously: slot + 1 by Operand::defined; 0: other registers.
+  std::vector<uint16_t> mma_slots;
+  uint32_t num_mma_slots = 0;
+  uint32_t max_thread_registers = 0;  // .maxnreg; 0 = not given
+  uint32_t min_blocks = 1;            // .minnctapersm
 };
 
 struct Module {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstring>
+#include <fstream>
 #include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -91,6 +93,14 @@ inline std::vector<uint32_t> run_lanes(std::string_view body, uint32_t threads =
   const MemoryRange memory[] = {range(out, "out")};
   run_text(text, {1, threads}, Params(out), memory);
   return out;
+}
+
+// A file of data/; empty when it cannot be read.
+inline std::string read_data(const std::string& name) {
+  std::ifstream file(std::string(SAGEJIT_EMULATOR_DATA) + "/" + name);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
 }
 
 // 1-based line of the first occurrence of `needle`.

@@ -1,8 +1,6 @@
 // Kernels compiled beforehand by nvcc -ptx -O3 --fmad=false -arch=sm_80 (sources beside them in
 // data/).
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include "tests/support/catch.h"
 #include "tests/unit/emulator/emulate.h"
@@ -11,14 +9,6 @@ using namespace sagejit::emulator;
 using namespace sagejit::emulator::test;
 
 namespace {
-
-std::string read_data(const std::string& name) {
-  std::ifstream file(std::string(SAGEJIT_EMULATOR_DATA) + "/" + name);
-  REQUIRE(file.good());
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 struct Gemm {
   uint32_t m = 128, n = 192, k = 320;

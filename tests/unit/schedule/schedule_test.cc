@@ -51,7 +51,7 @@ TEST_CASE("a schedule is one line that reads back") {
 
 TEST_CASE("a schedule that cannot be read names the pair and what would be right") {
   const std::string known =
-      "is not key=value with a known key; known keys: block_m, block_n, warps, stages, "
+      "is not key=value with a known key; known keys: wgmma, block_m, block_n, warps, stages, "
       "q_in_registers, blocks_per_sm";
   CHECK(parse_error("stages=2 tile=3") == "schedule: 'tile=3' " + known);
   CHECK(parse_error("block_m") == "schedule: 'block_m' " + known);

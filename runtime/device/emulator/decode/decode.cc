@@ -26,6 +26,14 @@ struct Slot {
   bool piped = false;
 };
 
+// "": as .v2/.v4 says; a digit; H, Q: half or a quarter of the N of m64nNkK.
+unsigned element_count(std::string_view count, const Match& match) {
+  if (count.empty()) return match.vector;
+  if (count[0] == 'H') return match.mma_n / 2;
+  if (count[0] == 'Q') return match.mma_n / 4;
+  return static_cast<unsigned>(count[0] - '0');
+}
+
 Slot parse_slot(std::string_view token, const Match& match) {
   Slot slot;
   if (token.front() == '|') {
@@ -45,7 +53,7 @@ Slot parse_slot(std::string_view token, const Match& match) {
   }
   if (const size_t star = token.find('*'); star != std::string_view::npos) {
     const std::string_view count = token.substr(star + 1);
-    slot.elements = count.empty() ? match.vector : static_cast<unsigned>(count[0] - '0');
+    slot.elements = element_count(count, match);
     slot.vector = !count.empty() || slot.elements > 1;
     token = token.substr(0, star);
   }
@@ -66,11 +74,14 @@ class Decoder {
   std::unique_ptr<Kernel> run() {
     describe();
     place_variables();
-    for (const RegisterInfo& r : ast_.registers) registers_.push_back({info(r.type).bytes, false});
+    for (const RegisterInfo& r : ast_.registers)
+      registers_.push_back({info(r.type).bytes, false, false});
     for (const AstInstr& in : ast_.instrs) decode(in);
     append_return();
     link_operands();
+    find_mma_registers();
     assign_registers(*kernel_, registers_, order_blocks(*kernel_));
+    number_mma_registers();
     for (const auto& [value, reg] : specials_) {
       kernel_->specials.push_back({value, special_offset(reg)});
     }
@@ -90,6 +101,8 @@ class Decoder {
                              static_cast<uint32_t>(p.offset), static_cast<uint32_t>(p.bytes)});
       info.param_bytes = static_cast<uint32_t>(p.offset + p.bytes);
     }
+    kernel_->max_thread_registers = ast_.max_registers;
+    kernel_->min_blocks = ast_.min_blocks;
     for (size_t i = 0; i < 3; ++i) {
       info.max_ntid[i] = ast_.max_ntid[i];
       info.req_ntid[i] = ast_.req_ntid[i];
@@ -164,7 +177,7 @@ class Decoder {
       fail(fmt::format("'{}' is neither declared nor a known special register", op.name));
     const auto [it, inserted] =
         specials_.try_emplace(value, static_cast<uint32_t>(registers_.size()));
-    if (inserted) registers_.push_back({value->bytes, true});
+    if (inserted) registers_.push_back({value->bytes, true, false});
     if (value->changes) clock_ = value;
     return register_operand(it->second);
   }
@@ -197,7 +210,7 @@ class Decoder {
         return constant(slot.bytes, constant_bits(op, slot));
       case AstOperand::Kind::kSink:
         if (slot.role != 'd') fail("'_' is not a value");
-        registers_.push_back({slot.bytes, false});
+        registers_.push_back({slot.bytes, false, false});
         out = register_operand(static_cast<uint32_t>(registers_.size() - 1));
         out.sink = true;
         return out;
@@ -255,7 +268,17 @@ class Decoder {
     for (const AstOperand& e : op.elements) push(match, in, value_operand(e, element), destination);
   }
 
-  void decode_address(const AstOperand& op, Match& match, Instr& in, bool& first) {
+  // Matrix A of wgmma: a descriptor, or four registers.
+  void decode_matrix(const AstOperand& op, Match& match, Instr& in) {
+    const bool registers = op.kind == AstOperand::Kind::kVector;
+    const Slot slot = registers
+                          ? Slot{.type = Type::kB32, .bytes = 4, .elements = 4, .vector = true}
+                          : Slot{.type = Type::kB64, .bytes = 8};
+    decode_value(op, slot, match, in);
+    match.a_in_registers = registers;
+  }
+
+  void decode_address(const AstOperand& op, Match& match, Instr& in, unsigned& count) {
     if (op.kind != AstOperand::Kind::kMemory) fail("expected an address in brackets");
     Operand base;
     int64_t offset = 0;
@@ -271,8 +294,15 @@ class Decoder {
       fail(fmt::format("'{}' is not declared", op.name));
     }
     push(match, in, base, false);
-    (first ? in.offset : in.offset2) = offset;
-    first = false;
+    (count == 0 ? in.offset : count == 1 ? in.offset2 : in.offset3) = offset;
+    ++count;
+  }
+
+  void decode_tensor(const AstOperand& op, Match& match, Instr& in, unsigned& count) {
+    decode_address(op, match, in, count);
+    const Slot coordinate{.typed = true, .type = Type::kS32, .bytes = 4};
+    for (const AstOperand& e : op.elements) push(match, in, value_operand(e, coordinate), false);
+    match.coordinates = static_cast<unsigned>(op.elements.size());
   }
 
   uint32_t label(std::string_view name, uint32_t scope) const {
@@ -298,7 +328,7 @@ class Decoder {
 
   void decode_operands(const AstInstr& ast, const Row& row, Match& match, Instr& in) {
     size_t next = 0;
-    bool first_address = true;
+    unsigned addresses = 0;
     for (std::string_view rest = row.operands; !rest.empty();) {
       const size_t space = std::min(rest.find(' '), rest.size());
       const Slot slot = parse_slot(rest.substr(0, space), match);
@@ -309,8 +339,15 @@ class Decoder {
         fail(fmt::format("'{}' needs more operands", ast.opcode));
       }
       const AstOperand& op = ast.operands[next++];
-      if (slot.role == 'a') {
-        decode_address(op, match, in, first_address);
+      if (slot.role != 'm' && op.kind == AstOperand::Kind::kMemory && !op.elements.empty()) {
+        fail("coordinates where no tensor map is expected");
+      }
+      if (slot.role == 'm') {
+        decode_tensor(op, match, in, addresses);
+      } else if (slot.role == 'a') {
+        decode_address(op, match, in, addresses);
+      } else if (slot.role == 'A') {
+        decode_matrix(op, match, in);
       } else if (slot.role == 'i') {
         if (op.kind != AstOperand::Kind::kInteger) fail("expected an integer constant");
         match.constants.push_back(static_cast<int64_t>(op.bits));
@@ -369,6 +406,31 @@ class Decoder {
   void link_operands() {
     for (size_t i = 0; i < kernel_->code.size(); ++i) {
       kernel_->code[i].op = kernel_->operands.data() + first_operand_[i];
+    }
+  }
+
+  // Registers that wgmma uses behind its own instruction keep a place of their own.
+  void find_mma_registers() {
+    for (const Instr& in : kernel_->code) {
+      for (unsigned i = 0; i < in.num_mma; ++i) {
+        if (in.op[i].bank == Operand::kRegisters) registers_[in.op[i].defined - 1].exclusive = true;
+      }
+    }
+  }
+
+  void number_mma_registers() {
+    auto& slots = kernel_->mma_slots;
+    slots.assign(kernel_->num_defined, 0);
+    for (const Instr& in : kernel_->code) {
+      for (unsigned i = 0; i < in.num_mma; ++i) {
+        if (in.op[i].bank != Operand::kRegisters || slots[in.op[i].defined] != 0) continue;
+        slots[in.op[i].defined] = static_cast<uint16_t>(++kernel_->num_mma_slots);
+      }
+    }
+    for (Instr& in : kernel_->code) {
+      for (unsigned i = 0; i < in.num_ops && in.num_mma == 0; ++i) {
+        in.touches_mma |= in.op[i].bank == Operand::kRegisters && slots[in.op[i].defined] != 0;
+      }
     }
   }
 

@@ -11,8 +11,9 @@ namespace sagejit::emulator {
 
 // A register of the kernel before it has a place in the register bank.
 struct VirtualRegister {
-  uint8_t bytes;  // 0: predicate
-  bool pinned;    // holds a value from the start (special registers)
+  uint8_t bytes;   // 0: predicate
+  bool pinned;     // holds a value from the start (special registers)
+  bool exclusive;  // shares its place with no other, wherever it is live
 };
 
 std::unique_ptr<Kernel> decode_kernel(const Source& source, const AstModule& module,

@@ -30,6 +30,21 @@ constexpr Set kSets[] = {
     {"cache", "ca|cg|cs|lu|cv|wb|wt"},
     {"l1", "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate"},
     {"l2", "L2::64B|L2::128B|L2::256B"},
+    {"sharedany", "shared|shared::cta|shared::cluster"},  // a cluster is one block here
+    {"wgmma_k16",
+     "m64n8k16|m64n16k16|m64n24k16|m64n32k16|m64n40k16|m64n48k16|m64n56k16|m64n64k16|m64n72k16|"
+     "m64n80k16|m64n88k16|m64n96k16|m64n104k16|m64n112k16|m64n120k16|m64n128k16|m64n136k16|"
+     "m64n144k16|m64n152k16|m64n160k16|m64n168k16|m64n176k16|m64n184k16|m64n192k16|m64n200k16|"
+     "m64n208k16|m64n216k16|m64n224k16|m64n232k16|m64n240k16|m64n248k16|m64n256k16"},
+    {"wgmma_k32",
+     "m64n8k32|m64n16k32|m64n24k32|m64n32k32|m64n40k32|m64n48k32|m64n56k32|m64n64k32|m64n72k32|"
+     "m64n80k32|m64n88k32|m64n96k32|m64n104k32|m64n112k32|m64n120k32|m64n128k32|m64n136k32|"
+     "m64n144k32|m64n152k32|m64n160k32|m64n168k32|m64n176k32|m64n184k32|m64n192k32|m64n200k32|"
+     "m64n208k32|m64n216k32|m64n224k32|m64n232k32|m64n240k32|m64n248k32|m64n256k32"},
+    {"wgmma_int",
+     "m64n8k32|m64n16k32|m64n24k32|m64n32k32|m64n48k32|m64n64k32|m64n80k32|m64n96k32|m64n112k32|"
+     "m64n128k32|m64n144k32|m64n160k32|m64n176k32|m64n192k32|m64n208k32|m64n224k32|m64n240k32|"
+     "m64n256k32"},
 };
 
 struct Segment {
@@ -82,7 +97,8 @@ Index build_index() {
   Index index;
   for (const auto rows : {integer_rows(), bit_rows(), float_rows(), half_rows(), compare_rows(),
                           convert_rows(), move_rows(), memory_rows(), atomic_rows(), async_rows(),
-                          matrix_rows(), mma_rows(), collective_rows(), control_rows()}) {
+                          matrix_rows(), mma_rows(), wgmma_rows(), mbarrier_rows(), bulk_rows(),
+                          tensor_rows(), setmaxnreg_rows(), collective_rows(), control_rows()}) {
     for (const Row& row : rows) {
       const auto parts = split(row.pattern, '.');
       Pattern pattern{&row, {}};
@@ -97,6 +113,16 @@ Index build_index() {
 const Index& index() {
   static const Index kIndex = build_index();
   return kIndex;
+}
+
+// N of "m64nNkK".
+unsigned parse_n(std::string_view shape) {
+  unsigned n = 0;
+  for (char c : shape.substr(4)) {
+    if (c < '0' || c > '9') break;
+    n = n * 10 + static_cast<unsigned>(c - '0');
+  }
+  return n;
 }
 
 // Matches words[w..] against pattern[p..], preferring to take optional segments.
@@ -125,6 +151,7 @@ const Row* find_row(std::string_view opcode, Match& match) {
     match.vector = 1;
     for (std::string_view s : match.segments) {
       if (const auto type = find_type(s)) match.types.push_back(*type);
+      if (s.starts_with("m64n")) match.mma_n = parse_n(s);
       if (s == "v2" || s == "v4" || s == "v8") match.vector = static_cast<unsigned>(s[1] - '0');
     }
     return pattern.row;

@@ -108,6 +108,9 @@ class Allocator {
         intervals_[w * 64 + static_cast<size_t>(std::countr_zero(bits))].first = 0;
       }
     }
+    for (size_t r = 0; r < registers_.size(); ++r) {
+      if (registers_[r].exclusive) intervals_[r] = {0, static_cast<uint32_t>(kernel_.code.size())};
+    }
   }
 
   struct Place {

@@ -6,10 +6,12 @@
 // operands   one token per operand, in order:
 //              d:T  destination   s:T  source   a  address   i  integer constant (goes to
 //              Match::constants) l    label         t  branch-target list
+//              m    [tensor map, {coordinates}]
+//              A    matrix A of wgmma: a descriptor or {four registers}
 //            T is a type name, or the index of a type segment of the opcode (0 = the first), or wN:
-//            twice as wide as segment N's. Suffixes: *n  vector of n elements, * vector as .v2/.v4
-//            says; ~ the register may be wider than the type; ? optional. A leading | is the second
-//            half of a pair d|p.
+//            twice as wide as segment N's. Suffixes: *n  vector of n elements (H, Q: half or a
+//            quarter of wgmma's N), * vector as .v2/.v4 says; ~ the register may be wider than the
+//            type; ? optional. A leading | is the second half of a pair d|p.
 // bind       chooses the body for the types and modifiers, and sets Instr::exec, aux, control.
 #pragma once
 
@@ -28,6 +30,9 @@ struct Match {
   std::vector<Operand> operands;           // resolved, vectors flattened
   unsigned vector = 1;                     // 2 or 4 for .v2, .v4
   int branch_table = -1;                   // of `t` operands
+  unsigned mma_n = 0;                      // N of a segment m64nNkK
+  unsigned coordinates = 0;                // of an `m` operand
+  bool a_in_registers = false;             // of an `A` operand
 
   bool has(std::string_view modifier) const {
     for (std::string_view s : segments) {
@@ -56,6 +61,11 @@ std::span<const Row> atomic_rows();
 std::span<const Row> async_rows();
 std::span<const Row> matrix_rows();
 std::span<const Row> mma_rows();
+std::span<const Row> wgmma_rows();
+std::span<const Row> mbarrier_rows();
+std::span<const Row> setmaxnreg_rows();
+std::span<const Row> bulk_rows();
+std::span<const Row> tensor_rows();
 std::span<const Row> collective_rows();
 std::span<const Row> control_rows();
 

@@ -9,6 +9,7 @@ namespace {
 
 // Warp instructions before another warp gets its turn, so that spinning on memory makes progress.
 constexpr uint64_t kSlice = 2048;
+constexpr uint64_t kSlicesPerCopy = 64;
 
 }  // namespace
 
@@ -46,9 +47,12 @@ void Block::start_warps() {
     w.defined[0] = kAllLanes;
     w.exists = lanes == kWarpLanes ? kAllLanes : (1u << lanes) - 1;
     w.exited = 0;
-    w.groups.assign(1, Group{0, w.exists, -1});
+    w.groups.assign(1, Group{.pc = 0, .mask = w.exists});
+    w.independent = false;
     w.clock = WarpClock{};
-    w.clock.order[w.index] = 0;
+    w.mma.fences = w.mma.committed = w.mma.waited = w.mma.open = 0;
+    w.mma.registers.assign(kernel.num_mma_slots, MmaRegister{});
+    w.mma.thread_registers = launch.thread_registers;
     w.copies.clear();
     w.commit_groups.fill(0);
     w.random = random_ ^ (uint64_t{w.index} + 1) * 0x9e3779b97f4a7c15ull;
@@ -65,18 +69,34 @@ void Block::run(uint64_t linear) {
       (launch.options.seed + 1) * 0x9e3779b97f4a7c15ull ^ (linear + 1) * 0xbf58476d1ce4e5b9ull;
   if (random_ == 0) random_ = 1;
   barriers.fill(Barrier{});
+  clocks.reset();
+  mbarriers.reset(static_cast<uint32_t>(shared.size()));
+  async.reset(launch.num_threads);
+  warpgroups.assign(launch.num_threads / kWarpLanes / kWarpgroupWarps, Warpgroup{});
+  free_registers = 0;
+  polls_ = 0;
   shadow.reset(static_cast<uint32_t>(shared.size()), static_cast<uint32_t>(warps.size()),
-               launch.options.check_races);
+               launch.options.check_races, clocks);
   start_warps();
   uint64_t steps = 0;
+  uint64_t slices = 0;
   for (uint32_t at = 0;;) {
+    if (launch.options.async == AsyncOrder::kRandom) {
+      async.deliver_random(*this, next_random(random_));
+    }
     at = next_warp(at);
-    if (at == warps.size()) break;
+    if (at == warps.size()) {
+      if (!unblock()) break;
+      at = 0;
+      continue;
+    }
     Warp& w = warps[at];
     const uint64_t before = w.steps;
     const uint64_t end = before + std::min(kSlice, launch.options.max_steps - steps);
     while (w.steps < end && choose_group(w)) step_group(w, end);
     steps += w.steps - before;
+    // Threads that spin on memory must not keep copies from landing for ever.
+    if (w.steps == end && ++slices % kSlicesPerCopy == 0) async.deliver_awaited(*this);
     if (steps >= launch.options.max_steps) {
       w.fail(ErrorKind::kStepLimit, w.first_lane(),
              fmt::format("the block executed {} warp instructions (Options::max_steps)", steps));
@@ -87,6 +107,66 @@ void Block::run(uint64_t linear) {
   const bool done =
       std::all_of(warps.begin(), warps.end(), [](const Warp& w) { return w.groups.empty(); });
   if (!done) fail_deadlock();
+  check_finished();
+}
+
+// Warps of a warpgroup that did not take part in what the others executed together.
+void Block::check_warpgroups() {
+  for (uint32_t i = 0; i < warps.size() / kWarpgroupWarps * kWarpgroupWarps; ++i) {
+    Warp& w = warps[i];
+    const Warpgroup& group = warpgroups[i / kWarpgroupWarps];
+    const uint32_t rank = i % kWarpgroupWarps;
+    const Instr* missed = nullptr;
+    if (group.next_resize[rank] < group.resizes.size()) {
+      missed = &kernel.code[group.resizes[group.next_resize[rank]]];
+    }
+    if (group.next_op[rank] < group.first_op + group.ops.size()) {
+      missed = group.ops[group.next_op[rank] - group.first_op].instr;
+    }
+    if (missed == nullptr) continue;
+    w.current = missed;
+    w.fail(ErrorKind::kDivergentCollective, 0,
+           fmt::format("warp {} has not executed this with the other warps of its warpgroup", i));
+  }
+}
+
+// No warp can run. Lands an asynchronous effect that somebody waits for; failing that, lets lanes
+// pass others of their warp that wait; failing that, lets waits on mbarriers end without success,
+// which they may. False when that was tried in vain.
+bool Block::unblock() {
+  constexpr uint32_t kPolls = 64;  // polling threads may look at many things before they act
+  if (async.deliver_awaited(*this)) return true;
+  for (Warp& w : warps) {
+    if (w.independent) continue;
+    w.independent = true;
+    if (runnable_group(w) >= 0) return true;
+    w.independent = false;
+  }
+  if (progress_at_poll_ != progress_) polls_ = 0;
+  progress_at_poll_ = progress_;
+  if (++polls_ > kPolls) return false;
+  bool any = false;
+  for (Warp& w : warps) {
+    for (Group& g : w.groups) {
+      if (g.barrier < kWaitsMbarrier || g.barrier >= kWaitsWgmma) continue;
+      g.barrier = kRuns;
+      g.gives_up = true;
+      any = true;
+    }
+    w.independent = false;
+  }
+  return any;
+}
+
+void Block::check_finished() {
+  async.finish(*this);
+  check_warpgroups();
+  for (Warp& w : warps) {
+    if (w.mma.waited == w.mma.committed && w.mma.open == 0) continue;
+    const Warpgroup& group = warpgroups[w.index / kWarpgroupWarps];
+    w.current = group.ops.empty() ? w.current : group.ops.front().instr;
+    w.fail(ErrorKind::kMissingWait, 0, "the warp ended with this wgmma in flight");
+  }
 }
 
 // Round robin from `from`, or a random runnable warp with a seed; warps.size() when none can run.
@@ -95,11 +175,25 @@ uint32_t Block::next_warp(uint32_t from) {
   if (launch.options.seed != 0) from = static_cast<uint32_t>(next_random(random_) % count);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t at = (from + i) % count;
-    for (const Group& g : warps[at].groups) {
-      if (g.barrier < 0) return at;
-    }
+    if (runnable_group(warps[at]) >= 0) return at;
   }
   return count;
+}
+
+// The group whose position is lowest; -1 when there is none that can run, or when it would pass
+// one that is set aside.
+int Block::runnable_group(const Warp& w) const {
+  const auto& groups = w.groups;
+  int best = -1;
+  for (uint32_t i = 0; i < groups.size(); ++i) {
+    const bool waits = groups[i].barrier != kRuns;
+    if (waits && (groups[i].barrier < kWaitsMbarrier || w.independent)) continue;
+    if (best < 0 || kernel.code[groups[i].pc].position <
+                        kernel.code[groups[static_cast<size_t>(best)].pc].position) {
+      best = static_cast<int>(i);
+    }
+  }
+  return best >= 0 && groups[static_cast<size_t>(best)].barrier == kRuns ? best : -1;
 }
 
 // Joins groups at the same place and picks the one whose position is lowest; false when none can
@@ -114,21 +208,16 @@ bool Block::choose_group(Warp& w) {
     for (size_t j = i + 1; j < groups.size();) {
       if (groups[i].pc == groups[j].pc && groups[i].barrier < 0 && groups[j].barrier < 0) {
         groups[i].mask |= groups[j].mask;
+        groups[i].gives_up |= groups[j].gives_up;
         groups.erase(groups.begin() + static_cast<std::ptrdiff_t>(j));
       } else {
         ++j;
       }
     }
   }
-  bool found = false;
-  for (uint32_t i = 0; i < groups.size(); ++i) {
-    if (groups[i].barrier >= 0) continue;
-    if (!found || kernel.code[groups[i].pc].position < kernel.code[groups[w.running].pc].position) {
-      w.running = i;
-    }
-    found = true;
-  }
-  return found;
+  const int best = runnable_group(w);
+  if (best >= 0) w.running = static_cast<uint32_t>(best);
+  return best >= 0;
 }
 
 // Runs the chosen group until control changes, lanes may rejoin, or `end` steps.
@@ -155,6 +244,7 @@ void Block::step_group(Warp& w, uint64_t end) {
     thread_steps += w.mask == kAllLanes ? kWarpLanes : static_cast<unsigned>(std::popcount(w.mask));
     ++pc;
     if (w.mask == 0) continue;
+    if (in.touches_mma) touch_mma_registers(w, in);
     if (in.control == Control::kNone) {
       in.exec(w, in);
       continue;
@@ -185,9 +275,8 @@ void Block::arrive(Warp& w, uint32_t id, uint32_t expected, bool waits) {
   b.expected = expected;
   // Hardware counts warps: a whole warp is 32 threads even when the block's last warp is short.
   b.arrived += w.mask == w.exists ? kWarpLanes : static_cast<uint32_t>(std::popcount(w.mask));
-  ++w.clock.now;
-  for (uint32_t i = 0; i < warps.size(); ++i) b.clock[i] = std::max(b.clock[i], w.clock.order[i]);
-  b.clock[w.index] = std::max(b.clock[w.index], w.clock.now);
+  w.clock.release(w.index, w.mask, w.is_whole(w.mask), clocks, b.clock);
+  note_progress();
   if (waits) {
     Group& g = w.groups[w.running];
     if (w.mask != g.mask) {
@@ -211,10 +300,8 @@ void Block::complete(uint32_t id) {
   for (Warp& w : warps) {
     for (Group& g : w.groups) {
       if (g.barrier != static_cast<int32_t>(id)) continue;
-      for (uint32_t i = 0; i < warps.size(); ++i) {
-        if (i != w.index) w.clock.order[i] = std::max(w.clock.order[i], b.clock[i]);
-      }
-      w.clock.sync(w.index, g.mask, g.mask == w.exists);
+      w.clock.acquire(b.clock, g.mask, w.is_whole(g.mask));
+      w.clock.sync(w.index, g.mask, w.is_whole(g.mask));
       if (b.reduces) finish_reduction(w, g, b);
       g.barrier = -1;
     }
@@ -224,32 +311,90 @@ void Block::complete(uint32_t id) {
 
 void Block::exit_lanes(Warp& w, uint32_t lanes) {
   Group& g = w.groups[w.running];
+  note_progress();
   w.exited |= lanes;
   g.mask &= ~lanes;
   if (g.mask == 0) w.groups.erase(w.groups.begin() + w.running);
   w.running = 0;
 }
 
+void Block::suspend(Warp& w, int32_t what) {
+  Group& g = w.groups[w.running];
+  if (w.mask != g.mask) {
+    g.mask &= ~w.mask;
+    w.groups.push_back(
+        {.pc = w.current->index, .mask = w.mask, .barrier = what, .failed_at = w.current->index});
+  } else {
+    g.pc = w.current->index;
+    g.barrier = what;
+  }
+}
+
+void Block::wake(int32_t what) {
+  note_progress();
+  for (Warp& w : warps) {
+    for (Group& g : w.groups) {
+      if (g.barrier != what) continue;
+      g.barrier = kRuns;
+      w.independent = false;
+    }
+  }
+}
+
+bool Block::awaited(int32_t what) const {
+  for (const Warp& w : warps) {
+    for (const Group& g : w.groups) {
+      if (g.barrier == what) return true;
+    }
+  }
+  return false;
+}
+
+std::string Block::describe_wait(const Warp& w, const Group& g) const {
+  if (g.barrier >= kWaitsRegisters) {
+    return fmt::format("for registers: {} in the block's pool", free_registers);
+  }
+  if (g.barrier >= kWaitsWgmma) {
+    std::string missing;
+    const uint32_t first = w.index / kWarpgroupWarps * kWarpgroupWarps;
+    for (const MmaOp& op : warpgroups[w.index / kWarpgroupWarps].ops) {
+      for (uint32_t i = 0; i < kWarpgroupWarps && missing.empty(); ++i) {
+        if ((op.issued >> i & 1) == 0) {
+          missing =
+              fmt::format("warp {} has not executed that of line {}", first + i, op.instr->line);
+        }
+      }
+    }
+    return fmt::format("for wgmma of their warpgroup: {}", missing);
+  }
+  if (g.barrier >= kWaitsMbarrier) {
+    return "on " + describe_mbarrier(static_cast<uint32_t>(g.barrier - kWaitsMbarrier));
+  }
+  const Barrier& b = barriers[static_cast<size_t>(g.barrier)];
+  return fmt::format("on barrier {} ({} of {} threads arrived)", g.barrier, b.arrived, b.expected);
+}
+
 void Block::fail_deadlock() {
   std::string message = "no thread of the block can run:";
+  const Instr* at = nullptr;
   const Group* first = nullptr;
   Warp* owner = nullptr;
   for (Warp& w : warps) {
     for (const Group& g : w.groups) {
+      const Instr& in = kernel.code[g.barrier < kWaitsMbarrier ? g.pc - 1 : g.pc];
       if (first == nullptr) {
         first = &g;
         owner = &w;
+        at = &in;
       }
-      const Barrier& b = barriers[static_cast<size_t>(g.barrier)];
-      message += fmt::format(
-          " warp {} lanes {:#010x} wait at line {} on barrier {} ({} of {} threads arrived);",
-          w.index, g.mask, kernel.code[g.pc - 1].line, g.barrier, b.arrived, b.expected);
+      message += fmt::format(" warp {} lanes {:#010x} wait at line {} {};", w.index, g.mask,
+                             in.line, describe_wait(w, g));
     }
     if (w.exited != 0)
       message += fmt::format(" warp {} lanes {:#010x} have exited;", w.index, w.exited);
   }
   message.pop_back();
-  owner->current = &kernel.code[first->pc - 1];
+  owner->current = at;
   owner->fail(ErrorKind::kDeadlock, static_cast<unsigned>(std::countr_zero(first->mask)), message);
 }
 

@@ -5,6 +5,8 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/device/emulator/machine/async.h"
+#include "runtime/device/emulator/machine/mbarrier.h"
 #include "runtime/device/emulator/machine/warp.h"
 
 namespace sagejit::emulator {
@@ -20,6 +22,7 @@ struct Launch {
   uint32_t num_threads = 0;
   uint32_t shared_end = 0;  // first address behind static and dynamic shared memory
   uint32_t dynamic_shared_bytes = 0;
+  uint32_t thread_registers = 0;  // each thread starts with; what setmaxnreg redistributes
   std::vector<std::byte> params;
   std::vector<MemoryRange> memory;                // sorted by address; with the module's variables
   std::vector<std::vector<std::byte>> variables;  // storage of module-level .global and .const
@@ -31,7 +34,7 @@ struct Barrier {
   uint32_t expected = 0;  // 0: nobody waits
   bool reduces = false;
   uint32_t popc = 0, all = 1, any = 0;
-  std::array<uint32_t, kMaxWarps> clock{};  // join of the arrivals' orders
+  Order clock{};  // join of the arrivals' orders
 };
 
 struct Block {
@@ -44,9 +47,14 @@ struct Block {
   Index3 ctaid{};
   std::vector<std::byte> shared;
   Shadow shadow;
+  ClockTable clocks;
   std::array<Barrier, kNumBarriers> barriers{};
+  MbarrierTable mbarriers;
+  AsyncEngine async;
   std::vector<Warp> warps;
-  std::vector<uint32_t> range_hint;  // per instruction: index in Launch::memory
+  std::vector<Warpgroup> warpgroups;  // of four whole warps each
+  uint32_t free_registers = 0;        // of the pool that setmaxnreg moves registers through
+  std::vector<uint32_t> range_hint;   // per instruction: index in Launch::memory
   Report report;
 
   // Lanes w.mask of the running group arrive at barrier `id` for `expected` threads (0: the
@@ -54,12 +62,26 @@ struct Block {
   void arrive(Warp& w, uint32_t id, uint32_t expected, bool waits);
   // Lanes of the running group end.
   void exit_lanes(Warp& w, uint32_t lanes);
+  // Lanes w.mask of the running group wait for `what` (see Waits) and then execute the current
+  // instruction again.
+  void suspend(Warp& w, int32_t what);
+  void wake(int32_t what);
+  bool awaited(int32_t what) const;
+  // Completes the current phase of an mbarrier if nothing is pending any more.
+  void settle_mbarrier(uint32_t index);
+  std::string describe_mbarrier(uint32_t index) const;
+  // Something happened that a polling thread may see. Used to tell a slow wait from a deadlock.
+  void note_progress() { ++progress_; }
 
  private:
   void start_warps();
-  bool run_slice(Warp& w);
+  bool unblock();
+  void check_finished();
+  void check_warpgroups();
+  std::string describe_wait(const Warp& w, const Group& g) const;
   void step_group(Warp& w, uint64_t end);
   bool choose_group(Warp& w);
+  int runnable_group(const Warp& w) const;
   void complete(uint32_t id);
   [[noreturn]] void fail_deadlock();
   uint32_t next_warp(uint32_t previous);
@@ -69,6 +91,9 @@ struct Block {
   std::vector<uint8_t> local_written_;
   std::vector<Warp*> runnable_;
   uint64_t random_ = 0;
+  uint64_t progress_ = 0;
+  uint64_t progress_at_poll_ = 0;
+  uint32_t polls_ = 0;  // rounds of waits given up since anything happened
 };
 
 // Writes the values of the special registers that the kernel reads (decode/special.cc).

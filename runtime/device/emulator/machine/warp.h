@@ -9,21 +9,34 @@
 #include <vector>
 
 #include "runtime/device/emulator/machine/shadow.h"
+#include "runtime/device/emulator/machine/warpgroup.h"
 #include "runtime/device/emulator/module.h"
 
 namespace sagejit::emulator {
 
 struct Block;
 
+// What a group of lanes waits for: a named barrier by its number, or one of these. Groups at a
+// named barrier go on behind it; the others execute their instruction again when they are woken.
+enum Waits : int32_t {
+  kRuns = -1,
+  kWaitsMbarrier = 32,    // + index
+  kWaitsWgmma = 256,      // + warpgroup: for its other warps to issue
+  kWaitsRegisters = 512,  // setmaxnreg.inc
+};
+
 // Lanes of a warp that are at the same place. Lanes that took different branches form several.
 struct Group {
   uint32_t pc = 0;
   uint32_t mask = 0;
-  int32_t barrier = -1;  // named barrier it waits at; -1: can run
+  int32_t barrier = kRuns;   // what it waits for
+  bool gives_up = false;     // the next wait on an mbarrier may end without success
+  uint32_t failed_at = ~0u;  // the wait on an mbarrier that ended without success last
 };
 
 // An instruction's asynchronous copies that have not landed: one entry per lane of `mask`.
 struct AsyncCopy {
+  uint64_t number = 0;  // in order of issue
   uint32_t mask = 0;
   uint32_t instr = 0;
   uint32_t moved = 0;                            // lanes whose data was copied already
@@ -47,9 +60,14 @@ struct Warp {
   uint32_t exited = 0;
   std::vector<Group> groups;
   uint32_t running = 0;  // index in groups
+  // Groups may pass one that is set aside at an earlier place. Compilers make lanes rejoin, so this
+  // is allowed only when nothing else can run.
+  bool independent = false;
 
   WarpClock clock;
-  std::vector<AsyncCopy> copies;                     // in order of issue
+  WarpMma mma;
+  std::vector<AsyncCopy> copies;  // in order of issue
+  uint64_t copies_issued = 0;
   std::array<uint32_t, kWarpLanes> commit_groups{};  // groups committed per lane
   std::byte* local = nullptr;                        // [lane][Kernel::local_bytes]
   uint8_t* local_written = nullptr;                  // per local byte
@@ -87,6 +105,9 @@ struct Warp {
     for (unsigned i = first; i < end; ++i) ok &= defined[in.op[i].defined];
     if (ok != mask) fail_undefined(in, first, end);
   }
+
+  // Do lanes `lanes` include all that still run?
+  bool is_whole(uint32_t lanes) const { return ((lanes | exited) & exists) == exists; }
 
   uint32_t thread(unsigned lane) const { return index * kWarpLanes + lane; }
   Index3 thread_index(uint32_t linear) const;

@@ -35,14 +35,14 @@ struct AstOperand {
   enum class Kind : uint8_t { kName, kInteger, kFloat32, kFloat64, kVector, kMemory, kSink };
   Kind kind = Kind::kName;
   RefKind ref = RefKind::kUnresolved;
-  uint32_t index = 0;     // in the table `ref` names
-  std::string_view name;  // kName, or base of kMemory (empty: absolute address)
-  uint32_t scope = 0;     // lexical scope of a label reference
-  int64_t offset = 0;     // name+offset, [base+offset]
-  uint64_t bits = 0;      // value of a constant
-  bool negated = false;   // !p
-  bool piped = false;     // written after '|'
-  std::vector<AstOperand> elements;
+  uint32_t index = 0;                // in the table `ref` names
+  std::string_view name;             // kName, or base of kMemory (empty: absolute address)
+  uint32_t scope = 0;                // lexical scope of a label reference
+  int64_t offset = 0;                // name+offset, [base+offset]
+  uint64_t bits = 0;                 // value of a constant
+  bool negated = false;              // !p
+  bool piped = false;                // written after '|'
+  std::vector<AstOperand> elements;  // of kVector; of kMemory: coordinates
 };
 
 struct AstInstr {
@@ -78,6 +78,8 @@ struct AstKernel {
   std::vector<uint32_t> scope_parent;  // scope 0 is the body and its own parent
   uint32_t max_ntid[3] = {0, 0, 0};
   uint32_t req_ntid[3] = {0, 0, 0};
+  uint32_t max_registers = 0;  // .maxnreg
+  uint32_t min_blocks = 1;     // .minnctapersm
 };
 
 struct AstModule {

@@ -202,6 +202,7 @@ AstOperand BodyParser::memory_operand() {
     op.offset = static_cast<int64_t>(constant_operand().bits);
   }
   op.kind = AstOperand::Kind::kMemory;
+  if (ts_.accept(",")) op.elements = vector_operand().elements;  // coordinates of a tensor map
   ts_.expect("]");
   return op;
 }

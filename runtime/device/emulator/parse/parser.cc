@@ -85,8 +85,10 @@ void parse_entry(TokenStream& ts, AstModule& module) {
       parse_dim3(ts, kernel.max_ntid);
     } else if (word == ".reqntid") {
       parse_dim3(ts, kernel.req_ntid);
-    } else if (word == ".minnctapersm" || word == ".maxnreg") {
-      ts.expect_integer("a number");  // hints to the assembler; no effect on meaning
+    } else if (word == ".minnctapersm") {
+      kernel.min_blocks = static_cast<uint32_t>(ts.expect_integer("a number"));
+    } else if (word == ".maxnreg") {
+      kernel.max_registers = static_cast<uint32_t>(ts.expect_integer("a number"));
     } else {
       ts.source().unsupported(line, fmt::format("directive '{}' of an entry", word));
     }

@@ -7,12 +7,36 @@
 namespace sagejit::emulator {
 namespace {
 
-LastWriter other_access(const Warp& w, const Finding& f) {
+// The thread that stands for an agent: of a warpgroup its first, of an mbarrier the issuer of the
+// last copy that completed on it.
+uint32_t issuer(const Block& b, uint32_t thread) {
+  if (is_thread(thread)) return thread;
+  const unsigned agent = agent_of(thread);
+  if (agent < kMbarrierAgents) {
+    return (agent - kWarpgroupAgents) * kWarpgroupWarps * kWarpLanes;
+  }
+  return b.mbarriers[agent - kMbarrierAgents].copy_thread;
+}
+
+std::optional<LastWriter> other_access(const Warp& w, const Finding& f) {
+  if (f.instr == ~0u) return std::nullopt;
   LastWriter out;
   out.line = w.block->kernel.code[f.instr].line;
-  out.thread = w.thread_index(f.thread);
+  out.thread = w.thread_index(issuer(*w.block, f.thread));
   out.is_write = f.hazard != Hazard::kRaceWithRead;
   return out;
+}
+
+// The address of the mbarrier that an agent's copies complete on.
+uint32_t mbarrier_address(const Block& b, uint32_t thread) {
+  return b.mbarriers[agent_of(thread) - kMbarrierAgents].offset + kSharedBase;
+}
+
+bool by_copies(uint32_t thread) {
+  return !is_thread(thread) && agent_of(thread) >= kMbarrierAgents;
+}
+bool by_wgmma(uint32_t thread) {
+  return !is_thread(thread) && agent_of(thread) < kMbarrierAgents;
 }
 
 // How far [address, address+bytes) is from the nearest range.
@@ -264,38 +288,60 @@ void count_shared(Report& report, uint32_t mask, const uint32_t* offsets, uint32
   }
 }
 
-void report_hazard(Warp& w, unsigned lane, const Finding& f, const char* what) {
-  const uint32_t address = f.offset + kSharedBase;
+namespace {
+
+ErrorKind kind_of(const Finding& f) {
   switch (f.hazard) {
-    case Hazard::kNone:
-      return;
     case Hazard::kUninitialized:
-      w.fail(ErrorKind::kUninitializedRead, lane,
-             fmt::format("a {} of shared byte {:#x} that nobody wrote", what, address));
+      return ErrorKind::kUninitializedRead;
     case Hazard::kMissingWait:
-      w.fail(ErrorKind::kMissingWait, lane,
-             fmt::format("a {} of shared byte {:#x}, the target of an asynchronous copy whose "
-                         "issuing thread has not "
-                         "waited for it",
-                         what, address),
-             other_access(w, f));
-    case Hazard::kRaceWithCopy:
-      w.fail(ErrorKind::kRace, lane,
-             fmt::format("a {} of shared byte {:#x}, the target of an asynchronous copy in flight",
-                         what, address),
-             other_access(w, f));
-    case Hazard::kRaceWithWrite:
-      w.fail(
-          ErrorKind::kRace, lane,
-          fmt::format("a {} of shared byte {:#x} is not ordered after its last write by a barrier",
-                      what, address),
-          other_access(w, f));
-    case Hazard::kRaceWithRead:
-      w.fail(ErrorKind::kRace, lane,
-             fmt::format("a {} of shared byte {:#x} is not ordered after a read of it by a barrier",
-                         what, address),
-             other_access(w, f));
+      return ErrorKind::kMissingWait;
+    case Hazard::kMissingFence:
+      return ErrorKind::kMissingFence;
+    case Hazard::kBarrierObject:
+      return ErrorKind::kBarrierMisuse;
+    default:
+      return by_copies(f.thread) ? ErrorKind::kMissingWait : ErrorKind::kRace;
   }
+}
+
+// What is wrong with an access to a shared byte, to follow "a read of shared byte 0x480".
+std::string explain(const Block& b, const Finding& f) {
+  switch (f.hazard) {
+    case Hazard::kUninitialized:
+      return " that nobody wrote";
+    case Hazard::kMissingWait:
+      if (b.kernel.code[f.instr].completes_on_mbarrier)
+        return ", the target of a bulk copy in flight: its mbarrier phase has not completed";
+      return ", the target of an asynchronous copy whose issuing thread has not waited for it";
+    case Hazard::kRaceWithCopy:
+      return ", the target of an asynchronous copy in flight";
+    case Hazard::kRaceWithStore:
+      return ", the source of a bulk store in flight";
+    case Hazard::kMissingFence:
+      return " through the async proxy without a fence.proxy.async behind its generic write";
+    case Hazard::kBarrierObject:
+      return ", which is part of an mbarrier object";
+    case Hazard::kRaceWithRead:
+      if (by_wgmma(f.thread)) return ", which a wgmma reads that nothing orders before this";
+      return " is not ordered after a read of it by a barrier";
+    default:
+      break;
+  }
+  if (!by_copies(f.thread)) return " is not ordered after its last write by a barrier";
+  return fmt::format(
+      " is not ordered after the bulk copy that wrote it: no wait on that phase of mbarrier {:#x}",
+      mbarrier_address(b, f.thread));
+}
+
+}  // namespace
+
+void report_hazard(Warp& w, unsigned lane, const Finding& f, const char* what) {
+  if (f.hazard == Hazard::kNone) return;
+  w.fail(kind_of(f), lane,
+         fmt::format("a {} of shared byte {:#x}{}", what, f.offset + kSharedBase,
+                     explain(*w.block, f)),
+         other_access(w, f));
 }
 
 std::ptrdiff_t local_index(const Warp& w, const std::byte* pointer) {
@@ -306,6 +352,7 @@ std::ptrdiff_t local_index(const Warp& w, const std::byte* pointer) {
 
 void resolve(Warp& w, const Instr& in, const Request& q, const Addresses& address,
              Pointers& pointer) {
+  if (q.kind != AccessKind::kRead) w.block->note_progress();
   check_alignment(w, address, q.bytes);
   if (q.space == Space::kReg) return resolve_generic(w, in, q, address, pointer);
   resolve_space(w, in, q, address, pointer);

@@ -55,6 +55,7 @@ void exec_copy(Warp& w, const Instr& in) {
   Block& b = *w.block;
   ++b.report.async_copies;
   AsyncCopy copy;
+  copy.number = w.copies_issued++;
   copy.mask = w.mask;
   copy.instr = in.index;
   copy.bytes = in.aux;

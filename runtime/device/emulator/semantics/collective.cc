@@ -217,7 +217,7 @@ void exec_elect(Warp& w, const Instr& in) {
 void exec_warp_barrier(Warp& w, const Instr& in) {
   w.require_sources(in);
   const uint32_t members = check_members(w, in.op[0]) & w.exists;
-  w.clock.sync(w.index, members, members == w.exists);
+  w.clock.sync(w.index, members, w.is_whole(members));
 }
 
 constexpr Row kRows[] = {

@@ -264,24 +264,6 @@ struct ToTf32 {
   }
 };
 
-// e4m3 to nearest even, saturating; a NaN is 0x7f.
-uint8_t f32_to_e4m3(float x) {
-  if (x != x) return 0x7f;
-  const auto sign = static_cast<uint8_t>(std::signbit(x) ? 0x80 : 0);
-  const float magnitude = std::fmin(std::fabs(x), 448.0f);
-  // Adding 2^20 times the unit in the last place leaves the rounded multiple of it in the mantissa.
-  int exponent = -6;
-  if (magnitude >= 0x1p-6f) std::frexp(magnitude, &exponent), --exponent;
-  const float anchor = std::ldexp(1.0f, exponent - 3 + 23);
-  const float units = std::ldexp((magnitude + anchor) - anchor, 3 - exponent);
-  return static_cast<uint8_t>(sign | ((exponent + 6) * 8 + static_cast<int>(units)));
-}
-struct ToE4m3x2 {
-  uint16_t operator()(float a, float b) const {
-    return static_cast<uint16_t>(f32_to_e4m3(a) << 8 | f32_to_e4m3(b));
-  }
-};
-
 int64_t clamp_to(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : (x > high ? high : x);
 }
@@ -319,11 +301,71 @@ void bind_pack(const Match& m, Instr& in) {
   in.exec = exec_pack;
 }
 
+// cvt.rn.satfinite.e4m3x2.f32 d, a, b: a becomes the high byte. aux: relu.
+template <class F>
+uint16_t pair_of(float high, float low, uint32_t relu) {
+  if (relu != 0) {
+    high = high <= 0.0f ? 0.0f : high;
+    low = low <= 0.0f ? 0.0f : low;
+  }
+  return static_cast<uint16_t>(f32_to_float8<F>(high) << 8 | f32_to_float8<F>(low));
+}
+template <class F>
+void exec_float8_f32(Warp& w, const Instr& in) {
+  w.require_sources(in);
+  const float* a = w.src<float>(in.op[1]);
+  const float* b = w.src<float>(in.op[2]);
+  uint16_t* d = w.dst<uint16_t>(in.op[0]);
+  for_lanes(w.mask, [&](unsigned l) { d[l] = pair_of<F>(a[l], b[l], in.aux); });
+  w.defined[in.op[0].defined] |= w.mask;
+}
+template <class F>
+void exec_float8_f16x2(Warp& w, const Instr& in) {
+  w.require_sources(in);
+  const uint32_t* a = w.src<uint32_t>(in.op[1]);
+  uint16_t* d = w.dst<uint16_t>(in.op[0]);
+  for_lanes(w.mask, [&](unsigned l) {
+    d[l] = pair_of<F>(f16_to_f32(static_cast<uint16_t>(a[l] >> 16)),
+                      f16_to_f32(static_cast<uint16_t>(a[l])), in.aux);
+  });
+  w.defined[in.op[0].defined] |= w.mask;
+}
+template <class F>
+void exec_f16x2_float8(Warp& w, const Instr& in) {
+  w.require_sources(in);
+  const uint16_t* a = w.src<uint16_t>(in.op[1]);
+  uint32_t* d = w.dst<uint32_t>(in.op[0]);
+  const auto widened = [&](uint32_t byte) {
+    const float x = float8_to_f32<F>(static_cast<uint8_t>(byte));
+    return uint32_t{f32_to_f16(in.aux != 0 && x < 0.0f ? 0.0f : x)};
+  };
+  for_lanes(w.mask, [&](unsigned l) { d[l] = widened(a[l]) | widened(a[l] >> 8) << 16; });
+  w.defined[in.op[0].defined] |= w.mask;
+}
+template <template <class> class Exec>
+void bind_float8(const Match& m, Instr& in) {
+  in.aux = m.has("relu") ? 1 : 0;
+  in.exec = m.has("e4m3x2") ? Exec<E4M3>::kExec : Exec<E5M2>::kExec;
+}
+template <class F>
+struct FromF32 {
+  static constexpr ExecFn kExec = exec_float8_f32<F>;
+};
+template <class F>
+struct FromF16x2 {
+  static constexpr ExecFn kExec = exec_float8_f16x2<F>;
+};
+template <class F>
+struct ToF16x2 {
+  static constexpr ExecFn kExec = exec_f16x2_float8<F>;
+};
+
 constexpr Row kRows[] = {
     {"cvt.rn|rz|rm|rp|rni|rzi|rmi|rpi?.ftz?.relu?.sat?.$scalar.$scalar", "d:0~ s:1~", bind_cvt},
     {"cvt.rn|rz.relu?.f16x2|bf16x2.f32", "d:b32 s:f32 s:f32", bind_cvt_x2},
-    {"cvt.rn.satfinite.e4m3x2.f32", "d:b16 s:f32 s:f32",
-     bind_fixed<uint16_t, ToE4m3x2, float, float>},
+    {"cvt.rn.satfinite.relu?.e4m3x2|e5m2x2.f32", "d:b16 s:f32 s:f32", bind_float8<FromF32>},
+    {"cvt.rn.satfinite.relu?.e4m3x2|e5m2x2.f16x2", "d:b16 s:b32", bind_float8<FromF16x2>},
+    {"cvt.rn.relu?.f16x2.e4m3x2|e5m2x2", "d:b32 s:b16", bind_float8<ToF16x2>},
     {"cvt.rna.tf32.f32", "d:b32 s:f32", bind_fixed<uint32_t, ToTf32, uint32_t>},
     {"cvt.pack.sat.s16|u16.s32|u32", "d:b32 s:b32 s:b32", bind_pack},
     {"cvt.pack.sat.s8|u8|s4|u4|s2|u2.s32|u32.b32", "d:b32 s:b32 s:b32 s:b32", bind_pack},

@@ -79,18 +79,26 @@ void exec_stmatrix(Warp& w, const Instr& in) {
 
 template <ExecFn kExec>
 void bind_matrix(const Match& m, Instr& in) {
+  if (m.segments[2] == m.segments[3]) return;
   const bool shared = m.has("shared") || m.has("shared::cta");
   in.aux = (m.has("trans") ? kTrans : 0u) | (shared ? 0u : kGeneric);
   in.exec = kExec;
 }
 
+// The shape and the count are also written the other way round.
 constexpr Row kRows[] = {
-    {"ldmatrix.sync.aligned.m8n8.x1.trans?.$shared?.b16", "d:b32*1 a", bind_matrix<exec_ldmatrix>},
-    {"ldmatrix.sync.aligned.m8n8.x2.trans?.$shared?.b16", "d:b32*2 a", bind_matrix<exec_ldmatrix>},
-    {"ldmatrix.sync.aligned.m8n8.x4.trans?.$shared?.b16", "d:b32*4 a", bind_matrix<exec_ldmatrix>},
-    {"stmatrix.sync.aligned.m8n8.x1.trans?.$shared?.b16", "a s:b32*1", bind_matrix<exec_stmatrix>},
-    {"stmatrix.sync.aligned.m8n8.x2.trans?.$shared?.b16", "a s:b32*2", bind_matrix<exec_stmatrix>},
-    {"stmatrix.sync.aligned.m8n8.x4.trans?.$shared?.b16", "a s:b32*4", bind_matrix<exec_stmatrix>},
+    {"ldmatrix.sync.aligned.m8n8|x1.m8n8|x1.trans?.$shared?.b16", "d:b32*1 a",
+     bind_matrix<exec_ldmatrix>},
+    {"ldmatrix.sync.aligned.m8n8|x2.m8n8|x2.trans?.$shared?.b16", "d:b32*2 a",
+     bind_matrix<exec_ldmatrix>},
+    {"ldmatrix.sync.aligned.m8n8|x4.m8n8|x4.trans?.$shared?.b16", "d:b32*4 a",
+     bind_matrix<exec_ldmatrix>},
+    {"stmatrix.sync.aligned.m8n8|x1.m8n8|x1.trans?.$shared?.b16", "a s:b32*1",
+     bind_matrix<exec_stmatrix>},
+    {"stmatrix.sync.aligned.m8n8|x2.m8n8|x2.trans?.$shared?.b16", "a s:b32*2",
+     bind_matrix<exec_stmatrix>},
+    {"stmatrix.sync.aligned.m8n8|x4.m8n8|x4.trans?.$shared?.b16", "a s:b32*4",
+     bind_matrix<exec_stmatrix>},
 };
 
 }  // namespace

@@ -4,9 +4,10 @@
 // roundings, conversions, f16/bf16 arithmetic, integer mma. A NaN result is the canonical NaN of
 // its format; f64 keeps the operand's. Models (within the documented error of the device, not
 // bit-equal): ex2, lg2, rcp, rsqrt, sqrt .approx, sin, cos, tanh, div.full and div.approx are
-// computed in double and rounded once; floating-point mma multiplies exactly, adds the products of
-// one instruction and the accumulator in double, and rounds once to the accumulator's type (tensor
-// cores truncate while aligning, with an unspecified order). Measured against an H100: ex2, rcp,
+// computed in double and rounded once; floating-point mma and wgmma multiply exactly, add the
+// products of one instruction and the accumulator in double, and round once to the accumulator's
+// type (tensor cores truncate while aligning, with an unspecified order; those of 8-bit floats keep
+// fewer bits of the accumulator too). Measured against an H100: ex2, rcp,
 // rsqrt, sqrt, div.full within 2 ulp; f32 mma of |x| < 4 within 8e-6; sin and cos only in [-pi,
 // pi], where the device promises accuracy too.
 #pragma once
@@ -170,6 +171,74 @@ inline uint16_t f32_to_bf16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
   const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
   return static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? uint32_t{kNanHalf} : rounded);
+}
+
+// 8-bit floats: e4m3 has no infinity and one NaN per sign, e5m2 is like f16.
+struct E4M3 {
+  static constexpr int kExponentBits = 4;
+  static constexpr bool kHasInfinity = false;
+  static constexpr uint32_t kLargest = 0x43e00000u;  // 448, as f32
+};
+struct E5M2 {
+  static constexpr int kExponentBits = 5;
+  static constexpr bool kHasInfinity = true;
+  static constexpr uint32_t kLargest = 0x47600000u;  // 57344
+};
+inline constexpr uint8_t kNanFloat8 = 0x7f;
+
+// Nearest-even, finite overflow to the largest value; branch-free.
+template <class F>
+inline uint8_t f32_to_float8(float x) {
+  constexpr int kMantissa = 7 - F::kExponentBits;
+  constexpr int kBias = (1 << (F::kExponentBits - 1)) - 1;
+  constexpr int kDrop = 23 - kMantissa;
+  constexpr uint32_t kSmallestNormal = static_cast<uint32_t>(128 - kBias) << 23;
+  // Its last bit weighs as much as the smallest subnormal, so adding it rounds in hardware.
+  constexpr uint32_t kShift = static_cast<uint32_t>(127 + 1 - kBias - kMantissa + 23) << 23;
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const uint32_t sign = bits >> 24 & 0x80u;
+  const uint32_t wide = bits & 0x7fffffffu;
+  const uint32_t magnitude = wide < F::kLargest ? wide : F::kLargest;
+  const uint32_t normal = (magnitude - (static_cast<uint32_t>(127 - kBias) << 23) +
+                           ((1u << (kDrop - 1)) - 1) + (magnitude >> kDrop & 1)) >>
+                          kDrop;
+  const float small = std::bit_cast<float>(magnitude < kSmallestNormal ? magnitude : 0u);
+  const uint32_t subnormal = std::bit_cast<uint32_t>(small + std::bit_cast<float>(kShift)) - kShift;
+  const uint32_t out = sign | (magnitude < kSmallestNormal ? subnormal : normal);
+  return static_cast<uint8_t>(wide > 0x7f800000u ? uint32_t{kNanFloat8} : out);
+}
+
+struct Float8Table {
+  float value[256] = {};
+};
+template <class F>
+constexpr Float8Table make_float8_table() {
+  Float8Table table;
+  constexpr int kMantissa = 7 - F::kExponentBits;
+  constexpr int kBias = (1 << (F::kExponentBits - 1)) - 1;
+  for (int i = 0; i < 128; ++i) {
+    const int e = i >> kMantissa;
+    const int m = i & ((1 << kMantissa) - 1);
+    double v = e == 0 ? m : m + (1 << kMantissa);
+    int power = (e == 0 ? 1 : e) - kBias - kMantissa;
+    for (; power > 0; --power) v *= 2;
+    for (; power < 0; ++power) v /= 2;
+    auto x = static_cast<float>(v);
+    if (F::kHasInfinity && e == (1 << F::kExponentBits) - 1) {
+      x = m == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+    }
+    if (!F::kHasInfinity && i == 127) x = std::numeric_limits<float>::quiet_NaN();
+    table.value[i] = x;
+    table.value[i + 128] = -x;
+  }
+  return table;
+}
+template <class F>
+inline constexpr Float8Table kFloat8 = make_float8_table<F>();
+
+template <class F>
+inline float float8_to_f32(uint8_t x) {
+  return kFloat8<F>.value[x];
 }
 
 // A double, exact or rounded to odd, to an f32 that rounds to f16 or bf16 like it.

@@ -1,0 +1,128 @@
+#include "compiler/kernels/wgmma_accumulator.h"
+
+#include "compiler/kernels/wgmma_operands.h"
+#include "compiler/schedule/schedule.h"
+
+namespace sagejit {
+
+using ir::constant;
+using ir::constant_f32;
+using ir::Op;
+using ir::Value;
+using ir::Var;
+
+WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant)
+    : b_(b),
+      variant_(variant),
+      product_(pv_product(variant).op),
+      step_keys_(pv_product(variant).keys),
+      row_bytes_(padded_value_head_dim(variant) * bits_of(variant.v.type) / 8),
+      num_columns_(padded_value_head_dim(variant) / kFragmentColumns),
+      o_is_packed_(!variant.pv_accumulator.outer && target_is_packed()) {
+  o_ = new_accumulator(o_is_packed_);
+  if (variant.pv_accumulator.outer) inner_ = new_accumulator(target_is_packed());
+}
+
+WgmmaAccumulator::Vars WgmmaAccumulator::new_accumulator(bool packed) const {
+  Vars result;
+  for (int i = 0; i < num_columns_ * (packed ? 2 : 4); ++i) {
+    result.push_back(b_.var(packed ? constant(0) : constant_f32(0)));
+  }
+  return result;
+}
+
+std::vector<Var> WgmmaAccumulator::convert(const Scores& p) const {
+  Vars result;
+  for (int key = 0; key < p.num_key_tiles() * kFragmentColumns; key += step_keys_) {
+    for (const Value value : p_fragment(b_, variant_, p, key)) result.push_back(b_.var(value));
+  }
+  return result;
+}
+
+void WgmmaAccumulator::products(const Vars& accumulator, const Vars& p, Value values,
+                                int first_step, int num_steps) const {
+  for (int step = first_step; step < first_step + num_steps; ++step) {
+    std::vector<Value> a;
+    for (int i = 0; i < kStepRegisters; ++i) a.push_back(b_.get(p[step * kStepRegisters + i]));
+    b_.wgmma(product_, accumulator, a, moved(b_, values, step * step_keys_ * row_bytes_),
+             step == first_step);
+  }
+  b_.emit(Op::kWgmmaCommit, {});
+}
+
+void WgmmaAccumulator::clear_inner() {
+  for (const Var& x : inner_) b_.set(x, target_is_packed() ? constant(0) : constant_f32(0));
+}
+
+void WgmmaAccumulator::add_inner() {
+  for (size_t i = 0; i < inner_.size(); ++i) {
+    if (!target_is_packed()) {
+      b_.set(o_[i], b_.fadd(b_.get(o_[i]), b_.get(inner_[i])));
+      continue;
+    }
+    const std::vector<Value> pair = b_.emit(Op::kUnpackF16, {b_.get(inner_[i])});
+    for (size_t e = 0; e < 2; ++e) {
+      b_.set(o_[2 * i + e], b_.fadd(b_.get(o_[2 * i + e]), pair[e]));
+    }
+  }
+}
+
+// Registers alternate between the thread's two rows: one by one if packed, else in pairs.
+void WgmmaAccumulator::scale(const Vars& accumulator, bool packed,
+                             const std::vector<Var>& factors) {
+  for (size_t i = 0; i < accumulator.size(); ++i) {
+    const Value factor = b_.get(factors[packed ? i % 2 : i / 2 % 2]);
+    const Value old = b_.get(accumulator[i]);
+    b_.set(accumulator[i],
+           packed ? b_.emit1(Op::kMulF16x2, {old, b_.emit1(Op::kPackF16, {factor, factor})})
+                  : b_.fmul(old, factor));
+  }
+}
+
+void WgmmaAccumulator::rescale(const OnlineSoftmax::Rescale& rescale) {
+  b_.when(rescale.any, [&] { scale(o_, o_is_packed_, rescale.factors); });
+}
+
+void WgmmaAccumulator::add(const Vars& p, Value values) {
+  const int num_steps = static_cast<int>(p.size()) / kStepRegisters;
+  const int interval = inner_.empty() ? num_steps : variant_.pv_accumulator.interval / step_keys_;
+  for (int step = 0; step < num_steps; step += interval) {
+    clear_inner();
+    products(target(), p, values, step, interval);
+    b_.wgmma_wait(0, target());
+    add_inner();
+  }
+}
+
+void WgmmaAccumulator::start(const Vars& p, Value values) {
+  clear_inner();
+  products(target(), p, values, 0, static_cast<int>(p.size()) / kStepRegisters);
+}
+
+// The assembler moves a wait above the arithmetic of its basic block, which would then no longer
+// run beside the products. The rare rescaling ends the block; hence it waits by itself.
+void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale) {
+  b_.when(rescale.any, [&] {
+    b_.wgmma_wait(0, target());
+    scale(o_, o_is_packed_, rescale.factors);
+    if (!inner_.empty()) scale(inner_, target_is_packed(), rescale.factors);
+  });
+  finish();
+}
+
+void WgmmaAccumulator::finish() {
+  b_.wgmma_wait(0, target());
+  add_inner();
+}
+
+std::array<Value, 4> WgmmaAccumulator::elements(int column_tile) const {
+  std::array<Value, 4> e;
+  for (int i = 0; i < 4 && !o_is_packed_; ++i) e[i] = b_.get(o_[4 * column_tile + i]);
+  for (int i = 0; i < 2 && o_is_packed_; ++i) {
+    const std::vector<Value> pair = b_.emit(Op::kUnpackF16, {b_.get(o_[2 * column_tile + i])});
+    e[2 * i] = pair[0], e[2 * i + 1] = pair[1];
+  }
+  return e;
+}
+
+}  // namespace sagejit

@@ -1,0 +1,65 @@
+// O, the running sum of P V of a warpgroup's 64 query rows, in the accumulator types the variant
+// names:
+//
+//   one level, f32 or f16    O = O factor + P V
+//   two levels               O = O factor + sum over intervals of (P V gathered in `inner` from
+//   zero)
+//
+// The products run while the warpgroup does something else, between start() and finish().
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "compiler/ir/builder.h"
+#include "compiler/kernels/online_softmax.h"
+#include "compiler/sema/variant.h"
+
+namespace sagejit {
+
+class WgmmaAccumulator {
+ public:
+  WgmmaAccumulator(ir::Builder& b, const Variant& variant);
+
+  // P of one key tile, converted: the A operands of its products, in new variables.
+  std::vector<ir::Var> convert(const Scores& p) const;
+
+  // O times the factors, where any row needs it. No product may be running.
+  void rescale(const OnlineSoftmax::Rescale& rescale);
+  // Adds P V of one key tile and waits for it. values: descriptor of the V tile.
+  void add(const std::vector<ir::Var>& p, ir::Value values);
+
+  // The same in two steps; with two levels, for tiles of one interval.
+  void start(const std::vector<ir::Var>& p, ir::Value values);
+  // Waits for what start() started, adds it, and rescales the sum.
+  void finish(const OnlineSoftmax::Rescale& rescale);
+  void finish();
+
+  // The four elements of an 8-column tile, f32.
+  std::array<ir::Value, 4> elements(int column_tile) const;
+
+ private:
+  using Vars = std::vector<ir::Var>;
+  static constexpr int kStepRegisters = 4;  // of P, for one product
+
+  Vars new_accumulator(bool packed) const;
+  void products(const Vars& accumulator, const Vars& p, ir::Value values, int first_step,
+                int num_steps) const;
+  void clear_inner();
+  void add_inner();
+  void scale(const Vars& accumulator, bool packed, const std::vector<ir::Var>& factors);
+  // What products write: O itself, or the inner accumulator.
+  const Vars& target() const { return inner_.empty() ? o_ : inner_; }
+  bool target_is_packed() const { return variant_.pv_accumulator.inner == DType::kF16; }
+
+  ir::Builder& b_;
+  const Variant& variant_;
+  ir::Op product_;
+  int step_keys_;    // keys of one product
+  int row_bytes_;    // of a token of V
+  int num_columns_;  // 8-column tiles
+  bool o_is_packed_;
+  Vars o_, inner_;  // [8-column tile][register]; inner empty with one level
+};
+
+}  // namespace sagejit
