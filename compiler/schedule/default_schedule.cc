@@ -35,8 +35,8 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 
 namespace {
 
-// Three warpgroups of 64 rows hide each other's softmax best where O leaves the registers for it (168
-// a thread), two otherwise (240); as many stages as fit, up to four.
+// Three warpgroups of 64 rows hide each other's softmax best where O leaves the registers for it
+// (168 a thread), two otherwise (240); as many stages as fit, up to four.
 std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& target) {
   std::vector<Schedule> result;
   const int o_registers = padded_value_head_dim(variant) / 2;
