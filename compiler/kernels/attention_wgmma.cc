@@ -201,7 +201,7 @@ class WgmmaAttention {
     KeyFactors factors(b_, KeyScales(b_, plan_, args_, tile, schedule_.block_n), regions,
                        schedule_.block_n);
     OnlineSoftmax softmax(b_, variant_, 1, true);
-    WgmmaAccumulator o(b_, variant_);
+    WgmmaAccumulator o(b_, variant_, schedule_.block_n);
 
     q_ring_.wait(q);
     skip(block.first_tile(), regions.first_tile(), k, v);
@@ -219,6 +219,7 @@ class WgmmaAttention {
     } else {
       compute_in_order(regions, q_rows, k, v, o, to_probabilities);
     }
+    o.close();
     q_ring_.done(q, num_consumers_);
     skip(regions.end_tile(), block.end_tile(), k, v);
     const RowResults results = {.sums = softmax.row_sum(),
@@ -241,7 +242,7 @@ class WgmmaAttention {
         o.rescale(to_probabilities(s, key_tile, run.masked));
         const std::vector<Var> p = o.convert(s);
         v_ring_.wait(v);
-        o.add(p, value_descriptor(b_, variant_, v_ring_.address(v)));
+        o.add(p, value_descriptor(b_, variant_, v_ring_.address(v)), key_tile);
         v_ring_.done(v);
       });
     }
@@ -273,14 +274,14 @@ class WgmmaAttention {
                   const OnlineSoftmax::Rescale rescale =
                       to_probabilities(next, key_tile, run.masked);
                   b_.tie(next.registers());
-                  o.finish(rescale);
+                  o.finish(rescale, b_.sub(key_tile, constant(1)));
                   v_ring_.done(v);
                   const std::vector<Var> converted = o.convert(next);
                   for (size_t i = 0; i < p.size(); ++i) b_.set(p[i], b_.get(converted[i]));
                 });
       }
       start_values(p);
-      o.finish();
+      o.finish(b_.sub(regions.end_tile(), constant(1)));
       v_ring_.done(v);
     });
   }

@@ -148,11 +148,13 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
           fmt::format("{} blocks of {} threads exceed the {} of one SM of {}",
                       schedule.blocks_per_sm, threads, target.max_threads_per_sm, target.name));
   const Accumulator& pv = variant.pv_accumulator;
-  require(!pv.outer || schedule.block_n % pv.interval == 0,
+  const bool whole_tiles = pv.outer && schedule.wgmma && pv.interval % schedule.block_n == 0;
+  require(!pv.outer || whole_tiles || schedule.block_n % pv.interval == 0,
           fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",
                       pv.interval));
-  require(!pv.outer || !schedule.overlap || schedule.block_n == pv.interval,
-          fmt::format("overlap needs block_n to be the two-level accumulation interval, {}",
+  require(!pv.outer || whole_tiles || !schedule.overlap,
+          fmt::format("overlap needs the two-level accumulation interval, {}, to be a multiple of "
+                      "block_n",
                       pv.interval));
   const int bytes = attention_smem_bytes(variant, schedule);
   require(bytes <= target.smem_per_block,
