@@ -201,7 +201,6 @@ Value codes_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan
   return b.address(b.add64(codes, b.mul64(row, row_bytes)), tile.lanes().first, 1);
 }
 
-// NOLINTNEXTLINE(readability-function-size): what it works on comes in four parts
 void store_codes(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
                  int pass, const std::vector<Value>& x, Value inverse) {
   const Value in_row = b.less(tile.lanes().first, constant(plan.padded_head_dim));

@@ -1,17 +1,20 @@
-// How quantized operands lie in the workspace for the wgmma kernels: as the core matrices of 8 rows x
-// 16 bytes that the instruction reads from shared memory (PTX ISA, "Shared Memory Matrix Layout", no
-// swizzle), so that one bulk copy brings a tile of any size and nothing is rearranged on the way.
+// How quantized operands lie in the workspace for the wgmma kernels: as the core matrices of 8 rows
+// x 16 bytes that the instruction reads from shared memory (PTX ISA, "Shared Memory Matrix Layout",
+// no swizzle), so that one bulk copy brings a tile of any size and nothing is rearranged on the
+// way.
 //
 // Within one (batch, head), with row_bytes and columns as the struct says:
 //   kTokenRows    Q, K and 16-bit V: byte x of token t is at
 //                   (t / 8) (8 row_bytes) + (x / 16) 128 + (t % 8) 16 + x % 16
 //   kChannelRows  8-bit V: the code of channel c at position p along the tokens is at
 //                   (p / 16) (16 columns) + (c / 8) 128 + (c % 8) 16 + p % 16
-// A tile of consecutive tokens (a multiple of 8, or of 32 for kChannelRows) is one contiguous range.
+// A tile of consecutive tokens (a multiple of 8, or of 32 for kChannelRows) is one contiguous
+// range.
 //
-// Positions along the tokens of 8-bit V are permuted within every 32 so that the scores that a thread
-// holds after Q K^T (columns 2t, 2t + 1 of each group of 8) are, in order, what it must hold as the A
-// operand of P V (bytes 4t .. 4t + 3 of each 16): position p holds token token_at_position(p).
+// Positions along the tokens of 8-bit V are permuted within every 32 so that the scores that a
+// thread holds after Q K^T (columns 2t, 2t + 1 of each group of 8) are, in order, what it must hold
+// as the A operand of P V (bytes 4t .. 4t + 3 of each 16): position p holds token
+// token_at_position(p).
 #pragma once
 
 namespace sagejit {

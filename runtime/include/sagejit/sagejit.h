@@ -239,7 +239,9 @@ enum {
   SAGEJIT_BOTH = 3u
 };
 
-/* Bytes of workspace for a problem; data pointers and the workspace fields are not looked at. */
+/* Bytes of workspace for a problem; data pointers and the workspace fields are not looked at. What
+ * it is made of, `sagejit compile --emit report` lists: each buffer with its size as an expression.
+ */
 SAGEJIT_API sagejit_status sagejit_kernel_workspace(const sagejit_kernel* kernel,
                                                     const sagejit_attention_args* args,
                                                     size_t* bytes, sagejit_error** err);
