@@ -167,6 +167,7 @@ class Printer {
         out_, "asm volatile(\"{}wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, {}{};\"",
         inst.operands.back().bits ? "wgmma.fence.sync.aligned; " : "", columns, row.k, row.types,
         numbered(0, accumulators), from_registers ? "{" + a + "}" : a, accumulators + num_a,
+        inst.operands[inst.operands.size() - 2].bits,
         from_registers ? row.modifiers_rs : row.modifiers_ss);
     fmt::format_to(out_, " : {} : ", tied(std::span(inst.operands).first(accumulators)));
     for (int i = 0; i <= num_a; ++i) {
