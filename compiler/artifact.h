@@ -36,6 +36,9 @@ struct KernelLaunch {
   std::array<SizeExpr, 3> grid;  // blocks; a zero anywhere means the step has nothing to do
   int block_threads = 0;
   int dynamic_smem_bytes = 0;
+  // The kernel itself waits for the launch before it, and may start while that one ends (CUDA C++
+  // Programming Guide, "Programmatic Dependent Launch").
+  bool waits_for_previous = false;
   std::vector<KernelParam> params;
   bool operator==(const KernelLaunch&) const = default;
 };

@@ -11,6 +11,10 @@ KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch) : launch_(lau
     values_.push_back(
         b.param(param.name, param.type == ParamType::kI32 ? ir::Type::kI32 : ir::Type::kI64));
   }
+  if (!launch.waits_for_previous) return;
+  // All of this launch's blocks run or are done when the next one's may start: nobody is kept out.
+  b.emit(ir::Op::kGridWait, {});
+  b.emit(ir::Op::kGridLaunchNext, {});
 }
 
 Value KernelArgs::operator[](std::string_view name) const {

@@ -12,6 +12,7 @@ namespace sagejit {
 
 class KernelArgs {
  public:
+  // Also waits for the launch before this one, where the plan says that the kernel must.
   KernelArgs(ir::Builder& b, const KernelLaunch& launch);
   // Throws Error{kInternal} if the launch has no such parameter.
   ir::Value operator[](std::string_view name) const;

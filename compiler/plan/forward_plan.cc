@@ -17,7 +17,8 @@ constexpr int kResidentBytes = 16 << 20;
 // Builds the launch list; a buffer is named before the launches that use it.
 class PlanWriter {
  public:
-  explicit PlanWriter(Plan& plan) : plan_(plan) {}
+  PlanWriter(Plan& plan, const Target& target)
+      : plan_(plan), waits_for_previous_(target.sm >= kFirstSmWithGridControl) {}
 
   void buffer(std::string name, const std::string& bytes, bool zeroed = false) {
     plan_.workspace.push_back({std::move(name), SizeExpr(bytes), zeroed});
@@ -30,6 +31,7 @@ class PlanWriter {
                               {SizeExpr(grid[0]), SizeExpr(grid[1]), SizeExpr(grid[2])},
                               block_threads,
                               smem_bytes,
+                              waits_for_previous_,
                               {}});
     return *this;
   }
@@ -67,7 +69,9 @@ class PlanWriter {
     plan_.launches.back().params.push_back(std::move(param));
     return *this;
   }
+  static constexpr int kFirstSmWithGridControl = 90;
   Plan& plan_;
+  bool waits_for_previous_;
 };
 
 QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q) {
@@ -301,7 +305,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
                      quantize_plan(variant, schedule, false),
                      value_plan(variant, schedule),
                      {}};
-  PlanWriter out(result.plan);
+  PlanWriter out(result.plan, target);
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);
   if (result.v.is_prepared) add_value_buffers(out, result.v);

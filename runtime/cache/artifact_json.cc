@@ -66,6 +66,7 @@ json write_launch(const KernelLaunch& launch) {
           {"grid", {launch.grid[0].text(), launch.grid[1].text(), launch.grid[2].text()}},
           {"block_threads", launch.block_threads},
           {"dynamic_smem_bytes", launch.dynamic_smem_bytes},
+          {"waits_for_previous", launch.waits_for_previous},
           {"params", write_list(launch.params, write_param)}};
 }
 
@@ -78,6 +79,7 @@ KernelLaunch read_launch(const json& item) {
   }
   launch.block_threads = item.at("block_threads");
   launch.dynamic_smem_bytes = item.at("dynamic_smem_bytes");
+  launch.waits_for_previous = item.at("waits_for_previous");
   launch.params = read_list<KernelParam>(item.at("params"), read_param);
   return launch;
 }

@@ -233,6 +233,7 @@ void Kernel::launch(const AttentionArgs& args, PhaseSet phases, Stream stream) c
                        .grid = grid,
                        .block_threads = static_cast<uint32_t>(launch.block_threads),
                        .dynamic_smem_bytes = static_cast<uint32_t>(launch.dynamic_smem_bytes),
+                       .waits_for_previous = launch.waits_for_previous,
                        .params = std::span(params.data(), steps_[i].param_bytes),
                        .stream = stream,
                        .memory = std::span(memory.data(), static_cast<size_t>(num_ranges))});

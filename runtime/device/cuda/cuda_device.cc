@@ -172,12 +172,13 @@ class CudaDevice final : public Device {
     size_t param_bytes = command.params.size();
     void* extra[] = {cuda::kParamBuffer, const_cast<std::byte*>(command.params.data()),
                      cuda::kParamBufferBytes, &param_bytes, cuda::kParamEnd};
+    cuda::LaunchAttribute overlap = {.id = cuda::kProgrammaticStreamSerialization, .value = 1};
     const cuda::LaunchConfig config = {.grid = {command.grid[0], command.grid[1], command.grid[2]},
                                        .block = {command.block_threads, 1, 1},
                                        .dynamic_smem_bytes = command.dynamic_smem_bytes,
                                        .stream = command.stream,
-                                       .attributes = nullptr,
-                                       .num_attributes = 0};
+                                       .attributes = &overlap,
+                                       .num_attributes = command.waits_for_previous ? 1u : 0u};
     state_->check(
         driver_.launch(&config, static_cast<cuda::Function>(command.kernel.native), nullptr, extra),
         "launching a kernel");

@@ -36,12 +36,22 @@ inline void* const kParamEnd = nullptr;
 inline void* const kParamBuffer = reinterpret_cast<void*>(1);
 inline void* const kParamBufferBytes = reinterpret_cast<void*>(2);
 
+// CUlaunchAttribute: an identifier and 64 bytes of value, of which the ones used here take the
+// first.
+struct LaunchAttribute {
+  int id = 0;
+  int padding = 0;
+  int value = 0;
+  int rest[15] = {};
+};
+inline constexpr int kProgrammaticStreamSerialization = 6;
+
 struct LaunchConfig {
   unsigned grid[3];
   unsigned block[3];
   unsigned dynamic_smem_bytes;
   CudaStream stream;
-  void* attributes;  // CUlaunchAttribute[]: clusters, programmatic dependent launch
+  LaunchAttribute* attributes;
   unsigned num_attributes;
 };
 
