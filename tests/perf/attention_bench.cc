@@ -1,9 +1,9 @@
-// Times the attention kernel alone on a GPU, for several schedules and shapes in interleaved
-// rounds.
+// Times the attention kernel alone on a GPU, or whole forward calls, for several schedules and
+// shapes in interleaved rounds.
 //
 //   attention_bench FILE [--device cuda:0] [--set key=value]... [--schedule "..."]... [--shape
 //   b,h,m,n]...
-//                   [--rounds 7]
+//                   [--rounds 7] [--end-to-end]
 // One line per (variant, schedule, shape): median ms, spread, TFLOPS = 4 b h m n d / t (halved when
 // causal).
 #include <fmt/format.h>
@@ -33,6 +33,7 @@ struct Options {
   std::vector<std::string> schedules;
   std::vector<Shape> shapes;
   int rounds = 7;
+  PhaseSet phases = kAttendPhase;
 };
 
 Options parse_options(int argc, char** argv) {
@@ -49,6 +50,8 @@ Options parse_options(int argc, char** argv) {
       options.overrides.push_back(parse_override(value()));
     } else if (word == "--schedule") {
       options.schedules.push_back(value());
+    } else if (word == "--end-to-end") {
+      options.phases = kBothPhases;
     } else if (word == "--rounds") {
       options.rounds = std::stoi(value());
     } else if (word == "--shape") {
@@ -176,7 +179,7 @@ void time_shape(const Options& options, Device& device, const Variant& variant, 
       candidate.kernel->launch(problem.args, kBothPhases, nullptr);
       timer->start(nullptr);
       for (int i = 0; i < repeats; ++i)
-        candidate.kernel->launch(problem.args, kAttendPhase, nullptr);
+        candidate.kernel->launch(problem.args, options.phases, nullptr);
       timer->stop(nullptr);
       candidate.ms.push_back(timer->elapsed_ms() / repeats);
     }
