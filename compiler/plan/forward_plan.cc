@@ -262,7 +262,7 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
 }
 
 // What a variant needs of the kernel family that the schedule chose.
-void check_family(const Variant& v, const Schedule& schedule, const Target& target) {
+void check_family(const Variant& v, const Schedule& schedule) {
   const auto require = [&](bool condition, std::string_view limit) {
     if (!condition) {
       fail(ErrorKind::kUnsupported, "schedule '{}' is not possible: {}", print_schedule(schedule),
@@ -270,9 +270,7 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
     }
   };
   if (schedule.wgmma) {
-    require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
-    require(bits_of(v.v.type) == 16 || schedule.block_n % kPermutedTokens == 0,
-            fmt::format("block_n must be a multiple of {} for 8-bit V", kPermutedTokens));
+    require(v.row_sum == RowSum::kExact, "with wgmma, row_sum must be exact");
   } else {
     require(v.v.type == v.input, "without wgmma, V must have the type of the input");
     require(v.rescale_threshold == 0, "without wgmma, rescale_threshold must be 0");
@@ -293,7 +291,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
   check_valid(variant);
   check_supported(variant, target);
   check_schedule(variant, schedule, target);
-  check_family(variant, schedule, target);
+  check_family(variant, schedule);
   ForwardPlan result{variant,
                      schedule,
                      &target,
