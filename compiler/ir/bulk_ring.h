@@ -1,14 +1,14 @@
 // BulkRing: stages of shared memory that bulk copies fill and warpgroups drain, and the only owner
 // of the barriers between them.
 //
-//   one thread:  ring.initialize();            then fence and block barrier, once for all rings
-//   producer:    BulkRing::Cursor c = ring.cursor();  loop: ring.fill(c, source, bytes)
-//   consumers:   BulkRing::Cursor c = ring.cursor();  loop: ring.wait(c); use ring.address(c);
-//   ring.release(c)
+//   one thread:     ring.initialize();          then fence and block barrier, once for all rings
+//   producing warp: Cursor c = ring.cursor();   loop: ring.begin(c); store words; ring.fill(c,
+//   source) consumers:      Cursor c = ring.cursor();   loop: ring.wait(c); use ring.address(c);
+//   ring.done(c)
 //
-// A stage is filled when its bytes have arrived ("full" barrier) and free again when every
-// consuming warp has released it ("empty" barrier). Both sides walk through the stages in the same
-// order.
+// A stage is data, which one bulk copy brings, and words, which the producing warp stores. It is
+// full when both are there, and free again when every consuming warp has released it. Both sides
+// walk through the stages in the same order.
 #pragma once
 
 #include <string>
@@ -19,8 +19,12 @@ namespace sagejit::ir {
 
 class BulkRing {
  public:
-  // num_warps: consuming warps, each of which releases every stage.
-  BulkRing(Builder& b, const std::string& name, int stages, int stage_bytes, int num_warps);
+  // A stage: `data_bytes` (a multiple of 16), then `num_words` of 4 bytes. num_warps: consuming
+  // warps, each of which releases every stage.
+  struct Shape {
+    int stages, data_bytes, num_words, num_warps;
+  };
+  BulkRing(Builder& b, const std::string& name, const Shape& shape);
 
   // A place in the walk: stage, and parity of the round.
   struct Cursor {
@@ -30,17 +34,16 @@ class BulkRing {
 
   void initialize() const;
 
-  // Waits until the stage is free, starts the copy of `bytes` (i32, up to the stage's) from
-  // `source` (i64), and moves on. One thread.
-  void fill(const Cursor& cursor, Value source, Value bytes) const;
+  // Waits until the stage is free: its words may be stored. All lanes of the producing warp.
+  void begin(const Cursor& cursor) const;
+  // Starts the copy of the data from `source` (i64), publishes the words, and moves on. All lanes.
+  void fill(const Cursor& cursor, Value source) const;
 
   // Waits until the stage is full. All threads of a consuming warp.
   void wait(const Cursor& cursor) const;
-  // The stage's number, and its address in shared memory.
-  Value stage(const Cursor& cursor) const { return b_.get(cursor.stage); }
+  // Address of the stage's data, and of its words.
   Value address(const Cursor& cursor) const;
-  Value base() const { return data_; }
-  int stage_bytes() const { return stage_bytes_; }
+  Value words(const Cursor& cursor) const;
   // This warp is done with the stage that `cursor` is at.
   void release(const Cursor& cursor) const;
   // To the stage `step` further; a walk's steps must divide the number of stages.
@@ -55,8 +58,8 @@ class BulkRing {
   Value empty(Value stage) const;
 
   Builder& b_;
-  int stages_, stage_bytes_, num_warps_;
-  Value data_, barriers_;
+  Shape shape_;
+  Value data_, words_, barriers_;
 };
 
 }  // namespace sagejit::ir

@@ -49,8 +49,13 @@ class AttentionKernel {
     const ir::CopyRing::Load load_kv = kv_loader();
     ring.fill(regions.first_tile(), regions.end_tile(), load_kv);
     const QueryTile tile = {batch_, head_, kv_head_, first_row_};
-    const QueryRows rows(b_, plan_, args_, tile, regions, num_row_tiles_, b_.tid());
-    const KeyScales key_scales(b_, plan_, args_, tile, schedule_.block_n);
+    const std::vector<Value> row_numbers = rows_of_thread(b_, tile, num_row_tiles_, b_.tid());
+    std::vector<Value> row_factors;
+    for (const Value row : row_numbers) {
+      row_factors.push_back(load_row_factor(b_, plan_, args_, tile, row));
+    }
+    const QueryRows rows(b_, regions, row_numbers, row_factors);
+    const KeyScales key_scales = KeyScales::global(b_, plan_, args_, tile, schedule_.block_n);
 
     const ir::FragmentReader k_reader(b_, k_tile(variant_, schedule_),
                                       ir::FragmentReader::Order::kChunksFirst, false);
@@ -182,13 +187,15 @@ class AttentionKernel {
   }
 
   void store(const QueryTile& tile, const OnlineSoftmax& softmax, const ValueAccumulator& o) {
-    const RowResults results = {.sums = o.sums_p() ? o.row_sum() : softmax.row_sum(),
-                                .maxima = softmax.row_max(),
-                                .elements = [&](int row_tile, int column_tile) {
-                                  return o.elements(row_tile, column_tile);
-                                }};
-    store_output(b_, plan_, args_, tile, results, softmax.range_log2(),
-                 b_.emit1(Op::kTidAgain, {}));
+    const RowResults results = {
+        .rows = rows_of_thread(b_, tile, num_row_tiles_, b_.emit1(Op::kTidAgain, {})),
+        .sums = o.sums_p() ? o.row_sum() : softmax.row_sum(),
+        .maxima = softmax.row_max(),
+        .range_log2 = softmax.range_log2(),
+        .elements = [&](int row_tile,
+                        int column_tile) { return o.elements(row_tile, column_tile); },
+        .value_scales = {}};
+    store_output(b_, plan_, args_, tile, results);
   }
 
   const ForwardPlan& plan_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "compiler/ir/bulk_ring.h"
+#include "compiler/ir/fragment.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/kernel_args.h"
 #include "compiler/kernels/mask_regions.h"
@@ -26,41 +27,12 @@ constexpr int kGroupThreads = 128;  // of a warpgroup
 constexpr int kGroupWarps = 4;
 constexpr int kQkStepBytes = 32;
 
-// The key factors of a tile, loaded while the tile before it is computed.
-class KeyFactors {
- public:
-  KeyFactors(Builder& b, const KeyScales& scales, const MaskRegions& regions, int block_n)
-      : b_(b), scales_(scales), block_n_(block_n) {
-    last_tile_ = b.max(b.sub(regions.end_tile(), constant(1)), constant(0));
-    for (const Value factor : load(regions.first_tile())) next_.push_back(b.var(factor));
-  }
-  const KeyScales& scales() const { return scales_; }
-
-  // Those of `key_tile`, which comes next.
-  std::vector<Value> take(Value key_tile) {
-    std::vector<Value> factors;
-    for (const Var& factor : next_) factors.push_back(b_.get(factor));
-    const std::vector<Value> loaded = load(b_.add(key_tile, constant(1)));
-    for (size_t i = 0; i < loaded.size(); ++i) b_.set(next_[i], loaded[i]);
-    return factors;
-  }
-
- private:
-  std::vector<Value> load(Value key_tile) const {
-    return scales_.load(b_.mul(b_.min(key_tile, last_tile_), constant(block_n_)));
-  }
-
-  Builder& b_;
-  KeyScales scales_;
-  int block_n_;
-  Value last_tile_;
-  std::vector<Var> next_;
-};
-
 // One warpgroup loads, the others compute 64 query rows each; the block stays and takes one query
 // tile after the other, so that loads of the next run under the end of the last.
 //
 // Shared memory: Q of each consumer, rings of K and V tiles; all as core matrices (core_matrix.h).
+// With a Q tile come, as words, where it lies and the scale factors of its rows and of V's
+// channels; with a K tile the scales of its keys. So nobody who computes waits for global memory.
 class WgmmaAttention {
  public:
   explicit WgmmaAttention(const ForwardPlan& plan)
@@ -70,9 +42,11 @@ class WgmmaAttention {
         num_consumers_(schedule_.num_warps / kGroupWarps),
         b_("attention", (num_consumers_ + 1) * kGroupThreads, 1),
         args_(b_, *plan.find_launch("attention")),
-        q_ring_(b_, "q", kQueryStages * num_consumers_, q_bytes(), kGroupWarps),
-        k_ring_(b_, "k", schedule_.stages, k_bytes(), schedule_.num_warps),
-        v_ring_(b_, "v", schedule_.stages, v_bytes(), schedule_.num_warps),
+        q_ring_(
+            b_, "q",
+            {kQueryStages * num_consumers_, q_bytes(), wgmma_query_words(variant_), kGroupWarps}),
+        k_ring_(b_, "k", {schedule_.stages, k_bytes(), schedule_.block_n, schedule_.num_warps}),
+        v_ring_(b_, "v", {schedule_.stages, v_bytes(), 0, schedule_.num_warps}),
         group_(b_.emit1(Op::kShflI32, {b_.shr(b_.tid(), 7), constant(0)})) {}
 
   ir::Function generate() {
@@ -105,12 +79,16 @@ class WgmmaAttention {
            variant_.mask.kind == MaskKind::kCausalBottomRight;
   }
 
+  Value num_row_tiles() {
+    return b_.div(b_.add(args_["m"], constant(schedule_.block_m - 1)), constant(schedule_.block_m));
+  }
+  Value num_tiles() { return b_.mul(b_.mul(args_["b"], args_["hq"]), num_row_tiles()); }
+
   // Tiles in the order of their numbers: heads in groups whose K and V stay in the L2 cache
   // together; within a group all heads' tiles with the most keys first, so that the last ones are
   // short.
   void for_each_tile(const std::function<void(const Work&)>& body) {
-    const Value row_tiles =
-        b_.div(b_.add(args_["m"], constant(schedule_.block_m - 1)), constant(schedule_.block_m));
+    const Value row_tiles = num_row_tiles();
     const Value heads = b_.mul(args_["b"], args_["hq"]);
     const Value group_tiles = b_.mul(args_["group_heads"], row_tiles);
     const Value last_row_tile = b_.sub(row_tiles, constant(1));
@@ -120,21 +98,20 @@ class WgmmaAttention {
       const Value quotient = b_.div(a, b);
       return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
     };
-    b_.loop(b_.emit1(Op::kBlockX, {}), b_.mul(heads, row_tiles), b_.emit1(Op::kGridX, {}),
-            [&](Value number) {
-              const auto [group, in_group] = divide(number, group_tiles);
-              const Value first_head = b_.mul(group, args_["group_heads"]);
-              const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
-              const auto [rank, head_in_group] = divide(in_group, group_heads);
-              const Value row_tile = is_causal() ? b_.sub(last_row_tile, rank) : rank;
-              const Value batch_head = b_.add(first_head, head_in_group);
-              const auto [batch, head] = divide(batch_head, args_["hq"]);
-              const Value kv_head = b_.div(head, heads_per_kv_head);
-              const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
-              body({{batch, head, kv_head, first_row},
-                    batch_head,
-                    b_.add(b_.mul(batch, args_["hkv"]), kv_head)});
-            });
+    b_.loop(b_.emit1(Op::kBlockX, {}), num_tiles(), b_.emit1(Op::kGridX, {}), [&](Value number) {
+      const auto [group, in_group] = divide(number, group_tiles);
+      const Value first_head = b_.mul(group, args_["group_heads"]);
+      const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
+      const auto [rank, head_in_group] = divide(in_group, group_heads);
+      const Value row_tile = is_causal() ? b_.sub(last_row_tile, rank) : rank;
+      const Value batch_head = b_.add(first_head, head_in_group);
+      const auto [batch, head] = divide(batch_head, args_["hq"]);
+      const Value kv_head = b_.div(head, heads_per_kv_head);
+      const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
+      body({{batch, head, kv_head, first_row},
+            batch_head,
+            b_.add(b_.mul(batch, args_["hkv"]), kv_head)});
+    });
   }
 
   MaskRegions regions_of(Value first_row, int num_rows) {
@@ -154,29 +131,89 @@ class WgmmaAttention {
     return b_.mul64(b_.zext(token), b_.zext(constant(row_bytes)));
   }
 
-  // --- the loading warpgroup: one thread starts all copies
+  // --- words of a Q stage, in bytes from their start
+  static constexpr int kPlaceBytes = 0;  // batch, head, kv_head, first row
+  static constexpr int kRowFactorBytes = 16;
+  static constexpr int kValueScaleBytes = kRowFactorBytes + kWarpgroupRows * 4;
+
+  // --- the loading warpgroup: its first warp stores the words and starts the copies
   void load() {
     b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
-    b_.when(b_.equal(b_.tid(), constant(num_consumers_ * kGroupThreads)), [&] {
+    b_.when(b_.equal(b_.warp(), constant(num_consumers_ * kGroupWarps)), [&] {
       const BulkRing::Cursor q = q_ring_.cursor(), k = k_ring_.cursor(), v = v_ring_.cursor();
       for_each_tile([&](const Work& work) {
-        const int row_bytes = padded_head_dim(variant_);
-        const Value q_head =
-            operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
-        const Value q_rows = b_.add64(q_head, offset_of(work.tile.first_row, row_bytes));
-        for (int i = 0; i < num_consumers_; ++i) {
-          q_ring_.fill(q, b_.add64(q_rows, b_.zext(constant(i * q_bytes()))), constant(q_bytes()));
-        }
-        const MaskRegions regions = regions_of(work.tile.first_row, schedule_.block_m);
-        const Value k_head =
-            operand_address("k_codes", work.batch_kv_head, "n", schedule_.block_n, row_bytes);
-        const Value v_head = operand_address("v_codes", work.batch_kv_head, "n", schedule_.block_n,
-                                             value_row_bytes());
-        b_.loop(regions.first_tile(), regions.end_tile(), constant(1), [&](Value tile) {
-          k_ring_.fill(k, b_.add64(k_head, offset_of(tile, k_bytes())), constant(k_bytes()));
-          v_ring_.fill(v, b_.add64(v_head, offset_of(tile, v_bytes())), constant(v_bytes()));
-        });
+        load_queries(work, q);
+        load_keys_and_values(work, k, v);
       });
+    });
+  }
+
+  void load_queries(const Work& work, const BulkRing::Cursor& q) {
+    const int row_bytes = padded_head_dim(variant_);
+    const Value head =
+        operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
+    for (int i = 0; i < num_consumers_; ++i) {
+      QueryTile rows = work.tile;
+      rows.first_row = b_.add(rows.first_row, constant(i * kWarpgroupRows));
+      std::vector<Value> factors;
+      for (int row = 0; row < kWarpgroupRows; row += ir::kWarpThreads) {
+        const Value number = b_.add(rows.first_row, b_.add(b_.lane(), constant(row)));
+        factors.push_back(load_row_factor(b_, plan_, args_, rows, number));
+      }
+      q_ring_.begin(q);
+      const Value words = q_ring_.words(q);
+      const Value mine = b_.add(words, b_.mul(b_.lane(), constant(4)));
+      for (size_t row = 0; row < factors.size(); ++row) {
+        const int bytes = kRowFactorBytes + static_cast<int>(row) * ir::kWarpThreads * 4;
+        b_.emit(Op::kStSharedF32, {mine, constant(bytes), factors[row]});
+      }
+      b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+        int bytes = kPlaceBytes;
+        for (const Value value : {rows.batch, rows.head, rows.kv_head, rows.first_row}) {
+          b_.emit(Op::kStSharedI32, {words, constant(bytes), value});
+          bytes += 4;
+        }
+      });
+      if (has_value_scales()) store_value_scales(work, words);
+      q_ring_.fill(q, b_.add64(head, offset_of(rows.first_row, row_bytes)));
+    }
+  }
+
+  bool has_value_scales() const { return bits_of(variant_.v.type) == 8; }
+
+  void store_value_scales(const Work& work, Value words) {
+    const int channels = padded_value_head_dim(variant_);
+    const Value head = b_.address(args_["v_scales"], work.batch_kv_head, channels * 4);
+    b_.loop(b_.lane(), constant(channels), constant(ir::kWarpThreads), [&](Value channel) {
+      const Value scale = b_.emit1(Op::kLdGlobalF32, {b_.address(head, channel, 4), constant(0)});
+      b_.emit(Op::kStSharedF32,
+              {b_.add(words, b_.mul(channel, constant(4))), constant(kValueScaleBytes), scale});
+    });
+  }
+
+  void load_keys_and_values(const Work& work, const BulkRing::Cursor& k,
+                            const BulkRing::Cursor& v) {
+    const MaskRegions regions = regions_of(work.tile.first_row, schedule_.block_m);
+    const Value k_head = operand_address("k_codes", work.batch_kv_head, "n", schedule_.block_n,
+                                         padded_head_dim(variant_));
+    const Value v_head =
+        operand_address("v_codes", work.batch_kv_head, "n", schedule_.block_n, value_row_bytes());
+    b_.loop(regions.first_tile(), regions.end_tile(), constant(1), [&](Value tile) {
+      const Value first_key = b_.add(b_.mul(tile, constant(schedule_.block_n)), b_.lane());
+      std::vector<Value> scales;
+      for (int key = 0; key < schedule_.block_n; key += ir::kWarpThreads) {
+        scales.push_back(
+            load_key_scale(b_, plan_, args_, work.tile, b_.add(first_key, constant(key))));
+      }
+      v_ring_.begin(v);
+      v_ring_.fill(v, b_.add64(v_head, offset_of(tile, v_bytes())));
+      k_ring_.begin(k);
+      const Value mine = b_.add(k_ring_.words(k), b_.mul(b_.lane(), constant(4)));
+      for (size_t i = 0; i < scales.size(); ++i) {
+        const int bytes = static_cast<int>(i) * ir::kWarpThreads * 4;
+        b_.emit(Op::kStSharedF32, {mine, constant(bytes), scales[i]});
+      }
+      k_ring_.fill(k, b_.add64(k_head, offset_of(tile, k_bytes())));
     });
   }
 
@@ -185,33 +222,40 @@ class WgmmaAttention {
     b_.emit(Op::kRegistersUp, {constant(consumer_registers(num_consumers_))});
     const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
-    for_each_tile([&](const Work& work) {
-      QueryTile rows = work.tile;
-      rows.first_row = b_.add(rows.first_row, b_.mul(group_, constant(kWarpgroupRows)));
-      compute_rows(work, rows, q, k, v);
+    b_.loop(b_.emit1(Op::kBlockX, {}), num_tiles(), b_.emit1(Op::kGridX, {}), [&](Value) {
+      q_ring_.wait(q);
+      compute_rows(q, k, v);
+      q_ring_.done(q, num_consumers_);
     });
   }
 
-  void compute_rows(const Work& work, const QueryTile& tile, const BulkRing::Cursor& q,
-                    const BulkRing::Cursor& k, const BulkRing::Cursor& v) {
-    const MaskRegions block = regions_of(work.tile.first_row, schedule_.block_m);
+  void compute_rows(const BulkRing::Cursor& q, const BulkRing::Cursor& k,
+                    const BulkRing::Cursor& v) {
+    const Value words = q_ring_.words(q);
+    const std::vector<Value> place = b_.emit(Op::kLdSharedV4, {words, constant(kPlaceBytes)});
+    // The same in all lanes: said so, that loop counts and addresses are kept once a warp.
+    const auto uniform = [&](Value x) { return b_.emit1(Op::kShflI32, {x, constant(0)}); };
+    const QueryTile tile = {uniform(place[0]), uniform(place[1]), uniform(place[2]),
+                            uniform(place[3])};
+    const Value block_row = b_.sub(tile.first_row, b_.mul(group_, constant(kWarpgroupRows)));
+    const MaskRegions block = regions_of(block_row, schedule_.block_m);
     const MaskRegions regions = regions_of(tile.first_row, kWarpgroupRows);
     const Value tid = b_.bit_and(b_.tid(), constant(kGroupThreads - 1));
-    const QueryRows rows(b_, plan_, args_, tile, regions, 1, tid);
-    KeyFactors factors(b_, KeyScales(b_, plan_, args_, tile, schedule_.block_n), regions,
-                       schedule_.block_n);
+    const std::vector<Value> numbers = rows_of_thread(b_, tile, 1, tid);
+    const QueryRows rows(b_, regions, numbers, row_factors(words, tile, numbers));
+    const KeyScales key_scales = KeyScales::shared(b_, plan_.k.groups, schedule_.block_n);
     OnlineSoftmax softmax(b_, variant_, 1, true);
-    WgmmaAccumulator o(b_, variant_);
+    WgmmaAccumulator o(b_, variant_, schedule_.block_n);
 
-    q_ring_.wait(q);
     skip(block.first_tile(), regions.first_tile(), k, v);
     const Value q_rows = token_rows_descriptor(b_, q_ring_.address(q), padded_head_dim(variant_));
-    // P of a key tile from its scores: dequantization, mask and softmax.
+    // P of a key tile from its scores: dequantization, mask and softmax. Ends the use of K.
     const auto to_probabilities = [&](Scores& s, Value key_tile, bool masked) {
-      const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
-      const std::vector<Value> key_factors = factors.take(key_tile);
-      factors.scales().apply(s, first_key);
-      if (masked) rows.mask(s, first_key);
+      const Value scales = k_ring_.words(k);
+      const std::vector<Value> key_factors = key_scales.load(scales);
+      key_scales.apply(s, scales);
+      k_ring_.done(k);
+      if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
       return softmax.step(s, {rows.factors(), key_factors}, masked);
     };
     if (schedule_.overlap) {
@@ -219,12 +263,40 @@ class WgmmaAttention {
     } else {
       compute_in_order(regions, q_rows, k, v, o, to_probabilities);
     }
-    q_ring_.done(q, num_consumers_);
+    o.close();
     skip(regions.end_tile(), block.end_tile(), k, v);
-    const RowResults results = {.sums = softmax.row_sum(),
-                                .maxima = softmax.row_max(),
-                                .elements = [&](int, int column) { return o.elements(column); }};
-    store_output(b_, plan_, args_, tile, results, softmax.range_log2(), tid);
+    store(tile, softmax, o, words);
+  }
+
+  std::vector<Value> row_factors(Value words, const QueryTile& tile,
+                                 const std::vector<Value>& numbers) {
+    std::vector<Value> factors;
+    for (const Value number : numbers) {
+      const Value row = b_.sub(number, tile.first_row);
+      factors.push_back(b_.emit1(
+          Op::kLdSharedF32, {b_.add(words, b_.mul(row, constant(4))), constant(kRowFactorBytes)}));
+    }
+    return factors;
+  }
+
+  void store(const QueryTile& tile, const OnlineSoftmax& softmax, const WgmmaAccumulator& o,
+             Value words) {
+    const Value tid = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(kGroupThreads - 1));
+    const Value column = b_.mul(b_.bit_and(tid, constant(3)), constant(2));
+    RowResults results = {.rows = rows_of_thread(b_, tile, 1, tid),
+                          .sums = softmax.row_sum(),
+                          .maxima = softmax.row_max(),
+                          .range_log2 = softmax.range_log2(),
+                          .elements = [&](int, int column_tile) { return o.elements(column_tile); },
+                          .value_scales = {}};
+    const Value scales = b_.add(words, b_.mul(column, constant(4)));
+    if (has_value_scales()) {
+      results.value_scales = [&](int column_tile) {
+        const int bytes = kValueScaleBytes + column_tile * kFragmentColumns * 4;
+        return b_.emit(Op::kLdSharedV2F32, {scales, constant(bytes)});
+      };
+    }
+    store_output(b_, plan_, args_, tile, results);
   }
 
   using ToProbabilities =
@@ -237,11 +309,11 @@ class WgmmaAttention {
       b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
       b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
         Scores s = start_scores(q_rows, k);
-        finish_scores(s, k, 0);
+        finish_scores(s, 0);
         o.rescale(to_probabilities(s, key_tile, run.masked));
         const std::vector<Var> p = o.convert(s);
         v_ring_.wait(v);
-        o.add(p, value_descriptor(b_, variant_, v_ring_.address(v)));
+        o.add(p, value_descriptor(b_, variant_, v_ring_.address(v)), key_tile);
         v_ring_.done(v);
       });
     }
@@ -260,7 +332,7 @@ class WgmmaAttention {
     b_.when(b_.less(first, regions.end_tile()), [&] {
       b_.comment("the first key tile: nothing to overlap with");
       Scores s = start_scores(q_rows, k);
-      finish_scores(s, k, 0);
+      finish_scores(s, 0);
       to_probabilities(s, first, true);
       const std::vector<Var> p = o.convert(s);
       for (const TileRun& run : regions.runs()) {
@@ -269,18 +341,18 @@ class WgmmaAttention {
                 [&](Value key_tile) {
                   Scores next = start_scores(q_rows, k);
                   start_values(p);
-                  finish_scores(next, k, 1);
+                  finish_scores(next, 1);
                   const OnlineSoftmax::Rescale rescale =
                       to_probabilities(next, key_tile, run.masked);
                   b_.tie(next.registers());
-                  o.finish(rescale);
+                  o.finish(rescale, b_.sub(key_tile, constant(1)));
                   v_ring_.done(v);
                   const std::vector<Var> converted = o.convert(next);
                   for (size_t i = 0; i < p.size(); ++i) b_.set(p[i], b_.get(converted[i]));
                 });
       }
       start_values(p);
-      o.finish();
+      o.finish(b_.sub(regions.end_tile(), constant(1)));
       v_ring_.done(v);
     });
   }
@@ -315,10 +387,7 @@ class WgmmaAttention {
   }
 
   // in_flight: products started after these.
-  void finish_scores(const Scores& s, const BulkRing::Cursor& k, int in_flight) {
-    b_.wgmma_wait(in_flight, s.registers());
-    k_ring_.done(k);
-  }
+  void finish_scores(const Scores& s, int in_flight) { b_.wgmma_wait(in_flight, s.registers()); }
 
   static constexpr int kLoaderRegisters = 24;
   // What is left of the 64 K registers of an SM, in steps of 8.

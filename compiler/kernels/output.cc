@@ -20,28 +20,33 @@ class OutputWriter {
                const QueryTile& tile)
       : b_(b), plan_(plan), variant_(plan.variant), args_(args), tile_(tile) {}
 
-  void store(const RowResults& results, float range_log2, Value tid) {
-    const Value quad_lane = b_.bit_and(tid, constant(3));
-    const Value column = b_.mul(quad_lane, constant(2));
-    const std::vector<std::vector<Value>> scales = load_value_scales(column);
-    const int num_rows = static_cast<int>(results.sums.size());
-    for (int i = 0; i < num_rows; ++i) {
+  void store(const RowResults& results) {
+    const Value quad_lane = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(3));
+    const int num_tiles = variant_.value_head_dim / kFragmentColumns;
+    std::vector<std::vector<Value>> scales;
+    for (int tile = 0; results.value_scales && tile < num_tiles; ++tile) {
+      scales.push_back(results.value_scales(tile));
+    }
+    for (size_t i = 0; i < results.rows.size(); ++i) {
       const Value sum = results.sums[i];
       const Value empty = b_.emit1(Op::kEqF32, {sum, constant_f32(0)});
       const Value inverse = b_.select(empty, constant_f32(0), b_.fdiv(constant_f32(1), sum));
-      const Value row = row_of_thread(b_, tile_, num_rows / 2, tid, i);
       Row values;
-      for (int tile = 0; tile < variant_.value_head_dim / kFragmentColumns; ++tile) {
-        values.columns.push_back(columns(results, i, tile, inverse, scales));
+      for (int tile = 0; tile < num_tiles; ++tile) {
+        values.columns.push_back(columns(results, static_cast<int>(i), tile, inverse));
+        if (scales.empty()) continue;
+        auto& [x, y] = values.columns.back();
+        x = b_.fmul(x, scales[tile][0]), y = b_.fmul(y, scales[tile][1]);
       }
       gather_tiles(values, quad_lane);
+      const Value row = results.rows[i];
       b_.when(b_.less(row, args_["m"]), [&] {
         store_row(values, row_address(b_, args_, "o", "m", {tile_.batch, tile_.head, row}),
                   quad_lane);
         if (!variant_.lse) return;
         // The quad's threads hold the same row: one writes.
         b_.when(b_.equal(quad_lane, constant(0)), [&] {
-          const Value value = lse(row, results.maxima[i], sum, range_log2);
+          const Value value = lse(row, results.maxima[i], sum, results.range_log2);
           store_lse(row, b_.select(empty, constant_f32(kNegativeInfinity), value));
         });
       });
@@ -49,29 +54,10 @@ class OutputWriter {
   }
 
  private:
-  bool has_value_scales() const { return bits_of(variant_.v.type) == 8; }
-
-  // V's scales of this thread's columns, two of each 8-column tile.
-  std::vector<std::vector<Value>> load_value_scales(Value column) {
-    std::vector<std::vector<Value>> scales;
-    if (!has_value_scales()) return scales;
-    const Value head = b_.address(args_["v_scales"], batch_kv_head_of(b_, args_, tile_),
-                                  padded_value_head_dim(variant_) * 4);
-    const Value address = b_.address(head, column, 4);
-    for (int tile = 0; tile < variant_.value_head_dim / kFragmentColumns; ++tile) {
-      scales.push_back(
-          b_.emit(Op::kLdGlobalV2F32, {address, constant(tile * kFragmentColumns * 4)}));
-    }
-    return scales;
-  }
-
   // This thread's two columns of a tile of row i, normalised.
-  std::pair<Value, Value> columns(const RowResults& results, int i, int tile, Value inverse,
-                                  const std::vector<std::vector<Value>>& scales) {
+  std::pair<Value, Value> columns(const RowResults& results, int i, int tile, Value inverse) {
     const std::array<Value, 4> e = results.elements(i / 2, tile);
-    Value x = b_.fmul(e[2 * (i % 2)], inverse), y = b_.fmul(e[2 * (i % 2) + 1], inverse);
-    if (!scales.empty()) x = b_.fmul(x, scales[tile][0]), y = b_.fmul(y, scales[tile][1]);
-    return {x, y};
+    return {b_.fmul(e[2 * (i % 2)], inverse), b_.fmul(e[2 * (i % 2) + 1], inverse)};
   }
 
   // Words of a row that this thread stores.
@@ -163,8 +149,8 @@ class OutputWriter {
 }  // namespace
 
 void store_output(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
-                  const QueryTile& tile, const RowResults& results, float range_log2, Value tid) {
-  OutputWriter(b, plan, args, tile).store(results, range_log2, tid);
+                  const QueryTile& tile, const RowResults& results) {
+  OutputWriter(b, plan, args, tile).store(results);
 }
 
 }  // namespace sagejit

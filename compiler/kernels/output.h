@@ -13,15 +13,17 @@
 
 namespace sagejit {
 
+// What one thread holds of its query rows.
 struct RowResults {
-  std::vector<ir::Value> sums, maxima;  // by row of the thread
+  std::vector<ir::Value> rows, sums, maxima;  // numbers of the rows, l and m
+  float range_log2 = 0;                       // what P and l are multiplied by
   // The four elements of O's 8-column tile, f32, before normalisation.
   std::function<std::array<ir::Value, 4>(int row_tile, int column_tile)> elements;
+  // V's scales of the thread's two columns of a tile; empty where V has none.
+  std::function<std::vector<ir::Value>(int column_tile)> value_scales;
 };
 
-// tid: this thread, counted from the tile's first.
 void store_output(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
-                  const QueryTile& tile, const RowResults& results, float range_log2,
-                  ir::Value tid);
+                  const QueryTile& tile, const RowResults& results);
 
 }  // namespace sagejit

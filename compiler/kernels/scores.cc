@@ -68,28 +68,32 @@ Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& 
   return b.add(b.mul(tile.batch, args["hkv"]), tile.kv_head);
 }
 
-Value row_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles, Value tid, int i) {
-  const Value in_warp =
-      b.add(b.shr(b.bit_and(tid, constant(31)), 2), constant(i / 2 * kTileRows + i % 2 * 8));
+std::vector<Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles,
+                                  Value tid) {
   const Value warp_row = b.mul(b.shr(tid, 5), constant(num_row_tiles * kTileRows));
-  return b.add(tile.first_row, b.add(warp_row, in_warp));
+  std::vector<Value> rows;
+  for (int i = 0; i < rows_of_thread(num_row_tiles); ++i) {
+    const Value in_warp =
+        b.add(b.shr(b.bit_and(tid, constant(31)), 2), constant(i / 2 * kTileRows + i % 2 * 8));
+    rows.push_back(b.add(tile.first_row, b.add(warp_row, in_warp)));
+  }
+  return rows;
 }
 
-QueryRows::QueryRows(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
-                     const QueryTile& tile, const MaskRegions& regions, int num_row_tiles,
-                     Value tid)
-    : b_(b) {
-  const Value scale_log2 =
-      constant_f32(static_cast<float>(score_scale(plan.variant) * std::numbers::log2e));
+Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                      const QueryTile& tile, Value row) {
   const Value scales = scales_base(b, args, "q", batch_head_of(b, args, tile));
-  const Value last_row = b.sub(args["m"], constant(1));
-  for (int i = 0; i < rows_of_thread(num_row_tiles); ++i) {
-    const Value row = row_of_thread(b, tile, num_row_tiles, tid, i);
-    bounds_.push_back(regions.bounds_of(row));
-    const Value index = scale_index(b, plan.q.groups, b.min(row, last_row));
-    const Value scale_q = b.emit1(Op::kLdGlobalF32, {b.address(scales, index, 4), constant(0)});
-    factors_.push_back(b.fmul(scale_q, scale_log2));
-  }
+  const Value existing = b.min(row, b.sub(args["m"], constant(1)));
+  const Value address = b.address(scales, scale_index(b, plan.q.groups, existing), 4);
+  const double scale_log2 = score_scale(plan.variant) * std::numbers::log2e;
+  return b.fmul(b.emit1(Op::kLdGlobalF32, {address, constant(0)}),
+                constant_f32(static_cast<float>(scale_log2)));
+}
+
+QueryRows::QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<Value>& rows,
+                     std::vector<Value> factors)
+    : b_(b), factors_(std::move(factors)) {
+  for (const Value row : rows) bounds_.push_back(regions.bounds_of(row));
 }
 
 void QueryRows::mask(Scores& s, Value first_key) const {
@@ -110,14 +114,39 @@ void QueryRows::mask(Scores& s, Value first_key) const {
   }
 }
 
-KeyScales::KeyScales(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
-                     const QueryTile& tile, int block_n)
-    : b_(b),
-      groups_(plan.k.groups),
-      block_n_(block_n),
-      base_(scales_base(b, args, "k", batch_kv_head_of(b, args, tile))),
-      column_(first_column(b)),
-      last_key_(b.sub(args["n"], constant(1))) {}
+Value load_key_scale(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                     const QueryTile& tile, Value key) {
+  const Value scales = scales_base(b, args, "k", batch_kv_head_of(b, args, tile));
+  const Value existing = b.min(key, b.sub(args["n"], constant(1)));
+  const Value address = b.address(scales, scale_index(b, plan.k.groups, existing), 4);
+  return b.emit1(Op::kLdGlobalF32, {address, constant(0)});
+}
+
+// Scales exist for whole runs of kScaleRunTokens, and block_n divides these.
+KeyScales KeyScales::global(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                            const QueryTile& tile, int block_n) {
+  const Value base = scales_base(b, args, "k", batch_kv_head_of(b, args, tile));
+  const Value column = first_column(b);
+  const ScaleGroups& groups = plan.k.groups;
+  return KeyScales(b, groups, block_n,
+                   [&b, &groups, base, column](Value origin, int key, int count) {
+                     const Value token = b.add(b.add(origin, constant(key)), column);
+                     if (groups.span == 1 && count == 2) {
+                       return b.emit(Op::kLdGlobalV2F32, {b.address(base, token, 4), constant(0)});
+                     }
+                     const Value address = b.address(base, scale_index(b, groups, token), 4);
+                     return std::vector<Value>(static_cast<size_t>(count),
+                                               b.emit1(Op::kLdGlobalF32, {address, constant(0)}));
+                   });
+}
+
+KeyScales KeyScales::shared(ir::Builder& b, const ScaleGroups& groups, int block_n) {
+  const Value column_bytes = b.mul(first_column(b), constant(4));
+  return KeyScales(b, groups, block_n, [&b, column_bytes](Value origin, int key, int count) {
+    const Op op = count == 2 ? Op::kLdSharedV2F32 : Op::kLdSharedF32;
+    return b.emit(op, {b.add(origin, column_bytes), constant(key * 4)});
+  });
+}
 
 // Keys in a row whose scale one load brings: the longest that divides spans and key tiles.
 int KeyScales::run_keys() const {
@@ -127,32 +156,19 @@ bool KeyScales::has_runs() const {
   return run_keys() >= 2 * kFragmentColumns;
 }
 
-Value KeyScales::load_scale(Value token) const {
-  // Scales exist for whole runs of kScaleRunTokens; keys behind the last one are masked.
-  if (kScaleRunTokens % block_n_ != 0) token = b_.min(token, last_key_);
-  const Value address = b_.address(base_, scale_index(b_, groups_, token), 4);
-  return b_.emit1(Op::kLdGlobalF32, {address, constant(0)});
-}
-
-std::vector<Value> KeyScales::load(Value first_key) const {
+std::vector<Value> KeyScales::load(Value origin) const {
   std::vector<Value> factors;
   if (!has_runs()) return factors;
   for (int key = 0; key < block_n_; key += run_keys()) {
-    factors.push_back(load_scale(b_.add(b_.add(first_key, constant(key)), column_)));
+    factors.push_back(load_(origin, key, 1)[0]);
   }
   return factors;
 }
 
-void KeyScales::apply(Scores& s, Value first_key) const {
+void KeyScales::apply(Scores& s, Value origin) const {
   if (has_runs()) return;
   for (int key_tile = 0; key_tile < s.num_key_tiles(); ++key_tile) {
-    const Value token = b_.add(b_.add(first_key, constant(key_tile * kFragmentColumns)), column_);
-    std::vector<Value> factors;
-    if (groups_.span == 1 && kScaleRunTokens % block_n_ == 0) {
-      factors = b_.emit(Op::kLdGlobalV2F32, {b_.address(base_, token, 4), constant(0)});
-    } else {
-      for (int e = 0; e < 2; ++e) factors.push_back(load_scale(b_.add(token, constant(e))));
-    }
+    const std::vector<Value> factors = load_(origin, key_tile * kFragmentColumns, 2);
     for (auto& row : s.tiles) {
       for (int e = 0; e < 4; ++e) {
         const Value score =

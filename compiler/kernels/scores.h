@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <vector>
 
 #include "compiler/ir/builder.h"
@@ -61,15 +62,20 @@ double score_scale(const Variant& variant);
 ir::Value batch_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
 ir::Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
 
-// The query rows that one thread holds: warp w of the tile has rows [16 t w, 16 t (w + 1)).
+// The query rows that thread `tid` (counted from the tile's first) holds: warp w of the tile has
+// rows [16 t w, 16 t (w + 1)) for t row tiles.
+std::vector<ir::Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles,
+                                      ir::Value tid);
+// scale log2(e) dq of a row, which may lie behind the last one.
+ir::Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                          const QueryTile& tile, ir::Value row);
+
 class QueryRows {
  public:
-  // tid: this thread, counted from the tile's first.
-  QueryRows(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args, const QueryTile& tile,
-            const MaskRegions& regions, int num_row_tiles, ir::Value tid);
+  QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<ir::Value>& rows,
+            std::vector<ir::Value> factors);
 
   const std::vector<ir::Value>& factors() const { return factors_; }
-  int count() const { return static_cast<int>(factors_.size()); }
 
   // Keys that a row does not see become -inf. first_key: i32, of the tile.
   void mask(Scores& s, ir::Value first_key) const;
@@ -80,32 +86,38 @@ class QueryRows {
   std::vector<MaskRegions::Bounds> bounds_;  // the keys that the rows see
 };
 
-// The query row of thread `tid` that is its i-th.
-ir::Value row_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles, ir::Value tid,
-                        int i);
+// Scale of a key of the head; keys behind the last one have that one's.
+ir::Value load_key_scale(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                         const QueryTile& tile, ir::Value key);
 
 // The key scales of one key tile.
 class KeyScales {
  public:
-  KeyScales(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args, const QueryTile& tile,
-            int block_n);
+  // Brings the scales of one or two neighbouring keys: `key` is the first one's distance from the
+  // first key that the thread holds of the tile that starts at `origin`.
+  using Load = std::function<std::vector<ir::Value>(ir::Value origin, int key, int count)>;
+  KeyScales(ir::Builder& b, const ScaleGroups& groups, int block_n, Load load)
+      : b_(b), groups_(groups), block_n_(block_n), load_(std::move(load)) {}
+
+  // From global memory; an origin is the tile's first key.
+  static KeyScales global(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                          const QueryTile& tile, int block_n);
+  // From shared memory, one f32 for each key; an origin is the address of the first.
+  static KeyScales shared(ir::Builder& b, const ScaleGroups& groups, int block_n);
 
   // Factors of whole runs of keys; empty where a scale covers fewer keys than a run can have.
-  std::vector<ir::Value> load(ir::Value first_key) const;
+  std::vector<ir::Value> load(ir::Value origin) const;
   // Multiplies per-key scales into the scores where `load` gives none.
-  void apply(Scores& s, ir::Value first_key) const;
+  void apply(Scores& s, ir::Value origin) const;
 
  private:
   int run_keys() const;
   bool has_runs() const;
-  ir::Value load_scale(ir::Value token) const;
 
   ir::Builder& b_;
   const ScaleGroups& groups_;
   int block_n_;
-  ir::Value base_;
-  ir::Value column_;  // first key of each 8-key tile that this thread holds
-  ir::Value last_key_;
+  Load load_;
 };
 
 }  // namespace sagejit

@@ -11,13 +11,15 @@ using ir::Op;
 using ir::Value;
 using ir::Var;
 
-WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant)
+WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n)
     : b_(b),
       variant_(variant),
       product_(pv_product(variant).op),
       step_keys_(pv_product(variant).keys),
       row_bytes_(padded_value_head_dim(variant) * bits_of(variant.v.type) / 8),
       num_columns_(padded_value_head_dim(variant) / kFragmentColumns),
+      interval_steps_(variant.pv_accumulator.interval / step_keys_),
+      interval_tiles_(variant.pv_accumulator.interval / block_n),
       o_is_packed_(!variant.pv_accumulator.outer && target_is_packed()) {
   o_ = new_accumulator(o_is_packed_);
   if (variant.pv_accumulator.outer) inner_ = new_accumulator(target_is_packed());
@@ -39,19 +41,21 @@ std::vector<Var> WgmmaAccumulator::convert(const Scores& p) const {
   return result;
 }
 
-void WgmmaAccumulator::products(const Vars& accumulator, const Vars& p, Value values,
-                                int first_step, int num_steps) const {
+void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int num_steps) {
   for (int step = first_step; step < first_step + num_steps; ++step) {
     std::vector<Value> a;
     for (int i = 0; i < kStepRegisters; ++i) a.push_back(b_.get(p[step * kStepRegisters + i]));
-    b_.wgmma(product_, accumulator, a, moved(b_, values, step * step_keys_ * row_bytes_),
+    b_.wgmma(product_, target(), a, moved(b_, values, step * step_keys_ * row_bytes_),
              step == first_step);
   }
   b_.emit(Op::kWgmmaCommit, {});
+  running_ = p;
 }
 
-void WgmmaAccumulator::clear_inner() {
-  for (const Var& x : inner_) b_.set(x, target_is_packed() ? constant(0) : constant_f32(0));
+void WgmmaAccumulator::wait() const {
+  Vars registers = target();
+  registers.insert(registers.end(), running_.begin(), running_.end());
+  b_.wgmma_wait(0, registers);
 }
 
 void WgmmaAccumulator::add_inner() {
@@ -67,6 +71,19 @@ void WgmmaAccumulator::add_inner() {
   }
 }
 
+void WgmmaAccumulator::end_interval() {
+  add_inner();
+  for (const Var& x : inner_) b_.set(x, target_is_packed() ? constant(0) : constant_f32(0));
+}
+
+// Intervals are counted from key 0 on.
+void WgmmaAccumulator::end_interval_after(Value key_tile) {
+  if (interval_tiles_ == 0) return;
+  if (interval_tiles_ == 1) return end_interval();
+  const Value left = b_.rem(b_.add(key_tile, constant(1)), constant(interval_tiles_));
+  b_.when(b_.equal(left, constant(0)), [&] { end_interval(); });
+}
+
 // Registers alternate between the thread's two rows: one by one if packed, else in pairs.
 void WgmmaAccumulator::scale(const Vars& accumulator, bool packed,
                              const std::vector<Var>& factors) {
@@ -80,39 +97,43 @@ void WgmmaAccumulator::scale(const Vars& accumulator, bool packed,
 }
 
 void WgmmaAccumulator::rescale(const OnlineSoftmax::Rescale& rescale) {
-  b_.when(rescale.any, [&] { scale(o_, o_is_packed_, rescale.factors); });
+  b_.when(rescale.any, [&] {
+    scale(o_, o_is_packed_, rescale.factors);
+    if (interval_tiles_ > 1) scale(inner_, target_is_packed(), rescale.factors);
+  });
 }
 
-void WgmmaAccumulator::add(const Vars& p, Value values) {
+void WgmmaAccumulator::add(const Vars& p, Value values, Value key_tile) {
   const int num_steps = static_cast<int>(p.size()) / kStepRegisters;
-  const int interval = inner_.empty() ? num_steps : variant_.pv_accumulator.interval / step_keys_;
-  for (int step = 0; step < num_steps; step += interval) {
-    clear_inner();
-    products(target(), p, values, step, interval);
-    b_.wgmma_wait(0, target());
-    add_inner();
+  if (interval_steps_ == 0 || interval_steps_ >= num_steps) {
+    start(p, values);
+    return finish(key_tile);
+  }
+  for (int step = 0; step < num_steps; step += interval_steps_) {
+    products(p, values, step, interval_steps_);
+    wait();
+    end_interval();
   }
 }
 
 void WgmmaAccumulator::start(const Vars& p, Value values) {
-  clear_inner();
-  products(target(), p, values, 0, static_cast<int>(p.size()) / kStepRegisters);
+  products(p, values, 0, static_cast<int>(p.size()) / kStepRegisters);
 }
 
 // The assembler moves a wait above the arithmetic of its basic block, which would then no longer
 // run beside the products. The rare rescaling ends the block; hence it waits by itself.
-void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale) {
+void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile) {
   b_.when(rescale.any, [&] {
-    b_.wgmma_wait(0, target());
+    wait();
     scale(o_, o_is_packed_, rescale.factors);
     if (!inner_.empty()) scale(inner_, target_is_packed(), rescale.factors);
   });
-  finish();
+  finish(key_tile);
 }
 
-void WgmmaAccumulator::finish() {
-  b_.wgmma_wait(0, target());
-  add_inner();
+void WgmmaAccumulator::finish(Value key_tile) {
+  wait();
+  end_interval_after(key_tile);
 }
 
 std::array<Value, 4> WgmmaAccumulator::elements(int column_tile) const {

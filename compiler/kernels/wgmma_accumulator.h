@@ -19,21 +19,24 @@ namespace sagejit {
 
 class WgmmaAccumulator {
  public:
-  WgmmaAccumulator(ir::Builder& b, const Variant& variant);
+  WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n);
 
   // P of one key tile, converted: the A operands of its products, in new variables.
   std::vector<ir::Var> convert(const Scores& p) const;
 
   // O times the factors, where any row needs it. No product may be running.
   void rescale(const OnlineSoftmax::Rescale& rescale);
-  // Adds P V of one key tile and waits for it. values: descriptor of the V tile.
-  void add(const std::vector<ir::Var>& p, ir::Value values);
+  // Adds P V of a key tile and waits for it. values: descriptor of the V tile.
+  void add(const std::vector<ir::Var>& p, ir::Value values, ir::Value key_tile);
 
-  // The same in two steps; with two levels, for tiles of one interval.
+  // The same in two steps, for tiles that an interval holds wholly.
   void start(const std::vector<ir::Var>& p, ir::Value values);
-  // Waits for what start() started, adds it, and rescales the sum.
-  void finish(const OnlineSoftmax::Rescale& rescale);
-  void finish();
+  // Waits for what start() started with P of `key_tile`, and rescales the sum.
+  void finish(const OnlineSoftmax::Rescale& rescale, ir::Value key_tile);
+  void finish(ir::Value key_tile);
+
+  // After the last tile: what is left of an interval goes to O.
+  void close() { add_inner(); }
 
   // The four elements of an 8-column tile, f32.
   std::array<ir::Value, 4> elements(int column_tile) const;
@@ -43,10 +46,11 @@ class WgmmaAccumulator {
   static constexpr int kStepRegisters = 4;  // of P, for one product
 
   Vars new_accumulator(bool packed) const;
-  void products(const Vars& accumulator, const Vars& p, ir::Value values, int first_step,
-                int num_steps) const;
-  void clear_inner();
+  void products(const Vars& p, ir::Value values, int first_step, int num_steps);
+  void wait() const;
   void add_inner();
+  void end_interval();
+  void end_interval_after(ir::Value key_tile);
   void scale(const Vars& accumulator, bool packed, const std::vector<ir::Var>& factors);
   // What products write: O itself, or the inner accumulator.
   const Vars& target() const { return inner_.empty() ? o_ : inner_; }
@@ -55,10 +59,13 @@ class WgmmaAccumulator {
   ir::Builder& b_;
   const Variant& variant_;
   ir::Op product_;
-  int step_keys_;    // keys of one product
-  int row_bytes_;    // of a token of V
-  int num_columns_;  // 8-column tiles
+  int step_keys_;       // keys of one product
+  int row_bytes_;       // of a token of V
+  int num_columns_;     // 8-column tiles
+  int interval_steps_;  // products until `inner` goes to O; 0 with one level
+  int interval_tiles_;  // the same in key tiles; 0 where a tile holds several intervals
   bool o_is_packed_;
+  Vars running_;    // P that products in flight read: not to be overwritten before the wait
   Vars o_, inner_;  // [8-column tile][register]; inner empty with one level
 };
 

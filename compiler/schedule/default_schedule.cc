@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "compiler/schedule/schedule.h"
 
@@ -35,39 +36,62 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 
 namespace {
 
-// Three warpgroups of 64 rows hide each other's softmax best where O leaves the registers for it (168
-// a thread), two otherwise (240); as many stages as fit, up to four.
+// Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
+// while its products run.
+int wgmma_registers(const Variant& variant, int block_n) {
+  const Accumulator& pv = variant.pv_accumulator;
+  const int columns = padded_value_head_dim(variant);
+  const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
+  const int inner = pv.outer ? accumulator(pv.inner) : 0;
+  const int p = block_n * bits_of(variant.p.type) / 64;
+  constexpr int kOthers = 32;
+  return accumulator(pv.outer.value_or(pv.inner)) + inner + block_n / 2 + p + kOthers;
+}
+
+// Three warpgroups of 64 rows hide each other's softmax best where the accumulators leave the
+// registers for it, two otherwise. Tiles of 64 keys are as fast as larger ones at head dim 128 and
+// waste less under a causal mask; with fewer products per score, at 64, softmax needs the longer
+// tiles.
 std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& target) {
+  constexpr std::pair<int, int> kBudgets[] = {{12, 160}, {8, 240}, {4, 240}};  // warps, registers
+  constexpr int kMostStages = 8;
+  const bool softmax_bound = padded_head_dim(variant) + padded_value_head_dim(variant) <= 128;
+  const auto sizes = softmax_bound ? std::array{128, 96, 64, 32} : std::array{64, 96, 128, 32};
   std::vector<Schedule> result;
-  const int o_registers = padded_value_head_dim(variant) / 2;
-  for (const auto& [warps, block_n] : {std::pair{12, 128}, {12, 64}, {8, 128}, {8, 64}, {4, 64}}) {
-    const int budget = warps == 12 ? 160 : 240;
-    if (o_registers + block_n / 2 + 16 > budget) continue;
-    for (int stages = 4; stages >= 2; --stages) {
-      const Schedule schedule = {.wgmma = true,
-                                 .block_m = 16 * warps,
-                                 .block_n = block_n,
-                                 .num_warps = warps,
-                                 .stages = stages,
-                                 .q_in_registers = false,
-                                 .blocks_per_sm = 1};
-      if (!is_legal(variant, schedule, target)) continue;
-      result.push_back(schedule);
-      break;
+  for (const bool overlap : {true, false}) {
+    for (const auto& [warps, budget] : kBudgets) {
+      for (const int block_n : sizes) {
+        if (wgmma_registers(variant, block_n) > budget) continue;
+        for (int stages = kMostStages; stages >= 2; --stages) {
+          const Schedule schedule = {.wgmma = true,
+                                     .block_m = 16 * warps,
+                                     .block_n = block_n,
+                                     .num_warps = warps,
+                                     .stages = stages,
+                                     .q_in_registers = false,
+                                     .blocks_per_sm = 1,
+                                     .overlap = overlap};
+          if (!is_legal(variant, schedule, target)) continue;
+          result.push_back(schedule);
+          break;
+        }
+      }
     }
   }
   return result;
 }
 
 bool wants_wgmma(const Variant& variant, const Target& target) {
-  return target.wgmma && !variant.pv_accumulator.outer &&
-         variant.pv_accumulator.inner == DType::kF32 && variant.row_sum == RowSum::kExact;
+  return target.wgmma && variant.row_sum == RowSum::kExact;
 }
 
 }  // namespace
 
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
-  if (wants_wgmma(variant, target)) return wgmma_schedules(variant, target);
+  if (wants_wgmma(variant, target)) {
+    std::vector<Schedule> schedules = wgmma_schedules(variant, target);
+    if (!schedules.empty()) return schedules;
+  }
   // Fastest first, as measured on an H100 at head dim 128 (tests/perf/NOTES.md): 32 rows a warp
   // halve the shared-memory reads per product, and two resident blocks let one's softmax hide the
   // other's products.

@@ -97,9 +97,10 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   constexpr int kBarrierBytes = 2 * 8;  // of a stage of a ring
   const int value_bytes = padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
   const int key_bytes = padded_head_dim(variant) + value_bytes;
-  const int stage = schedule.block_n * key_bytes + 2 * kBarrierBytes;
-  const int q_stage = kWarpgroupRows * padded_head_dim(variant) + kBarrierBytes;
-  constexpr int kPadding = 3 * 128;  // each ring's data starts at a multiple of 128
+  const int stage = schedule.block_n * (key_bytes + 4) + 2 * kBarrierBytes;
+  const int q_stage =
+      kWarpgroupRows * padded_head_dim(variant) + 4 * wgmma_query_words(variant) + kBarrierBytes;
+  constexpr int kPadding = 3 * 128 + 2 * 16;  // where the rings' data and words start
   return schedule.block_m / kWarpgroupRows * kQueryStages * q_stage + schedule.stages * stage +
          kPadding;
 }
@@ -148,11 +149,13 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
           fmt::format("{} blocks of {} threads exceed the {} of one SM of {}",
                       schedule.blocks_per_sm, threads, target.max_threads_per_sm, target.name));
   const Accumulator& pv = variant.pv_accumulator;
-  require(!pv.outer || schedule.block_n % pv.interval == 0,
+  const bool whole_tiles = pv.outer && schedule.wgmma && pv.interval % schedule.block_n == 0;
+  require(!pv.outer || whole_tiles || schedule.block_n % pv.interval == 0,
           fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",
                       pv.interval));
-  require(!pv.outer || !schedule.overlap || schedule.block_n == pv.interval,
-          fmt::format("overlap needs block_n to be the two-level accumulation interval, {}",
+  require(!pv.outer || whole_tiles || !schedule.overlap,
+          fmt::format("overlap needs the two-level accumulation interval, {}, to be a multiple of "
+                      "block_n",
                       pv.interval));
   const int bytes = attention_smem_bytes(variant, schedule);
   require(bytes <= target.smem_per_block,

@@ -55,6 +55,10 @@ constexpr int padded_value_head_dim(const Variant& v) {
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
 inline constexpr int kQueryStages = 2;     // Q tiles of a warpgroup in shared memory
+// Words of 4 bytes that come with a Q tile: its place, the factors of its rows, V's scales.
+constexpr int wgmma_query_words(const Variant& v) {
+  return 4 + kWarpgroupRows + (bits_of(v.v.type) == 8 ? padded_value_head_dim(v) : 0);
+}
 
 // The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, 16-bit V.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);

@@ -183,6 +183,20 @@ constexpr Limit kLimits[] = {
      interval_holds<false, kIntervals16>, mend_interval<kIntervals16>},
     {"pv_accumulator", "the interval must be 32, 64, 128 or 256 keys with e4m3",
      interval_holds<true, kIntervals8>, mend_interval<kIntervals8>},
+    {"pv_accumulator",
+     "two levels of 8-bit P and V must add up values of at most 176 channels: both stay in "
+     "registers",
+     [](const Variant& v, const Target&) {
+       return !v.pv_accumulator.outer || bits_of(v.p.type) == 16 || v.value_head_dim <= 176;
+     },
+     [](Variant& v) {
+       v.pv_accumulator = {DType::kF32, {}, 0};
+     }},
+    {"row_sum", "with 8-bit P the denominator must sum P before it is rounded",
+     [](const Variant& v, const Target&) {
+       return v.row_sum == RowSum::kExact || bits_of(v.p.type) == 16;
+     },
+     [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"rescale_threshold", "the maximum must be renewed whenever it grows",
      [](const Variant& v, const Target& t) { return t.wgmma || v.rescale_threshold == 0.0; },
      [](Variant& v) { v.rescale_threshold = 0.0; }},
