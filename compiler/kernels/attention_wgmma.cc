@@ -138,7 +138,7 @@ class WgmmaAttention {
 
   // --- the loading warpgroup: its first warp stores the words and starts the copies
   void load() {
-    b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
+    if (moves_registers()) b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
     b_.when(b_.equal(b_.warp(), constant(num_consumers_ * kGroupWarps)), [&] {
       const BulkRing::Cursor q = q_ring_.cursor(), k = k_ring_.cursor(), v = v_ring_.cursor();
       for_each_tile([&](const Work& work) {
@@ -219,7 +219,9 @@ class WgmmaAttention {
 
   // --- the computing warpgroups
   void compute() {
-    b_.emit(Op::kRegistersUp, {constant(consumer_registers(num_consumers_))});
+    if (moves_registers()) {
+      b_.emit(Op::kRegistersUp, {constant(consumer_registers(num_consumers_))});
+    }
     const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
     b_.loop(b_.emit1(Op::kBlockX, {}), num_tiles(), b_.emit1(Op::kGridX, {}), [&](Value) {
@@ -389,6 +391,9 @@ class WgmmaAttention {
   // in_flight: products started after these.
   void finish_scores(const Scores& s, int in_flight) { b_.wgmma_wait(in_flight, s.registers()); }
 
+  // Two warpgroups have more registers than a thread can use from the start; setmaxnreg.inc must
+  // not take any away.
+  bool moves_registers() const { return num_consumers_ > 1; }
   static constexpr int kLoaderRegisters = 24;
   // What is left of the 64 K registers of an SM, in steps of 8.
   static int consumer_registers(int num_consumers) {

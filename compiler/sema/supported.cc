@@ -192,11 +192,6 @@ constexpr Limit kLimits[] = {
      [](Variant& v) {
        v.pv_accumulator = {DType::kF32, {}, 0};
      }},
-    {"row_sum", "with 8-bit P the denominator must sum P before it is rounded",
-     [](const Variant& v, const Target&) {
-       return v.row_sum == RowSum::kExact || bits_of(v.p.type) == 16;
-     },
-     [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"rescale_threshold", "the maximum must be renewed whenever it grows",
      [](const Variant& v, const Target& t) { return t.wgmma || v.rescale_threshold == 0.0; },
      [](Variant& v) { v.rescale_threshold = 0.0; }},
