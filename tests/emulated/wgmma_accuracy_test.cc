@@ -65,7 +65,8 @@ TEST_CASE("wgmma: spans away from the defaults", "[emulated][wgmma]") {
   run_cases(cases, lab);
 }
 
-// Two levels: with overlap a tile is one interval.
+// Two levels: an interval is a part of a key tile, or several of them; under a window's mask rows
+// start in the middle of one.
 TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
@@ -73,6 +74,7 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
     std::string_view types, accumulator;
     int block_n;
     bool overlap;
+    std::string_view mask = "none";
   };
   constexpr Row kRows[] = {{kHalf, "f32", 64, false},
                            {kHalf, "f32", 64, true},
@@ -81,23 +83,26 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
                            {kHalf, "f16 + f32 every 16", 64, false},
                            {kHalf, "f16 + f32 every 64", 128, false},
                            {kHalf, "f16 + f32 every 64", 64, true},
+                           {kHalf, "f16 + f32 every 128", 64, true, "window(100, 20)"},
                            {kHalf, "f32 + f32 every 32", 64, false},
                            {kHalf, "f32 + f32 every 128", 128, true},
                            {kBrain, "f32", 96, true},
                            {kBrain, "f32 + f32 every 64", 64, true},
                            {kBrain, "f32 + f32 every 32", 96, false},
+                           {kBrain, "f32 + f32 every 128", 32, true, "causal(bottom_right)"},
                            {kConverted, "f32 + f32 every 64", 64, false},
                            {kBytes, "f32", 128, false},
                            {kBytes, "f32", 64, true},
                            {kBytes, "f32 + f32 every 32", 96, false},
-                           {kBytes, "f32 + f32 every 64", 64, false},
+                           {kBytes, "f32 + f32 every 64", 32, false, "window(70, 40)"},
                            {kBytes, "f32 + f32 every 64", 64, true},
                            {kBytes, "f32 + f32 every 64", 128, false},
-                           {kBytes, "f32 + f32 every 128", 128, true}};
+                           {kBytes, "f32 + f32 every 128", 64, true, "window(70, 40)"},
+                           {kBytes, "f32 + f32 every 256", 64, true}};
   std::vector<Case> cases;
   for (const Row& row : kRows) {
-    const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}", kSmoothed,
-                                         row.types, row.accumulator);
+    const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}; mask = {}",
+                                         kSmoothed, row.types, row.accumulator, row.mask);
     const Schedule schedule = wgmma_schedule(4, row.block_n, row.overlap);
     cases.push_back({body, kSmall, "biased_k", Layout::kBhtd, schedule});
     cases.push_back({body,
