@@ -255,6 +255,14 @@ void Builder::loop(Value begin, Value end, Value step, const std::function<void(
   append(std::move(inst));
 }
 
+void Builder::loop_while(Var condition, const std::function<void()>& body) {
+  Inst inst{Op::kWhile, {}, {condition.reg}, {}, {}, {}};
+  blocks_.push_back(&inst.body);
+  body();
+  blocks_.pop_back();
+  append(std::move(inst));
+}
+
 void Builder::when(Value predicate, const std::function<void()>& body,
                    const std::function<void()>& otherwise) {
   Inst inst{Op::kIf, {}, {predicate}, {}, {}, {}};

@@ -87,6 +87,7 @@ class Builder {
 
   // --- control flow on the GPU
   void loop(Value begin, Value end, Value step, const std::function<void(Value)>& body);
+  void loop_while(Var condition, const std::function<void()>& body);  // i32: until it is 0
   void when(Value predicate, const std::function<void()>& body,
             const std::function<void()>& otherwise = {});
 

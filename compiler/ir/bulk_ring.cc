@@ -52,6 +52,13 @@ void BulkRing::fill(const Cursor& cursor, Value source) const {
   advance(cursor);
 }
 
+void BulkRing::publish(const Cursor& cursor) const {
+  b_.emit(Op::kWarpSync, {});
+  const Value barrier = full(b_.get(cursor.stage));
+  b_.when(b_.equal(b_.lane(), constant(0)), [&] { b_.emit(Op::kMbarrierArrive, {barrier}); });
+  advance(cursor);
+}
+
 void BulkRing::wait(const Cursor& cursor) const {
   b_.emit(Op::kMbarrierWait, {full(b_.get(cursor.stage)), b_.get(cursor.round)});
 }

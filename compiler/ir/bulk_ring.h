@@ -39,6 +39,9 @@ class BulkRing {
   // Starts the copy of the data from `source` (i64), publishes the words, and moves on. All lanes.
   void fill(const Cursor& cursor, Value source) const;
 
+  // Publishes words alone, and moves on. All lanes.
+  void publish(const Cursor& cursor) const;
+
   // Waits until the stage is full. All threads of a consuming warp.
   void wait(const Cursor& cursor) const;
   // Address of the stage's data, and of its words.

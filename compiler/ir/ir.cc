@@ -70,6 +70,7 @@ struct Table {
     structural(Op::kSet, "set");
     structural(Op::kFor, "for");
     structural(Op::kIf, "if");
+    structural(Op::kWhile, "while");
     structural(Op::kComment, "#");
     structural(Op::kTie, "tie");
     structural(Op::kWgmmaWait, "wgmma.wait");

@@ -34,6 +34,7 @@ enum class Op : uint16_t {
   kSet,    // variable operands[0] = operands[1]
   kFor,    // for (result = operands[0]; result < operands[1] (signed); result += operands[2]) body
   kIf,     // if (operands[0]) body else orelse
+  kWhile,  // while (variable operands[0], an i32, is not 0) body
   kComment,
   kTie,        // the variables operands[0..] have their values here: none may be computed later
   kWgmmaWait,  // until at most operands[0] groups of products are in flight; the variables behind

@@ -200,6 +200,7 @@ class Parser {
       return {Op::kComment, {}, {}, {}, {}, std::string(text.substr(text.starts_with(' ')))};
     }
     if (line.accept("for")) return read_for(line, depth);
+    if (line.accept("while")) return read_while(line, depth);
     if (line.accept("if")) return read_if(line, depth);
     Inst inst{};
     if (line.peek() == '%' || line.peek() == '$') inst.results = read_results(line);
@@ -226,6 +227,14 @@ class Parser {
     inst.operands.push_back(read_operand(line));
     line.expect("step");
     inst.operands.push_back(read_operand(line));
+    line.expect("{");
+    line.expect_end();
+    read_block(inst.body, next_line(), depth + 1).expect_end();
+    return inst;
+  }
+
+  Inst read_while(Line& line, int depth) {
+    Inst inst{Op::kWhile, {}, {read_operand(line)}, {}, {}, {}};
     line.expect("{");
     line.expect_end();
     read_block(inst.body, next_line(), depth + 1).expect_end();

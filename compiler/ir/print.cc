@@ -11,6 +11,8 @@
 //     for %10:i32 = 0 to %4 step 1 {
 //       set $9, %12
 //     }
+//     while $9 {
+//     }
 //     if %13 {
 //     } else {
 //     }
@@ -95,6 +97,13 @@ void print_inst(Out out, const Function& function, const Inst& inst, int indent)
       print_block(out, function, inst.body, indent + 2);
       fmt::format_to(out, "{:{}}}}\n", "", indent);
       return;
+    case Op::kWhile:
+      fmt::format_to(out, "while ");
+      print_operand(out, inst.operands[0]);
+      fmt::format_to(out, " {{\n");
+      print_block(out, function, inst.body, indent + 2);
+      fmt::format_to(out, "{:{}}}}\n", "", indent);
+      return;
     case Op::kIf:
       fmt::format_to(out, "if ");
       print_operand(out, inst.operands[0]);
@@ -130,8 +139,9 @@ void print_block(Out out, const Function& function, const Block& block, int inde
 
 std::string print_line(const Function& function, const Inst& inst) {
   std::string text;
-  const bool has_form = (inst.op != Op::kFor || inst.operands.size() == 3) &&
-                        (inst.op != Op::kIf || inst.operands.size() == 1);
+  const bool has_form =
+      (inst.op != Op::kFor || inst.operands.size() == 3) &&
+      ((inst.op != Op::kIf && inst.op != Op::kWhile) || inst.operands.size() == 1);
   if (!has_form) return std::string(info(inst.op).name);
   print_inst(Out(text), function, {inst.op, inst.results, inst.operands, {}, {}, inst.text}, 0);
   text.resize(text.find('\n'));

@@ -116,8 +116,9 @@ class Verifier {
       size_t results, operands;
     };
     static constexpr Shape kShapes[] = {
-        {Op::kParam, 1, 1}, {Op::kSmem, 1, 1}, {Op::kVar, 1, 1}, {Op::kGet, 1, 1},
-        {Op::kSet, 0, 2},   {Op::kFor, 1, 3},  {Op::kIf, 0, 1},  {Op::kComment, 0, 0},
+        {Op::kParam, 1, 1}, {Op::kSmem, 1, 1},    {Op::kVar, 1, 1},
+        {Op::kGet, 1, 1},   {Op::kSet, 0, 2},     {Op::kFor, 1, 3},
+        {Op::kIf, 0, 1},    {Op::kComment, 0, 0}, {Op::kWhile, 0, 1},
     };
     if (inst.op == Op::kTie) return check_tie(inst);
     if (inst.op == Op::kWgmmaWait || find_wgmma(inst.op)) return check_wgmma(inst);
@@ -127,7 +128,9 @@ class Verifier {
         fail_at(inst, "wrong number of operands or results");
       }
     }
-    if (inst.op != Op::kVar && inst.op != Op::kGet && inst.op != Op::kSet) check_no_variables(inst);
+    const bool takes_variables =
+        inst.op == Op::kVar || inst.op == Op::kGet || inst.op == Op::kSet || inst.op == Op::kWhile;
+    if (!takes_variables) check_no_variables(inst);
   }
 
   void check_tie(const Inst& inst) const {
@@ -210,6 +213,11 @@ class Verifier {
         }
         require(inst.results[0].type == Type::kI32, "the index must be i32");
         return;
+      case Op::kWhile:
+        require(
+            inst.operands[0].kind == Value::Kind::kVariable && inst.operands[0].type == Type::kI32,
+            "condition must be an i32 variable");
+        return;
       case Op::kIf:
         require(inst.operands[0].type == Type::kPred, "condition must be a predicate");
         return;
@@ -241,6 +249,8 @@ class Verifier {
         define(inst, inst.results[0], index_scope);
         check_block(inst.body, divergent);
         for (const uint64_t number : index_scope) state_[number] = State::kOutOfScope;
+      } else if (inst.op == Op::kWhile) {
+        check_block(inst.body, divergent);
       } else if (inst.op == Op::kIf) {
         check_block(inst.body, true);
         check_block(inst.orelse, true);

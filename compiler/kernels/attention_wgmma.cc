@@ -86,31 +86,26 @@ class WgmmaAttention {
   // Tiles in the order of their numbers: heads in groups whose K and V stay in the L2 cache
   // together; within a group all heads' tiles with the most keys first, so that the last ones are
   // short.
-  void for_each_tile(const std::function<void(const Work&)>& body) {
+  Work work_of(Value number) {
     const Value row_tiles = num_row_tiles();
     const Value heads = b_.mul(args_["b"], args_["hq"]);
-    const Value group_tiles = b_.mul(args_["group_heads"], row_tiles);
-    const Value last_row_tile = b_.sub(row_tiles, constant(1));
-    const Value heads_per_kv_head = b_.div(args_["hq"], args_["hkv"]);
     // a / b and a mod b by one division.
     const auto divide = [&](Value a, Value b) {
       const Value quotient = b_.div(a, b);
       return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
     };
-    b_.loop(b_.emit1(Op::kBlockX, {}), num_tiles(), b_.emit1(Op::kGridX, {}), [&](Value number) {
-      const auto [group, in_group] = divide(number, group_tiles);
-      const Value first_head = b_.mul(group, args_["group_heads"]);
-      const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
-      const auto [rank, head_in_group] = divide(in_group, group_heads);
-      const Value row_tile = is_causal() ? b_.sub(last_row_tile, rank) : rank;
-      const Value batch_head = b_.add(first_head, head_in_group);
-      const auto [batch, head] = divide(batch_head, args_["hq"]);
-      const Value kv_head = b_.div(head, heads_per_kv_head);
-      const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
-      body({{batch, head, kv_head, first_row},
+    const auto [group, in_group] = divide(number, b_.mul(args_["group_heads"], row_tiles));
+    const Value first_head = b_.mul(group, args_["group_heads"]);
+    const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
+    const auto [rank, head_in_group] = divide(in_group, group_heads);
+    const Value row_tile = is_causal() ? b_.sub(b_.sub(row_tiles, constant(1)), rank) : rank;
+    const Value batch_head = b_.add(first_head, head_in_group);
+    const auto [batch, head] = divide(batch_head, args_["hq"]);
+    const Value kv_head = b_.div(head, b_.div(args_["hq"], args_["hkv"]));
+    const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
+    return {{batch, head, kv_head, first_row},
             batch_head,
-            b_.add(b_.mul(batch, args_["hkv"]), kv_head)});
-    });
+            b_.add(b_.mul(batch, args_["hkv"]), kv_head)};
   }
 
   MaskRegions regions_of(Value first_row, int num_rows) {
@@ -131,18 +126,65 @@ class WgmmaAttention {
   }
 
   // --- words of a Q stage, in bytes from their start
-  static constexpr int kPlaceBytes = 0;  // batch, head, kv_head, first row
+  static constexpr int kPlaceBytes = 0;  // batch (or kNoTile), head, kv_head, first row
   static constexpr int kRowFactorBytes = 16;
   static constexpr int kValueScaleBytes = kRowFactorBytes + kWarpgroupRows * 4;
 
+  static constexpr int kNoTile = -1;
+  // --- of the counters
+  static constexpr int kTakenBytes = 0;
+  static constexpr int kDoneBytes = 4;
+
   // --- the loading warpgroup: its first warp stores the words and starts the copies
   void load() {
-    b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
+    if (moves_registers()) b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
     b_.when(b_.equal(b_.warp(), constant(num_consumers_ * kGroupWarps)), [&] {
       const BulkRing::Cursor q = q_ring_.cursor(), k = k_ring_.cursor(), v = v_ring_.cursor();
-      for_each_tile([&](const Work& work) {
+      // Every block begins with its own tile; who is done first takes the next.
+      const Var number = b_.var(b_.emit1(Op::kBlockX, {}));
+      const Var goes_on = b_.var(is_tile(b_.get(number)));
+      b_.loop_while(goes_on, [&] {
+        const Work work = work_of(b_.get(number));
         load_queries(work, q);
+        b_.set(number, take_tile());
         load_keys_and_values(work, k, v);
+        b_.set(goes_on, is_tile(b_.get(number)));
+      });
+      end_work(q);
+    });
+  }
+
+  // 1 or 0.
+  Value is_tile(Value number) {
+    return b_.select(b_.less(number, num_tiles()), constant(1), constant(0));
+  }
+
+  // The number of a tile that no block has taken yet.
+  Value take_tile() {
+    const Var taken = b_.var(constant(0));
+    b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+      b_.set(taken, b_.emit1(Op::kAtomGlobalAddI32,
+                             {args_["tile_counters"], constant(kTakenBytes), constant(1)}));
+    });
+    return b_.add(b_.emit1(Op::kShflI32, {b_.get(taken), constant(0)}), b_.emit1(Op::kGridX, {}));
+  }
+
+  // Tells the computing warpgroups. The last block to end leaves the counters as it found them.
+  void end_work(const BulkRing::Cursor& q) {
+    for (int i = 0; i < num_consumers_; ++i) {
+      q_ring_.begin(q);
+      b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+        b_.emit(Op::kStSharedV4, {q_ring_.words(q), constant(kPlaceBytes), constant(kNoTile),
+                                  constant(0), constant(0), constant(0)});
+      });
+      q_ring_.publish(q);
+    }
+    b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+      const Value counters = args_["tile_counters"];
+      const Value done =
+          b_.emit1(Op::kAtomGlobalAddI32, {counters, constant(kDoneBytes), constant(1)});
+      b_.when(b_.equal(b_.add(done, constant(1)), b_.emit1(Op::kGridX, {})), [&] {
+        b_.emit(Op::kStGlobalV2, {counters, constant(kTakenBytes), constant(0), constant(0)});
       });
     });
   }
@@ -167,11 +209,8 @@ class WgmmaAttention {
         b_.emit(Op::kStSharedF32, {mine, constant(bytes), factors[row]});
       }
       b_.when(b_.equal(b_.lane(), constant(0)), [&] {
-        int bytes = kPlaceBytes;
-        for (const Value value : {rows.batch, rows.head, rows.kv_head, rows.first_row}) {
-          b_.emit(Op::kStSharedI32, {words, constant(bytes), value});
-          bytes += 4;
-        }
+        b_.emit(Op::kStSharedV4, {words, constant(kPlaceBytes), rows.batch, rows.head, rows.kv_head,
+                                  rows.first_row});
       });
       if (has_value_scales()) store_value_scales(work, words);
       q_ring_.fill(q, b_.add64(head, offset_of(rows.first_row, row_bytes)));
@@ -218,24 +257,37 @@ class WgmmaAttention {
 
   // --- the computing warpgroups
   void compute() {
-    b_.emit(Op::kRegistersUp, {constant(wgmma_consumer_registers(schedule_))});
+    if (moves_registers()) {
+      b_.emit(Op::kRegistersUp, {constant(wgmma_consumer_registers(schedule_))});
+    }
     const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
-    b_.loop(b_.emit1(Op::kBlockX, {}), num_tiles(), b_.emit1(Op::kGridX, {}), [&](Value) {
+    std::vector<Var> place;
+    for (int i = 0; i < 4; ++i) place.push_back(b_.var(constant(0)));
+    const Var goes_on = b_.var(constant(0));
+    const auto next_tile = [&] {
       q_ring_.wait(q);
-      compute_rows(q, k, v);
+      const std::vector<Value> words =
+          b_.emit(Op::kLdSharedV4, {q_ring_.words(q), constant(kPlaceBytes)});
+      // The same in all lanes: said so, that loop counts and addresses are kept once a warp.
+      for (size_t i = 0; i < place.size(); ++i) {
+        b_.set(place[i], b_.emit1(Op::kShflI32, {words[i], constant(0)}));
+      }
+      const Value ends = b_.equal(b_.get(place[0]), constant(kNoTile));
+      b_.set(goes_on, b_.select(ends, constant(0), constant(1)));
+    };
+    next_tile();
+    b_.loop_while(goes_on, [&] {
+      compute_rows({b_.get(place[0]), b_.get(place[1]), b_.get(place[2]), b_.get(place[3])}, q, k,
+                   v);
       q_ring_.done(q, num_consumers_);
+      next_tile();
     });
   }
 
-  void compute_rows(const BulkRing::Cursor& q, const BulkRing::Cursor& k,
+  void compute_rows(const QueryTile& tile, const BulkRing::Cursor& q, const BulkRing::Cursor& k,
                     const BulkRing::Cursor& v) {
     const Value words = q_ring_.words(q);
-    const std::vector<Value> place = b_.emit(Op::kLdSharedV4, {words, constant(kPlaceBytes)});
-    // The same in all lanes: said so, that loop counts and addresses are kept once a warp.
-    const auto uniform = [&](Value x) { return b_.emit1(Op::kShflI32, {x, constant(0)}); };
-    const QueryTile tile = {uniform(place[0]), uniform(place[1]), uniform(place[2]),
-                            uniform(place[3])};
     const Value block_row = b_.sub(tile.first_row, b_.mul(group_, constant(kWarpgroupRows)));
     const MaskRegions block = regions_of(block_row, schedule_.block_m);
     const MaskRegions regions = regions_of(tile.first_row, kWarpgroupRows);
@@ -387,6 +439,10 @@ class WgmmaAttention {
 
   // in_flight: products started after these.
   void finish_scores(const Scores& s, int in_flight) { b_.wgmma_wait(in_flight, s.registers()); }
+
+  // Two warpgroups have more registers than a thread can use from the start; setmaxnreg.inc must
+  // not take any away.
+  bool moves_registers() const { return num_consumers_ > 1; }
 
   const ForwardPlan& plan_;
   const Variant& variant_;

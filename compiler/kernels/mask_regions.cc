@@ -14,12 +14,16 @@ MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, con
       mask.kind == MaskKind::kCausalBottomRight || mask.kind == MaskKind::kWindow;
   offset_ = aligned_to_end ? b.sub(n, m) : constant(0);
   const Value tile = constant(tile_keys), zero = constant(0);
-  const Value last_row = b.min(b.add(rows.first, constant(rows.count - 1)), b.sub(m, constant(1)));
+  // Part of a block's rows, a warpgroup's, may lie behind the last row altogether: they then count
+  // as that one, whose keys are among the block's.
+  const Value end_row = b.sub(m, constant(1));
+  const Value first_row = b.min(rows.first, end_row);
+  const Value last_row = b.min(b.add(rows.first, constant(rows.count - 1)), end_row);
   const auto tiles_below = [&](Value keys) { return b.div(b.max(keys, zero), tile); };
   const auto tiles_covering = [&](Value keys) {
     return b.div(b.add(b.max(keys, zero), constant(tile_keys - 1)), tile);
   };
-  const Bounds first = bounds_of(rows.first), last = bounds_of(last_row);
+  const Bounds first = bounds_of(first_row), last = bounds_of(last_row);
   const Value begin = first.low ? tiles_below(first.low) : zero;
   const Value end = b.max(begin, tiles_covering(b.add(last.high, constant(1))));
   Value full_end = b.min(tiles_below(b.add(first.high, constant(1))), end);

@@ -210,6 +210,13 @@ void store_codes(Builder& b, const KernelArgs& args, const QuantizePlan& plan, c
   });
 }
 
+void clear_counters(Builder& b, const KernelArgs& args, const RowTile& tile) {
+  const Value position = b.bit_or(b.bit_or(tile.batch_head(), tile.first_token()), b.tid());
+  b.when(b.equal(position, constant(0)), [&] {
+    b.emit(Op::kStGlobalV2, {args["tile_counters"], constant(0), constant(0), constant(0)});
+  });
+}
+
 void store_mean(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
                 const std::vector<Value>& mean) {
   const Value first_row_of_head =
@@ -286,6 +293,7 @@ ir::Function generate_quantize(const ForwardPlan& plan, const QuantizePlan& oper
   std::vector<Value> mean;
   if (operand.subtract_mean) mean = load_mean(b, args, tile.lanes(), operand.head_dim);
   if (operand.subtract_mean) store_mean(b, args, operand, tile, mean);
+  if (operand.clears_counters) clear_counters(b, args, tile);
 
   std::vector<std::vector<Value>> rows;
   for (int pass = 0; pass < tile.num_passes(); ++pass) rows.push_back(tile.load(pass));

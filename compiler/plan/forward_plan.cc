@@ -14,6 +14,9 @@ namespace {
 // of L2 cache.
 constexpr int kResidentBytes = 16 << 20;
 
+// Query tiles that the wgmma kernel's blocks have taken, and blocks that are done: i32 each.
+const std::string kTileCounters = "tile_counters";
+
 // Builds the launch list; a buffer is named before the launches that use it.
 class PlanWriter {
  public:
@@ -86,6 +89,7 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   plan.subtract_mean = !is_q && v.smooth_k == Smoothing::kMean;
   plan.lse_bias = is_q && v.lse && v.smooth_k == Smoothing::kMean;
   plan.core_matrices = schedule.wgmma;
+  plan.clears_counters = schedule.wgmma && is_q;
   if (plan.core_matrices) plan.token_multiple = is_q ? schedule.block_m : schedule.block_n;
   return plan;
 }
@@ -166,6 +170,7 @@ void add_quantize_launches(PlanWriter& out, const QuantizePlan& plan) {
   out.i64("scales_stride_h", scale_head_stride(plan.groups, tokens));
   if (plan.subtract_mean) out.from_buffer("k_mean");
   if (plan.lse_bias) out.i32("hkv", "hkv").from_buffer("k_mean").from_buffer("lse_bias");
+  if (plan.clears_counters) out.from_buffer(kTileCounters);
 }
 
 void add_mean(PlanWriter& out, const Variant& v) {
@@ -254,8 +259,10 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
   if (plan.schedule.wgmma) {
     // Heads of one group are computed at the same time; their K and V share the L2 cache.
     const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
-    out.i32("b", "b").i32("group_heads", fmt::format("max(1, min(b * hq, div({}, max(1, n * {}))))",
-                                                     kResidentBytes, token_bytes));
+    out.from_buffer(kTileCounters)
+        .i32("b", "b")
+        .i32("group_heads", fmt::format("max(1, min(b * hq, div({}, max(1, n * {}))))",
+                                        kResidentBytes, token_bytes));
   }
   if (v.lse) {
     out.pointer("lse")
@@ -266,7 +273,7 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
 }
 
 // What a variant needs of the kernel family that the schedule chose.
-void check_family(const Variant& v, const Schedule& schedule, const Target& target) {
+void check_family(const Variant& v, const Schedule& schedule) {
   const auto require = [&](bool condition, std::string_view limit) {
     if (!condition) {
       fail(ErrorKind::kUnsupported, "schedule '{}' is not possible: {}", print_schedule(schedule),
@@ -274,9 +281,7 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
     }
   };
   if (schedule.wgmma) {
-    require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
-    require(bits_of(v.v.type) == 16 || schedule.block_n % kPermutedTokens == 0,
-            fmt::format("block_n must be a multiple of {} for 8-bit V", kPermutedTokens));
+    require(v.row_sum == RowSum::kExact, "with wgmma, row_sum must be exact");
   } else {
     require(v.v.type == v.input, "without wgmma, V must have the type of the input");
     require(v.rescale_threshold == 0, "without wgmma, rescale_threshold must be 0");
@@ -297,7 +302,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
   check_valid(variant);
   check_supported(variant, target);
   check_schedule(variant, schedule, target);
-  check_family(variant, schedule, target);
+  check_family(variant, schedule);
   ForwardPlan result{variant,
                      schedule,
                      &target,
@@ -306,6 +311,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
                      value_plan(variant, schedule),
                      {}};
   PlanWriter out(result.plan, target);
+  if (schedule.wgmma) out.buffer(kTileCounters, "8");
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);
   if (result.v.is_prepared) add_value_buffers(out, result.v);

@@ -37,7 +37,8 @@ struct QuantizePlan {
   int padded_head_dim = 0;  // codes past head_dim are 0
   int tile_rows = 0;        // tokens a block quantizes; whole spans
   bool subtract_mean = false;
-  bool lse_bias = false;  // also writes q . mean
+  bool lse_bias = false;         // also writes q . mean
+  bool clears_counters = false;  // also sets the attention kernel's tile counters to 0
   bool core_matrices = false;
   int token_multiple = 1;  // codes have a multiple of this many tokens; those past the end are 0
 };

@@ -99,6 +99,11 @@ void mend_v_to_input(Variant& v) {
   v.v.smoothing = smoothing;
 }
 
+// mma.sync would not do.
+bool needs_wgmma(const Variant& v) {
+  return !is_input_p(v) || v.v.type != v.input || v.rescale_threshold != 0.0;
+}
+
 constexpr Limit kLimits[] = {
     {"input", "q, k and v in memory must be f16 or bf16",
      [](const Variant& v, const Target&) { return is_half(v.input); },
@@ -187,14 +192,16 @@ constexpr Limit kLimits[] = {
      [](Variant& v) {
        v.pv_accumulator = {DType::kF32, {}, 0};
      }},
-    {"row_sum", "with 8-bit P the denominator must sum P before it is rounded",
-     [](const Variant& v, const Target&) {
-       return v.row_sum == RowSum::kExact || bits_of(v.p.type) == 16;
-     },
-     [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"rescale_threshold", "the maximum must be renewed whenever it grows",
      [](const Variant& v, const Target& t) { return t.wgmma || v.rescale_threshold == 0.0; },
      [](Variant& v) { v.rescale_threshold = 0.0; }},
+    {"row_sum",
+     "rows must be summed exactly, unless P and V have the type of the input and the "
+     "maximum is renewed whenever it grows",
+     [](const Variant& v, const Target& t) {
+       return !t.wgmma || !needs_wgmma(v) || v.row_sum == RowSum::kExact;
+     },
+     [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
      [](Variant& v) { v.exp2_polynomial_share = 0.0; }},

@@ -26,7 +26,7 @@ struct DeviceInfo {
   std::string name;                // as open_device takes it: "cuda:0", "emulator:sm_80"
   std::string product;             // "NVIDIA H100 80GB HBM3", "PTX emulator"
   const Target* target = nullptr;  // what kernels for it are compiled for
-  int num_sms = 0;                 // 1 on the emulator
+  int num_sms = 0;                 // 1 on an emulator that open_device gives
   int driver_version = 0;          // 1000 * major + 10 * minor of CUDA; 0 on the emulator
   bool runs_machine_code = false;  // true: give it cubins; false: PTX is all it reads
 };

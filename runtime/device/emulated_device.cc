@@ -69,12 +69,12 @@ class WallTimer final : public Timer {
 
 }  // namespace
 
-EmulatedDevice::EmulatedDevice(const Target& target, emulator::Options options)
+EmulatedDevice::EmulatedDevice(const Target& target, emulator::Options options, int num_sms)
     : options_(options) {
   info_.name = fmt::format("emulator:{}", target.name);
   info_.product = "PTX emulator";
   info_.target = &target;
-  info_.num_sms = 1;
+  info_.num_sms = num_sms;
 }
 
 std::unique_ptr<LoadedModule> EmulatedDevice::load(const Artifact& artifact) {

@@ -20,7 +20,9 @@ struct EmulatedLaunch {
 
 class EmulatedDevice final : public Device {
  public:
-  explicit EmulatedDevice(const Target& target, emulator::Options options = {});
+  // num_sms: what kernels that stay on an SM are told; its blocks run in parallel on the host's
+  // cores all the same.
+  explicit EmulatedDevice(const Target& target, emulator::Options options = {}, int num_sms = 1);
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<LoadedModule> load(const Artifact& artifact) override;

@@ -4,7 +4,6 @@
 
 #include <cstdlib>
 
-#include "compiler/schedule/schedule.h"
 #include "compiler/sema/resolve.h"
 #include "compiler/support/error.h"
 #include "runtime/toolchain/search.h"
@@ -25,12 +24,29 @@ Variant variant_of(std::string_view body) {
   return resolve_variants("<test>", fmt::format("case {{\n{}\n}}\n", body)).front();
 }
 
-Lab::Lab()
-    : device_(open_device(device_name())),
+Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages) {
+  return {.wgmma = true,
+          .block_m = 16 * num_warps,
+          .block_n = block_n,
+          .num_warps = num_warps,
+          .stages = stages,
+          .q_in_registers = false,
+          .blocks_per_sm = 1,
+          .overlap = overlap};
+}
+
+Lab::Lab(const std::string& device)
+    : device_(open_device(device)),
       context_(ContextOptions{.disk_cache = false}, Environment::read()) {}
 
 Lab& Lab::get() {
-  static Lab lab;
+  static Lab lab(device_name());
+  return lab;
+}
+
+Lab& Lab::wgmma() {
+  if (get().device_->info().target->wgmma) return get();
+  static Lab lab("emulator:sm_90a");
   return lab;
 }
 
@@ -43,15 +59,25 @@ bool Lab::ready() {
 }
 
 std::shared_ptr<const Kernel> Lab::kernel(const Variant& variant, std::string_view schedule) {
-  if (schedule.empty()) return context_.get(make_request(variant), device_).kernel;
+  if (schedule.empty()) return kernel(make_request(variant));
   const Schedule base = default_schedule(variant, *device_->info().target);
-  return context_.get(make_request(variant, parse_schedule(schedule, base)), device_).kernel;
+  return kernel(make_request(variant, parse_schedule(schedule, base)));
+}
+
+std::shared_ptr<const Kernel> Lab::kernel(const KernelRequest& request) {
+  return context_.get(request, device_).kernel;
 }
 
 void Lab::prefetch(const std::vector<Variant>& variants) {
-  reference::parallel_for(static_cast<int64_t>(variants.size()), [&](int64_t i) {
+  std::vector<KernelRequest> requests;
+  for (const Variant& variant : variants) requests.push_back(make_request(variant));
+  prefetch(requests);
+}
+
+void Lab::prefetch(const std::vector<KernelRequest>& requests) {
+  reference::parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t i) {
     try {
-      kernel(variants[static_cast<size_t>(i)]);
+      kernel(requests[static_cast<size_t>(i)]);
     } catch (const Error&) {
       // Asking again fails again, where the test reports it.
     }

@@ -129,12 +129,12 @@ Bytes bytes_of(const std::vector<float>& values) {
 // ---- One problem.
 
 struct Fixture {
-  std::shared_ptr<Device> device = wgmma_device();
+  std::shared_ptr<Device> device = Lab::wgmma().device();
   Variant variant;
   std::shared_ptr<const Kernel> kernel;
   int64_t block_n = 128;
 
-  bool ready() const { return Lab::get().ready() && device; }
+  bool ready() const { return Lab::wgmma().ready(); }
   void use(const std::string& body) {
     variant = variant_of(body);
     block_n = variant.head_dim > 128 ? 64 : 128;  // as shared memory allows

@@ -4,18 +4,8 @@
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
 #include "runtime/toolchain/search.h"
-#include "tests/emulated/lab.h"
-#include "tests/support/catch.h"
 
 namespace sagejit::test {
-
-std::shared_ptr<Device> wgmma_device() {
-  Lab& lab = Lab::get();
-  if (lab.device()->info().target->wgmma) return lab.device();
-  if (lab.is_emulated()) return open_device("emulator:sm_90a");
-  WARN("skipped: " << lab.device()->info().name << " has no wgmma instructions");
-  return nullptr;
-}
 
 std::shared_ptr<const Kernel> preparing_kernel(const std::shared_ptr<Device>& device,
                                                const Variant& variant, std::string_view schedule) {

@@ -10,10 +10,6 @@
 
 namespace sagejit::test {
 
-// A device whose target has wgmma: the lab's, or emulator:sm_90a beside an emulator. Null,
-// with the reason printed by Catch's WARN, for other GPUs.
-std::shared_ptr<Device> wgmma_device();
-
 // Throws Error{kUnsupported} for what the target cannot have, Error{kToolchain}. `schedule` is a
 // whole schedule but for fields that keep their defaults.
 std::shared_ptr<const Kernel> preparing_kernel(const std::shared_ptr<Device>& device,

@@ -7,7 +7,6 @@
 
 #include "compiler/support/error.h"
 #include "tests/emulated/judge.h"
-#include "tests/emulated/lab.h"
 #include "tests/support/catch.h"
 
 namespace sagejit::test {
@@ -17,16 +16,17 @@ constexpr uint64_t kSeed = 20241;
 
 std::string describe(const Case& row) {
   const reference::ProblemShape& s = row.shape;
-  return fmt::format("{{{}}} b={} hq={} hkv={} m={} n={} {} {}", row.variant, s.b, s.hq, s.hkv, s.m,
-                     s.n, row.input, name_of(row.layout));
+  return fmt::format("{{{}}} b={} hq={} hkv={} m={} n={} {} {} {}", row.variant, s.b, s.hq, s.hkv,
+                     s.m, s.n, row.input, name_of(row.layout),
+                     row.schedule ? print_schedule(*row.schedule) : "");
 }
 
-void run_case(const Case& row) {
+void run_case(const Case& row, Lab& lab) {
   const Variant variant = variant_of(row.variant);
   reference::ProblemShape shape = row.shape;
   shape.d = variant.head_dim;
   shape.dv = variant.value_head_dim;
-  const auto kernel = Lab::get().kernel(variant);
+  const auto kernel = lab.kernel(make_request(variant, row.schedule));
   Problem problem(*kernel, make_inputs(row.input, shape, variant.input, kSeed), row.layout);
   problem.launch();
   for (const std::string& line : judge(variant, problem, demand_for(variant, row.input))) {
@@ -36,17 +36,19 @@ void run_case(const Case& row) {
 
 }  // namespace
 
-void run_cases(const std::vector<Case>& cases) {
-  std::vector<Variant> variants;
-  std::set<std::string> bodies;
+void run_cases(const std::vector<Case>& cases, Lab& lab) {
+  std::vector<KernelRequest> requests;
+  std::set<std::string> kernels;
   for (const Case& row : cases) {
-    if (bodies.insert(row.variant).second) variants.push_back(variant_of(row.variant));
+    const std::string schedule = row.schedule ? print_schedule(*row.schedule) : "";
+    if (!kernels.insert(row.variant + schedule).second) continue;
+    requests.push_back(make_request(variant_of(row.variant), row.schedule));
   }
-  Lab::get().prefetch(variants);
+  lab.prefetch(requests);
   for (const Case& row : cases) {
     INFO(describe(row));
     try {
-      run_case(row);
+      run_case(row, lab);
       SUCCEED();
     } catch (const Error& error) {
       FAIL_CHECK(error.what() << "\n" << error.log());

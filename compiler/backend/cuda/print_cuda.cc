@@ -114,6 +114,11 @@ class Printer {
         block(inst.body, indent + 2);
         break;
       }
+      case Op::kWhile:
+        fmt::format_to(out_, "#pragma unroll 1\n{:{}}while ({}) {{\n", "", indent,
+                       operand(inst.operands[0]));
+        block(inst.body, indent + 2);
+        break;
       case Op::kIf:
         fmt::format_to(out_, "if ({}) {{\n", operand(inst.operands[0]));
         block(inst.body, indent + 2);

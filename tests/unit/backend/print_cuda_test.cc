@@ -52,9 +52,9 @@ std::string line_of(std::string_view line) {
   return lines[0];
 }
 
-// A kernel that has every operation of ops.def and mma.def once and stores every result, so that
-// none is removed before the assembler has seen it.
-ir::Function kernel_of_everything() {
+// A kernel that has every operation of ops.def and mma.def that `sm` knows once and stores every
+// result, so that none is removed before the assembler has seen it.
+ir::Function kernel_of_everything(int sm) {
   ir::Builder b("everything", 32);
   const Value address = b.param("p", Type::kI64), integer = b.param("n", Type::kI32);
   const Value number = b.emit1(Op::kF32FromS32, {integer}),
@@ -68,7 +68,7 @@ ir::Function kernel_of_everything() {
       case 'f':
         return number;
       case 'i':
-        return ir::constant(16);
+        return ir::constant(32);  // setmaxnreg takes no less than 24
       case 'r':
         return integer;
       default:
@@ -78,6 +78,7 @@ ir::Function kernel_of_everything() {
   };
   for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
     const Op op = static_cast<Op>(i);
+    if (info(op).min_sm > sm) continue;
     std::vector<Value> operands;
     for (const char letter : info(op).operands) operands.push_back(operand(letter));
     for (const Value result : b.emit(op, operands)) {
@@ -100,6 +101,30 @@ ir::Function kernel_of_everything() {
           FAIL("no store for 16 bits");
           break;
       }
+    }
+  }
+  return b.finish(sm);
+}
+
+// Every product of wgmma.def, 64 columns wide, with A from shared memory and from registers. What
+// they wrote is stored.
+ir::Function kernel_of_every_warpgroup_product() {
+  ir::Builder b("products", 128);
+  const Value address = b.param("p", Type::kI64);
+  for (int i = static_cast<int>(Op::kWgmmaWait) + 1; i < static_cast<int>(Op::kCount); ++i) {
+    const Op op = static_cast<Op>(i);
+    const ir::WgmmaInfo& row = *ir::find_wgmma(op);
+    const bool is_f32 = row.c == DType::kF32;
+    std::vector<ir::Var> accumulators;
+    for (int j = 0; j < (row.c == DType::kF16 ? 16 : 32); ++j) {
+      accumulators.push_back(b.var(is_f32 ? ir::constant_f32(0) : ir::constant(0)));
+    }
+    b.wgmma(op, accumulators, {address}, address, true);
+    b.wgmma(op, accumulators, std::vector<Value>(4, b.tid()), address, false);
+    b.emit(Op::kWgmmaCommit, {});
+    b.wgmma_wait(0, accumulators);
+    for (const ir::Var& x : accumulators) {
+      b.emit(is_f32 ? Op::kStGlobalF32 : Op::kStGlobalI32, {address, ir::constant(0), b.get(x)});
     }
   }
   return b.finish(90);
@@ -163,6 +188,56 @@ TEST_CASE("a tensor-core product is one instruction over whole fragments") {
       R"("r"(r1), "r"(r2), "r"(r2), "r"(r1), "r"(r2));)");
 }
 
+TEST_CASE(
+    "a product of a warpgroup writes its variables in place, behind its fence if it has one") {
+  const std::string vars = "$5:i32 = var 0\n$6:i32 = var 0\n";
+  const auto last_line = [&](std::string_view line) {
+    return body_of(fmt::format("{}{}\n", vars, line)).back();
+  };
+  CHECK(
+      last_line("wgmma.f16.f16 $5, $6, %0, %0, 1") ==
+      R"(  asm volatile("wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 )"
+      R"({%0, %1}, %2, %3, 1, 1, 1, 0, 1;" : "+r"(x5), "+r"(x6) : "l"(r0), "l"(r0) : "memory");)");
+  CHECK(last_line("wgmma.f16.f16 $5, $6, %1, %1, %2, %2, %0, 0") ==
+        R"(  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%0, %1}, )"
+        R"({%2, %3, %4, %5}, %6, 1, 1, 1, 1;" : "+r"(x5), "+r"(x6) : "r"(r1), "r"(r1), "r"(r2), )"
+        R"("r"(r2), "l"(r0) : "memory");)");
+  CHECK(last_line("wgmma.wait 1, $5, $6") ==
+        R"(  asm volatile("wgmma.wait_group.sync.aligned 1;" : "+r"(x5), "+r"(x6) : : "memory");)");
+  CHECK(last_line("wgmma.commit") ==
+        R"(  asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");)");
+  // Nothing but a place that the values must have been computed before.
+  CHECK(last_line("tie $5, $6") == R"(  asm volatile("" : "+r"(x5), "+r"(x6));)");
+}
+
+TEST_CASE("integer and 8-bit products have no layout of B to choose") {
+  const std::string vars =
+      "$5:i32 = var 0\n$6:i32 = var 0\n$7:i32 = var 0\n$8:i32 = var 0\n"
+      "$9:f32 = var %3\n$10:f32 = var %3\n$11:f32 = var %3\n$12:f32 = var %3\n";
+  const auto has = [&](std::string_view line, std::string_view part) {
+    const std::string text = body_of(fmt::format("{}{}\n", vars, line)).back();
+    INFO(text);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  has("wgmma.s8 $5, $6, $7, $8, %0, %0, 1",
+      "m64n8k32.s32.s8.s8 {%0, %1, %2, %3}, %4, %5, 1;\" : \"+r\"(x5)");
+  has("wgmma.e4m3.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1",
+      "m64n8k32.f32.e4m3.e4m3 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1;\" : \"+f\"(x9)");
+  has("wgmma.bf16.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1", "%8, 1, 1, 1, 1;\"");
+}
+
+TEST_CASE("barriers of sm_90 loop until their phase is complete") {
+  CHECK(
+      line_of("mbarrier.wait %2, %1") ==
+      R"(  asm volatile("{ .reg .pred done; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], )"
+      R"(%1; @!done bra.uni AGAIN; }" : : "r"(r2), "r"(r1) : "memory");)");
+  CHECK(
+      line_of("mbarrier.init %2, 4") ==
+      R"(  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" : : "r"(r2), "n"(4) : "memory");)");
+  CHECK(line_of("mbarrier.arrive %2") ==
+        R"(  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" : : "r"(r2) : "memory");)");
+}
+
 TEST_CASE("structural operations are printed as C++") {
   CHECK(body_of("$5:f32 = var %3\n# sums\nfor %6:i32 = 0 to %1 step 2 {\nif %4 {\n%7:f32 = get $5\n"
                 "set $5, %7\n} else {\nset $5, %3\n}\n}\n") ==
@@ -173,7 +248,7 @@ TEST_CASE("structural operations are printed as C++") {
 }
 
 TEST_CASE("percent signs in assembly stand for operands or are doubled") {
-  const ir::Function function = kernel_of_everything();
+  const ir::Function function = kernel_of_everything(90);
   const std::string text = print_cuda({&function, 1});
   for (size_t at = text.find("asm"); at != std::string::npos; at = text.find("asm", at + 1)) {
     const size_t begin = text.find('"', at), end = text.find('"', begin + 1);
@@ -192,19 +267,34 @@ TEST_CASE("percent signs in assembly stand for operands or are doubled") {
 TEST_CASE("every operation is accepted by the compiler and the assembler") {
   const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
   if (!nvrtc) return;
-  const ir::Function function = kernel_of_everything();
   for (const char* name : {"sm_80", "sm_90a"}) {
     INFO(name);
+    const Target& target = find_target(name);
+    const ir::Function function = kernel_of_everything(target.sm);
     const ToolchainOutput output =
-        nvrtc->compile(print_cuda({&function, 1}), find_target(name), /*assemble=*/true);
+        nvrtc->compile(print_cuda({&function, 1}), target, /*assemble=*/true);
     CHECK_FALSE(output.cubin.empty());
     for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
       const ir::OpInfo& row = info(static_cast<Op>(i));
-      if (!row.cuda.empty()) continue;
+      if (!row.cuda.empty() || row.min_sm > target.sm) continue;
       const std::string_view instruction = row.ptx.substr(0, row.ptx.find_first_of(" ;"));
       INFO(row.name);
       CHECK(output.ptx.find(instruction) != std::string::npos);
     }
+  }
+}
+
+TEST_CASE("every product of a warpgroup is accepted by the compiler and the assembler") {
+  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  if (!nvrtc) return;
+  const ir::Function function = kernel_of_every_warpgroup_product();
+  const ToolchainOutput output =
+      nvrtc->compile(print_cuda({&function, 1}), find_target("sm_90a"), /*assemble=*/true);
+  CHECK_FALSE(output.cubin.empty());
+  CHECK(find_assembly_fault(output) == "");
+  for (int i = static_cast<int>(Op::kWgmmaWait) + 1; i < static_cast<int>(Op::kCount); ++i) {
+    const ir::WgmmaInfo& row = *ir::find_wgmma(static_cast<Op>(i));
+    CHECK(output.ptx.find(fmt::format("m64n64k{}.{} ", row.k, row.types)) != std::string::npos);
   }
 }
 

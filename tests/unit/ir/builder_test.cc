@@ -150,6 +150,57 @@ TEST_CASE("variables, loops and conditions") {
         "for %6:i32 = 0 to %3 step 2 {\n");
 }
 
+TEST_CASE("both sides of a condition") {
+  Builder b = small_builder();
+  const Value x = b.param("x", Type::kI32);
+  const Var result = b.var(constant(0));
+  b.when(
+      b.less(x, constant(4)), [&] { b.set(result, constant(1)); },
+      [&] {
+        b.when(b.less(x, constant(8)), [&] { b.set(result, constant(2)); });
+        b.set(result, constant(3));
+      });
+  b.when(
+      b.less(x, constant(5)), [&] {}, [&] { b.set(result, constant(4)); });
+  const std::string text = print(b.finish(80));
+  CHECK_THAT(text, Catch::EndsWith("  if %5 {\n"
+                                   "    set $4, 1\n"
+                                   "  } else {\n"
+                                   "    %6:pred = lt.s32 %3, 8\n"
+                                   "    if %6 {\n"
+                                   "      set $4, 2\n"
+                                   "    }\n"
+                                   "    set $4, 3\n"
+                                   "  }\n"
+                                   "  %7:pred = lt.s32 %3, 5\n"
+                                   "  if %7 {\n"
+                                   "  } else {\n"
+                                   "    set $4, 4\n"
+                                   "  }\n"
+                                   "}\n"));
+}
+
+TEST_CASE("products of a warpgroup work on variables in place") {
+  Builder b("k", 128);
+  const Value descriptor = b.param("x", Type::kI64);
+  std::vector<Var> accumulators;
+  for (int i = 0; i < 2; ++i) accumulators.push_back(b.var(constant(0)));
+  b.wgmma(Op::kWgmmaF16F16, accumulators, {descriptor}, descriptor, true);
+  const std::vector<Value> a(4, b.tid());
+  b.wgmma(Op::kWgmmaF16F16, accumulators, a, descriptor, false);
+  b.tie(accumulators);
+  b.wgmma_wait(1, accumulators);
+  const Function function = b.finish(90);
+  CHECK_THAT(print(function), Catch::EndsWith("  wgmma.f16.f16 $4, $5, %3, %3, 1\n"
+                                              "  wgmma.f16.f16 $4, $5, %0, %0, %0, %0, %3, 0\n"
+                                              "  tie $4, $5\n"
+                                              "  wgmma.wait 1, $4, $5\n}\n"));
+  Builder wrong("k", 128);
+  const Value x = wrong.param("x", Type::kI64);
+  wrong.wgmma(Op::kWgmmaF16F32, {wrong.var(constant(0))}, {x}, x, true);
+  CHECK(thrown_by([&] { wrong.finish(90); }).kind() == ErrorKind::kInternal);
+}
+
 TEST_CASE("a generator's mistakes are internal errors") {
   Builder b = small_builder();
   const Value x = b.param("x", Type::kI32);

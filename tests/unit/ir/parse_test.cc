@@ -78,6 +78,40 @@ TEST_CASE("constants have the type that their form says, registers that of their
   CHECK(function.body[4].text == "a comment:  with %9, { and trailing blanks  ");
 }
 
+TEST_CASE("products of a warpgroup, waits and barriers read back") {
+  constexpr std::string_view kText = R"(kernel @k(q: i64) threads 128 min_blocks 1 {
+  smem @bars offset 0 bytes 16
+  %0:i64 = param @q
+  %1:i32 = smem @bars
+  $2:f32 = var 0f00000000
+  $3:f32 = var 0f00000000
+  $4:f32 = var 0f00000000
+  $5:f32 = var 0f00000000
+  mbarrier.init %1, 4
+  mbarrier.init.fence
+  mbarrier.expect %1, 64
+  bulk.copy %1, %0, 64, %1
+  mbarrier.wait %1, 0
+  mbarrier.arrive %1
+  setmaxnreg.inc 240
+  wgmma.e4m3.f32 $2, $3, $4, $5, %0, %0, 1
+  wgmma.f16.f32 $2, $3, $4, $5, 1, 2, 3, 4, -1L, 0
+  wgmma.commit
+  tie $2, $3
+  wgmma.wait 0, $2, $3, $4, $5
+}
+)";
+  const Function function = parse(kText);
+  CHECK(print(function) == kText);
+  CHECK_NOTHROW(verify(function, 90));
+  const Inst& product = function.body[function.body.size() - 4];
+  REQUIRE(product.op == Op::kWgmmaF16F32);
+  CHECK(num_accumulators(product) == 4);
+  CHECK(product.operands.size() == 10);
+  CHECK(find_wgmma(product.op)->k == 16);
+  CHECK(find_wgmma(Op::kWgmmaWait) == nullptr);
+}
+
 TEST_CASE("indentation and blank lines do not matter") {
   CHECK(print(parse("\n kernel @k( ) threads 32 min_blocks 1 {\n\n     barrier\n }\n\n")) ==
         "kernel @k() threads 32 min_blocks 1 {\n  barrier\n}\n");

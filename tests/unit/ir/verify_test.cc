@@ -168,6 +168,91 @@ TEST_CASE("parameters and shared memory that are referred to exist and have the 
         "kernel IR of 'k': smem in '%5:i32 = smem @<none>': no such shared-memory object");
 }
 
+TEST_CASE("operations of sm_90 need it") {
+  for (const std::string_view line :
+       {"mbarrier.init %2, 1", "mbarrier.arrive %2", "mbarrier.expect %2, %1",
+        "mbarrier.wait %2, %1", "bulk.copy %2, %0, %1, %2", "wgmma.commit", "setmaxnreg.inc 168"}) {
+    CAPTURE(line);
+    const std::string text = fmt::format("{}\n", line);
+    CHECK_THAT(failure(text, 89), Catch::EndsWith("needs sm_90 or newer"));
+    CHECK_NOTHROW(verify(kernel(text), 90));
+  }
+  CHECK(failure("mbarrier.init %2, %1\n", 90) ==
+        "kernel IR of 'k': mbarrier.init in 'mbarrier.init %2, %1': operand types do not fit");
+  CHECK(failure("mbarrier.wait %0, %1\n", 90) ==
+        "kernel IR of 'k': mbarrier.wait in 'mbarrier.wait %0, %1': operand types do not fit");
+  CHECK(failure("bulk.copy %0, %2, %1, %2\n", 90) ==
+        "kernel IR of 'k': bulk.copy in 'bulk.copy %0, %2, %1, %2': operand types do not fit");
+}
+
+TEST_CASE("a warpgroup's product has accumulators of its type, A, B and the fence flag") {
+  constexpr std::string_view kVars =
+      "$5:i32 = var 0\n$6:i32 = var 0\n$7:i32 = var 0\n$8:i32 = var 0\n$9:f32 = var %3\n";
+  const auto product = [&](std::string_view line) { return fmt::format("{}{}\n", kVars, line); };
+  const auto reason = [&](std::string_view line, int sm = 90) {
+    const std::string message = failure(product(line), sm);
+    const size_t end = message.rfind("': ");
+    REQUIRE(end != std::string::npos);
+    return message.substr(end + 3);
+  };
+  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %0, %0, 1")), 90));
+  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %1, %0, 0")), 90));
+  CHECK_NOTHROW(verify(kernel(product("wgmma.f16.f16 $5, $6, %0, %0, 1")), 90));
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1", 89) == "needs sm_90a");
+  CHECK(reason("%10:i32 = wgmma.s8 $5, $6, $7, $8, %0, %0, 1") ==
+        "it has no results: it writes variables");
+  const std::string_view number = "accumulators must fill 1 to 32 tiles of 8 columns";
+  CHECK(reason("wgmma.s8 %0, %0, 1") == number);
+  CHECK(reason("wgmma.s8 $5, $6, $7, %0, %0, 1") == number);
+  CHECK(reason("wgmma.f16.f16 $5, %0, %0, 1") == number);
+  const std::string_view type = "accumulators must come first and have the type of the row";
+  CHECK(reason("wgmma.s8 $5, $6, $7, $9, %0, %0, 1") == type);
+  CHECK(reason("wgmma.f16.f32 $5, $6, $7, $8, %0, %0, 1") == type);
+  CHECK(reason("wgmma.s8 $5, $6, $7, %0, $8, %0, 1") == type);
+  const std::string_view a = "A is one descriptor or four registers";
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, 1") == a);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %0, 1") == a);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %0, 1") == "A has the wrong type");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %0, %0, 1") == "A has the wrong type");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %1, 1") == "B is a descriptor");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 2") == "the last operand is 0 or 1");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, %1") == "the last operand is 0 or 1");
+}
+
+TEST_CASE("no product is wider than 256 columns") {
+  std::string lines, accumulators;
+  for (int i = 0; i < 132; ++i) {
+    lines += fmt::format("${}:i32 = var 0\n", 5 + i);
+    accumulators += fmt::format("${}, ", 5 + i);
+    if (i == 127) {
+      CHECK_NOTHROW(
+          verify(kernel(fmt::format("{}wgmma.s8 {}%0, %0, 1\n", lines, accumulators)), 90));
+    }
+  }
+  CHECK_THAT(failure(fmt::format("{}wgmma.s8 {}%0, %0, 1\n", lines, accumulators), 90),
+             Catch::EndsWith("accumulators must fill 1 to 32 tiles of 8 columns"));
+}
+
+TEST_CASE("waits and ties name variables") {
+  constexpr std::string_view kVar = "$5:i32 = var 0\n";
+  const auto with = [&](std::string_view line) { return fmt::format("{}{}\n", kVar, line); };
+  CHECK_NOTHROW(verify(kernel(with("wgmma.wait 1, $5")), 90));
+  CHECK_NOTHROW(verify(kernel(with("wgmma.wait 0")), 90));
+  CHECK_NOTHROW(verify(kernel(with("tie $5")), 80));
+  CHECK(failure(with("wgmma.wait 1, $5"), 80) ==
+        "kernel IR of 'k': wgmma.wait in 'wgmma.wait 1, $5': needs sm_90a");
+  for (const std::string_view line :
+       {"wgmma.wait", "wgmma.wait %1, $5", "wgmma.wait $5", "wgmma.wait 1, %1"}) {
+    CAPTURE(line);
+    CHECK_THAT(failure(with(line), 90), Catch::EndsWith("operands must be a number and variables"));
+  }
+  CHECK(failure(with("%6:i32 = tie $5")) ==
+        "kernel IR of 'k': tie in '%6:i32 = tie $5': it has no results");
+  CHECK(failure(with("tie %1")) == "kernel IR of 'k': tie in 'tie %1': operands must be variables");
+  CHECK(failure("tie $5\n$5:i32 = var 0\n") ==
+        "kernel IR of 'k': tie in 'tie $5': an operand is used before it is defined");
+}
+
 TEST_CASE("names are unique") {
   Function params = kernel("");
   params.params.push_back({"x", Type::kI32});

@@ -98,6 +98,33 @@ TEST_CASE("key tiles are visited where a row sees them, and left unmasked where 
   }
 }
 
+// A warpgroup skips the tiles of its block that come before and behind its own: these lie between
+// the block's, even if all its rows lie behind the last one.
+TEST_CASE("tiles of a part of the rows are among those of all") {
+  for (const Mask& mask : kMasks) {
+    for (const int m : {1, 7, 16, 17, 33, 64}) {
+      for (const int n : {0, 1, 7, 8, 31, 40, 64}) {
+        INFO("m " << m << ", n " << n);
+        ir::Builder b("k", 32);
+        const auto regions = [&](int first_row, int num_rows) {
+          return MaskRegions(b, mask, ir::constant(m), ir::constant(n),
+                             {ir::constant(first_row), num_rows}, 8);
+        };
+        for (int block = 0; block < m; block += 48) {
+          const MaskRegions whole = regions(block, 48);
+          for (int part = block; part < block + 48; part += 16) {
+            INFO("rows from " << part << " on");
+            const MaskRegions own = regions(part, 16);
+            CHECK(folded(whole.first_tile()) <= folded(own.first_tile()));
+            CHECK(folded(own.first_tile()) <= folded(own.end_tile()));
+            CHECK(folded(own.end_tile()) <= folded(whole.end_tile()));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("without a mask only a last, partly filled tile is masked") {
   ir::Builder b("k", 32);
   const auto runs = [&](int n) {

@@ -35,13 +35,15 @@ std::string parse_error(std::string_view line) {
 
 TEST_CASE("a schedule is one line that reads back") {
   CHECK(print_schedule({}) ==
-        "wgmma=0 block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1");
+        "wgmma=0 block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1 "
+        "overlap=0");
   const Schedule schedule{.block_m = 64,
                           .block_n = 32,
                           .num_warps = 2,
                           .stages = 5,
                           .q_in_registers = false,
-                          .blocks_per_sm = 3};
+                          .blocks_per_sm = 3,
+                          .overlap = true};
   CHECK(parse_schedule(print_schedule(schedule)) == schedule);
   CHECK(parse_schedule("") == Schedule{});
   CHECK(parse_schedule("  stages=3   warps=8 ") == Schedule{.num_warps = 8, .stages = 3});
@@ -52,7 +54,7 @@ TEST_CASE("a schedule is one line that reads back") {
 TEST_CASE("a schedule that cannot be read names the pair and what would be right") {
   const std::string known =
       "is not key=value with a known key; known keys: wgmma, block_m, block_n, warps, stages, "
-      "q_in_registers, blocks_per_sm";
+      "q_in_registers, blocks_per_sm, overlap";
   CHECK(parse_error("stages=2 tile=3") == "schedule: 'tile=3' " + known);
   CHECK(parse_error("block_m") == "schedule: 'block_m' " + known);
   CHECK(parse_error("=3") == "schedule: '=3' " + known);
@@ -95,6 +97,38 @@ TEST_CASE("every limit of a schedule is named") {
   CHECK(limit_of(two_level, "block_n=32", "sm_80") ==
         "block_n must be a multiple of the two-level accumulation interval, 64");
   CHECK_NOTHROW(check_schedule(two_level, parse_schedule("block_n=128"), find_target("sm_80")));
+}
+
+TEST_CASE("every limit of a schedule with warpgroups is named") {
+  const Variant v = variant("head_dim = 128");
+  const std::string start = "wgmma=1 block_m=192 block_n=64 warps=12";
+  const auto limit = [&](std::string_view changes, const Variant& variant) {
+    return limit_of(variant, fmt::format("{} {}", start, changes), "sm_90a");
+  };
+  CHECK_NOTHROW(check_schedule(v, parse_schedule(start), find_target("sm_90a")));
+  CHECK(limit_of(v, start, "sm_90") == "sm_90 has no wgmma instructions");
+  const std::string warps = "warps must be 4, 8 or 12: one to three warpgroups that compute";
+  CHECK(limit("warps=16 block_m=256", v) == warps);
+  CHECK(limit("warps=2 block_m=32", v) == warps);
+  CHECK(limit("block_m=384", v) == "block_m must be 16 rows for every warp");
+  CHECK(limit("blocks_per_sm=2", v) == "blocks_per_sm must be 1");
+  for (const char* block_n : {"block_n=0", "block_n=48", "block_n=288"}) {
+    CHECK(limit(block_n, v) == "block_n must be a multiple of 32 up to 256");
+  }
+  CHECK(limit("stages=1", v) == "stages must be at least 2");
+  CHECK_THAT(limit("block_n=128 stages=4", v),
+             Catch::Matches("it needs 2[45][0-9]{4} bytes of shared memory, sm_90a allows 232448 "
+                            "to a block"));
+  const Variant two_level = variant("head_dim = 128; pv_accumulator = f32 + f32 every 64");
+  CHECK(limit("block_n=96", two_level) ==
+        "block_n must be a multiple of the two-level accumulation interval, 64");
+  CHECK(limit("block_n=128 stages=2 overlap=1", two_level) ==
+        "overlap needs the two-level accumulation interval, 64, to be a multiple of block_n");
+  for (const char* changes : {" overlap=1", " block_n=32 overlap=1", " block_n=128"}) {
+    CHECK_NOTHROW(
+        check_schedule(two_level, parse_schedule(start + changes), find_target("sm_90a")));
+  }
+  CHECK(limit_of(v, "overlap=1", "sm_90a") == "overlap needs wgmma");
 }
 
 TEST_CASE("tiles are as long as the padded head dimensions") {

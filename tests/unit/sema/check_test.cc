@@ -108,6 +108,8 @@ TEST_CASE("what no generator makes is not supported") {
                            "smooth_v = mean",
                            "pv_accumulator = f16 + f32 every 48",
                            "pv_accumulator = f32 + f32 every 256",
+                           "v = e4m3\nrow_sum = quantized",
+                           "rescale_threshold = 8\nrow_sum = quantized",
                            "exp2_polynomial = 0.5",
                            "structure = varlen",
                            "structure = paged(64)"}) {
@@ -120,9 +122,9 @@ TEST_CASE("what needs V prepared is supported with wgmma alone") {
   for (const char* body :
        {"v = e4m3", "p = e4m3 range 16\nrescale_threshold = 4",
         "p = e4m3 range 0.5\nv = e4m3 range 2.25", "v = e4m3\npv_accumulator = f32 + f32 every 32",
-        "v = e4m3\npv_accumulator = f32 + f32 every 256",
-        "v = e4m3\nrow_sum = quantized\ninput = bf16", "input = bf16\nv = f16",
-        "input = bf16\np = f16\npv_accumulator = f32 + f32 every 32", "rescale_threshold = 8"}) {
+        "v = e4m3\npv_accumulator = f32 + f32 every 256", "v = e4m3\ninput = bf16",
+        "input = bf16\nv = f16", "input = bf16\np = f16\npv_accumulator = f32 + f32 every 32",
+        "rescale_threshold = 8"}) {
     INFO(body);
     const Variant v = resolve(body);
     for (const Target& target : all_targets()) {

@@ -1,0 +1,228 @@
+// The wgmma kernel: every choice of the language that it is generated for, against float64 and the
+// model of the variant.
+//
+// Choices that do not meet in the generator (types, granularities, tiles, order) are varied
+// together, one table for each, so that every pair of neighbours occurs and the suite stays fast.
+#include <fmt/format.h>
+
+#include "tests/emulated/table.h"
+#include "tests/support/catch.h"
+
+namespace sagejit::test {
+namespace {
+
+constexpr reference::ProblemShape kSmall = {.b = 2, .hq = 4, .hkv = 2, .m = 150, .n = 200};
+
+constexpr std::string_view kSmoothed = "lse = on; smooth_k = mean; ";
+constexpr std::string_view kHalf = "input = f16", kBrain = "input = bf16",
+                           kBytes = "p = e4m3 range 448; v = e4m3 per channel",
+                           kConverted = "input = bf16; p = f16; v = f16";
+constexpr std::string_view kTypes[] = {kHalf, kBytes, kBrain, kConverted};
+
+TEST_CASE("wgmma: every granularity of Q with every granularity of K", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  constexpr std::string_view kQ[] = {"tensor",   "head",       "block(128)",
+                                     "warp(32)", "thread(32)", "token"};
+  constexpr std::string_view kK[] = {"tensor",   "head",       "block(64)",
+                                     "warp(16)", "thread(64)", "token"};
+  const Schedule schedules[] = {wgmma_schedule(4, 64), wgmma_schedule(8, 32, true),
+                                wgmma_schedule(12, 96), wgmma_schedule(4, 128, true),
+                                wgmma_schedule(8, 64)};
+  std::vector<Case> cases;
+  for (size_t q = 0; q < std::size(kQ); ++q) {
+    for (size_t k = 0; k < std::size(kK); ++k) {
+      cases.push_back({fmt::format("head_dim = 32; {}q = int8 per {}; k = int8 per {}; {}",
+                                   kSmoothed, kQ[q], kK[k], kTypes[(q + k) % 4]),
+                       kSmall, "biased_k", Layout::kBhtd, schedules[(2 * q + k) % 5]});
+    }
+  }
+  run_cases(cases, lab);
+}
+
+TEST_CASE("wgmma: spans away from the defaults", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  int i = 0;
+  for (const auto& [q, k, block_n] : {std::tuple("block(16)", "block(128)", 96),
+                                      {"block(48)", "block(80)", 160},
+                                      {"warp(16)", "warp(112)", 224},
+                                      {"thread(16)", "thread(128)", 64},
+                                      {"thread(96)", "thread(16)", 160},
+                                      {"thread(128)", "block(16)", 96},
+                                      {"token", "token", 224},
+                                      {"token", "thread(48)", 96}}) {
+    cases.push_back({fmt::format("head_dim = 32; {}q = int8 per {}; k = int8 per {}; "
+                                 "mask = causal(bottom_right); {}",
+                                 kSmoothed, q, k, kTypes[i % 4]),
+                     {.b = 2, .hq = 2, .hkv = 1, .m = 200, .n = 300},
+                     "normal",
+                     Layout::kBhtd,
+                     wgmma_schedule(4 + 4 * (i % 3), block_n, i % 2)});
+    ++i;
+  }
+  run_cases(cases, lab);
+}
+
+// Two levels: an interval is a part of a key tile, or several of them; under a window's mask rows
+// start in the middle of one.
+TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  struct Row {
+    std::string_view types, accumulator;
+    int block_n;
+    bool overlap;
+    std::string_view mask = "none";
+  };
+  constexpr Row kRows[] = {{kHalf, "f32", 64, false},
+                           {kHalf, "f32", 64, true},
+                           {kHalf, "f16", 64, false},
+                           {kHalf, "f16", 96, true},
+                           {kHalf, "f16 + f32 every 16", 64, false},
+                           {kHalf, "f16 + f32 every 64", 128, false},
+                           {kHalf, "f16 + f32 every 64", 64, true},
+                           {kHalf, "f16 + f32 every 128", 64, true, "window(100, 20)"},
+                           {kHalf, "f32 + f32 every 32", 64, false},
+                           {kHalf, "f32 + f32 every 128", 128, true},
+                           {kBrain, "f32", 96, true},
+                           {kBrain, "f32 + f32 every 64", 64, true},
+                           {kBrain, "f32 + f32 every 32", 96, false},
+                           {kBrain, "f32 + f32 every 128", 32, true, "causal(bottom_right)"},
+                           {kConverted, "f32 + f32 every 64", 64, false},
+                           {kBytes, "f32", 128, false},
+                           {kBytes, "f32", 64, true},
+                           {kBytes, "f32 + f32 every 32", 96, false},
+                           {kBytes, "f32 + f32 every 64", 32, false, "window(70, 40)"},
+                           {kBytes, "f32 + f32 every 64", 64, true},
+                           {kBytes, "f32 + f32 every 64", 128, false},
+                           {kBytes, "f32 + f32 every 128", 64, true, "window(70, 40)"},
+                           {kBytes, "f32 + f32 every 256", 64, true}};
+  std::vector<Case> cases;
+  for (const Row& row : kRows) {
+    const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}; mask = {}",
+                                         kSmoothed, row.types, row.accumulator, row.mask);
+    const Schedule schedule = wgmma_schedule(4, row.block_n, row.overlap);
+    cases.push_back({body, kSmall, "biased_k", Layout::kBhtd, schedule});
+    cases.push_back({body,
+                     {.b = 1, .hq = 2, .hkv = 2, .m = 70, .n = 333},
+                     "outlier_v",
+                     Layout::kBhtd,
+                     schedule});
+  }
+  run_cases(cases, lab);
+}
+
+TEST_CASE("wgmma: every type of input and output, with and without LSE and smoothing",
+          "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  int i = 0;
+  for (const std::string_view types : {kHalf, kBrain, kBytes}) {
+    for (const std::string_view output : {"f16", "bf16", "f32"}) {
+      cases.push_back({fmt::format("head_dim = 40; {}; output = {}; lse = {}; smooth_k = {}", types,
+                                   output, i % 2 ? "on" : "off", i % 4 < 2 ? "none" : "mean"),
+                       kSmall, "normal", Layout::kBhtd, wgmma_schedule(8, 64, i % 3 == 1)});
+      ++i;
+    }
+  }
+  cases.push_back({fmt::format("head_dim = 64; {}scale = 0.05", kSmoothed), kSmall, "normal",
+                   Layout::kBhtd, wgmma_schedule(8, 64)});
+  cases.push_back({fmt::format("head_dim = 64; {}{}; input = bf16", kSmoothed, kBytes), kSmall,
+                   "biased_k", Layout::kBhtd, wgmma_schedule(8, 64)});
+  run_cases(cases, lab);
+}
+
+// The maximum that P is relative to may be outgrown by 2^threshold: P's range must leave room.
+TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  for (const std::string_view types :
+       {std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"),
+        std::string_view("p = e4m3 range 448; v = e4m3 per channel; rescale_threshold = 0"),
+        std::string_view("input = f16; rescale_threshold = 4"),
+        std::string_view(
+            "input = bf16; rescale_threshold = 8; pv_accumulator = f32 + f32 every 64"),
+        std::string_view("input = f16; rescale_threshold = 4; pv_accumulator = f16")}) {
+    for (const bool overlap : {false, true}) {
+      for (const std::string_view mask : {"none", "causal(bottom_right)"}) {
+        const std::string body =
+            fmt::format("head_dim = 32; {}{}; mask = {}", kSmoothed, types, mask);
+        const Schedule schedule = wgmma_schedule(8, 64, overlap);
+        for (const std::string_view input : {"normal", "sink", "biased_k"}) {
+          cases.push_back({body,
+                           {.b = 1, .hq = 2, .hkv = 1, .m = 140, .n = 520},
+                           std::string(input),
+                           Layout::kBhtd,
+                           schedule});
+        }
+      }
+    }
+  }
+  run_cases(cases, lab);
+}
+
+TEST_CASE("wgmma: inputs that hurt", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  for (const std::string_view input : reference::input_names()) {
+    for (const std::string_view types :
+         {std::string_view("pv_accumulator = f32"), kBrain, kBytes,
+          std::string_view("pv_accumulator = f16 + f32 every 64"),
+          std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4")}) {
+      // Sums of 64 values near the f16 maximum overflow f16.
+      if (input == "fp16_max" && types.find("f16 + f32") != std::string_view::npos) continue;
+      const std::string_view k = types == kBrain ? "token" : "block(64)";
+      cases.push_back({fmt::format("head_dim = 64; {}k = int8 per {}; {}", kSmoothed, k, types),
+                       {.b = 1, .hq = 4, .hkv = 4, .m = 130, .n = 270},
+                       std::string(input),
+                       Layout::kBhtd,
+                       wgmma_schedule(types == kHalf ? 4 : 8, 64, types == kBytes)});
+    }
+    cases.push_back({fmt::format("head_dim = 64; lse = on; k = int8 per tensor; q = int8 per "
+                                 "tensor; {}",
+                                 kBytes),
+                     {.b = 1, .hq = 4, .hkv = 4, .m = 130, .n = 270},
+                     std::string(input),
+                     Layout::kBhtd,
+                     wgmma_schedule(12, 128)});
+  }
+  run_cases(cases, lab);
+}
+
+TEST_CASE("wgmma: head dims", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  int i = 0;
+  const auto add = [&](int d, int dv, std::string_view types) {
+    const int num_warps = d + dv > 256 ? 4 : 4 + 4 * (i % 3);
+    const Schedule schedule = wgmma_schedule(num_warps, d + dv > 384 ? 32 : 64, i % 2);
+    const std::string body =
+        fmt::format("head_dim = {}; value_head_dim = {}; {}{}", d, dv, kSmoothed, types);
+    cases.push_back({body,
+                     {.b = 1, .hq = 2, .hkv = 1, .m = 140, .n = 140},
+                     "biased_k",
+                     Layout::kBhtd,
+                     schedule});
+    cases.push_back(
+        {body, {.b = 1, .hq = 1, .hkv = 1, .m = 33, .n = 95}, "normal", Layout::kPadded, schedule});
+    ++i;
+  };
+  for (const int d : {16, 24, 32, 40, 64, 72, 80, 96, 128, 160, 192, 256}) add(d, d, kTypes[i % 3]);
+  add(64, 128, kBytes);
+  add(128, 64, kHalf);
+  add(192, 128, kBytes);
+  add(40, 24, "input = f16; pv_accumulator = f16");
+  add(16, 256, kBytes);
+  add(256, 16, kBrain);
+  add(72, 80, "input = f16; pv_accumulator = f32 + f32 every 64");
+  run_cases(cases, lab);
+}
+
+}  // namespace
+}  // namespace sagejit::test

@@ -1,0 +1,222 @@
+// Every shipped variant, assembled for every target: no spills, nothing the assembler serialized,
+// registers and shared memory within what the schedule counts on.
+//
+//   SAGEJIT_RESOURCES=all   every instance; otherwise the targets take turns as covered() says
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "compiler/compile.h"
+#include "compiler/kernels/generators.h"
+#include "compiler/plan/forward_plan.h"
+#include "compiler/sema/check.h"
+#include "compiler/sema/resolve.h"
+#include "compiler/support/error.h"
+#include "tests/reference/parallel.h"
+#include "tests/support/catch.h"
+#include "tests/unit/backend/find_nvrtc.h"
+
+namespace sagejit {
+namespace {
+
+constexpr std::string_view kTargets[] = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_120"};
+
+struct Job {
+  Variant variant;
+  const Target* target;
+  // Results.
+  std::vector<std::string> failures;
+  std::string schedule;   // empty: unsupported
+  bool is_first = false;  // the first of the default schedules
+  int registers = 0;      // of attention
+};
+
+std::vector<Variant> shipped_variants() {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(SAGEJIT_ROOT) /
+                                                               "specs/variants")) {
+    if (entry.path().extension() == ".attn") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  std::vector<Variant> variants;
+  for (const auto& path : files) {
+    std::ifstream in(path, std::ios::binary);
+    std::ostringstream text;
+    text << in.rdbuf();
+    for (Variant& v : resolve_variants(path.string(), text.str())) {
+      variants.push_back(std::move(v));
+    }
+  }
+  return variants;
+}
+
+// "sage1_b[head_dim=64, mask=none, ...]" -> its sweep's name, and the values
+std::string family_of(const Variant& variant) {
+  return variant.name.substr(0, variant.name.find('['));
+}
+
+// sm_90a, where the fast kernels are, gets every variant, head dim and mask, the others every
+// variant and head dim; what is left of the sweep takes turns from one to the next, so that every
+// target meets every value.
+std::vector<Job> covered(bool everything) {
+  std::vector<Job> jobs;
+  for (size_t t = 0; t < std::size(kTargets); ++t) {
+    const Target& target = find_target(kTargets[t]);
+    std::map<std::string, std::vector<Variant>> groups;
+    std::vector<std::string> order;
+    for (const Variant& v : shipped_variants()) {
+      std::string key = fmt::format("{} {}", family_of(v), v.head_dim);
+      if (target.wgmma) key += fmt::format(" {}", static_cast<int>(v.mask.kind));
+      if (everything) key += v.name;
+      if (groups.count(key) == 0) order.push_back(key);
+      groups[key].push_back(v);
+    }
+    for (size_t i = 0; i < order.size(); ++i) {
+      const std::vector<Variant>& group = groups[order[i]];
+      jobs.push_back({group[(i + t + i / group.size()) % group.size()], &target, {}, "", false, 0});
+    }
+  }
+  return jobs;
+}
+
+// An unsupported variant is said to be, with lines that mend it.
+void check_unsupported(Job& job, const Error& error) {
+  if (error.kind() != ErrorKind::kUnsupported) {
+    job.failures.push_back(fmt::format("{}\n{}", error.what(), error.log()));
+    return;
+  }
+  const Variant nearest = nearest_supported(job.variant, *job.target);
+  const bool is_told = error.message().find(
+                           "the nearest variant that is supported has these lines "
+                           "instead:") != std::string::npos;
+  if (!is_told || nearest == job.variant || nearest_supported(nearest, *job.target) != nearest) {
+    job.failures.push_back(fmt::format("unsupported without a way out: {}", error.message()));
+  }
+}
+
+int most_registers(const Artifact& artifact, const KernelLaunch& launch, const Target& target) {
+  constexpr int kMost = 255, kStep = 8;
+  const Schedule schedule = parse_schedule(artifact.schedule_text);
+  const int blocks = launch.kernel == "attention" ? schedule.blocks_per_sm : 1;
+  return std::min(kMost, target.regs_per_sm / (launch.block_threads * blocks) / kStep * kStep);
+}
+
+void check_launch(Job& job, const Artifact& artifact, const KernelLaunch& launch) {
+  const auto fail_job = [&](const std::string& what) {
+    job.failures.push_back(fmt::format("{}: {}", launch.kernel, what));
+  };
+  const auto it = std::find_if(artifact.resources.begin(), artifact.resources.end(),
+                               [&](const auto& r) { return r.kernel == launch.kernel; });
+  if (it == artifact.resources.end()) return fail_job("the assembler reports no such kernel");
+  if (launch.kernel == "attention") job.registers = it->registers;
+  const int budget = most_registers(artifact, launch, *job.target);
+  if (it->registers < 1 || it->registers > budget) {
+    fail_job(fmt::format("{} registers, the schedule leaves {}", it->registers, budget));
+  }
+  if (it->stack_bytes != 0) fail_job(fmt::format("a stack of {} bytes", it->stack_bytes));
+  if (it->static_smem_bytes != 0) fail_job("static shared memory, which no plan counts");
+  if (launch.dynamic_smem_bytes > job.target->smem_per_block) {
+    fail_job(fmt::format("{} bytes of shared memory, {} allows {}", launch.dynamic_smem_bytes,
+                         job.target->name, job.target->smem_per_block));
+  }
+}
+
+// The plan's shared memory is what the kernels reserve, and what the schedule was chosen by: for
+// wgmma that includes padding between its rings, at most.
+void check_shared_memory(Job& job, const Artifact& artifact) {
+  constexpr int kMostPadding = 512;
+  const Schedule schedule = parse_schedule(artifact.schedule_text);
+  const ForwardPlan plan = make_forward_plan(job.variant, schedule, *job.target);
+  const std::vector<ir::Function> kernels = generate_kernels(plan);
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    const KernelLaunch& launch = artifact.plan.launches.at(i);
+    const int bytes = kernels[i].smem_bytes();
+    if (launch.kernel != kernels[i].name || launch.dynamic_smem_bytes != bytes) {
+      job.failures.push_back(
+          fmt::format("{}: a launch gives {} bytes of shared memory, {} reserves {}", launch.kernel,
+                      launch.dynamic_smem_bytes, kernels[i].name, bytes));
+    }
+    if (launch.kernel != "attention") continue;
+    const int predicted = attention_smem_bytes(job.variant, schedule);
+    const int slack = schedule.wgmma ? kMostPadding : 0;
+    if (bytes > predicted || bytes < predicted - slack) {
+      job.failures.push_back(fmt::format(
+          "attention reserves {} bytes of shared memory, predicted were {}", bytes, predicted));
+    }
+  }
+}
+
+void run(Job& job, Toolchain& toolchain) {
+  CompileRequest request;
+  request.variant = job.variant;
+  request.target = job.target;
+  try {
+    const Artifact artifact = compile(request, toolchain);
+    job.schedule = artifact.schedule_text;
+    job.is_first = job.schedule == print_schedule(default_schedule(job.variant, *job.target));
+    ToolchainOutput output;
+    output.resources = artifact.resources;
+    output.log = artifact.assembler_log;
+    const std::string fault = find_assembly_fault(output);
+    if (!fault.empty()) job.failures.push_back(fault);
+    if (artifact.cubin.empty()) job.failures.push_back("there is no machine code");
+    for (const KernelLaunch& launch : artifact.plan.launches) check_launch(job, artifact, launch);
+    check_shared_memory(job, artifact);
+  } catch (const Error& error) {
+    check_unsupported(job, error);
+  }
+}
+
+// What was covered, a line a target; and where the first choice was not the best.
+void report(const std::vector<Job>& jobs) {
+  for (const std::string_view name : kTargets) {
+    size_t num_compiled = 0, num_unsupported = 0;
+    int registers = 0;
+    std::set<std::string> schedules;
+    for (const Job& job : jobs) {
+      if (job.target->name != name) continue;
+      if (job.schedule.empty()) {
+        ++num_unsupported;
+        continue;
+      }
+      ++num_compiled;
+      schedules.insert(job.schedule);
+      registers = std::max(registers, job.registers);
+    }
+    fmt::print(
+        "{}: {} variants assembled with {} schedules, at most {} registers in attention; {} "
+        "unsupported\n",
+        name, num_compiled, schedules.size(), registers, num_unsupported);
+  }
+  for (const Job& job : jobs) {
+    if (job.schedule.empty() || job.is_first) continue;
+    fmt::print("note: {} on {}: the first default schedule has a fault, '{}' is taken\n",
+               job.variant.name, job.target->name, job.schedule);
+  }
+  std::fflush(stdout);
+}
+
+TEST_CASE("shipped variants assemble as their schedules predict", "[resources]") {
+  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  if (!nvrtc) return;
+  const char* which = std::getenv("SAGEJIT_RESOURCES");
+  std::vector<Job> jobs = covered(which && std::string_view(which) == "all");
+  reference::parallel_for(static_cast<int64_t>(jobs.size()),
+                          [&](int64_t i) { run(jobs[static_cast<size_t>(i)], *nvrtc); });
+  report(jobs);
+  for (const Job& job : jobs) {
+    INFO(job.variant.name << " on " << job.target->name << ": " << job.schedule);
+    CHECK(job.failures == std::vector<std::string>{});
+  }
+}
+
+}  // namespace
+}  // namespace sagejit
