@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/prepare.h"
 
@@ -9,6 +11,12 @@ using ir::Op;
 using ir::Value;
 
 namespace {
+
+// As many as registers allow without spilling: a row's tile is held while its maxima are found.
+int blocks_per_sm(const ForwardPlan& plan) {
+  const int columns = std::max(plan.q.padded_head_dim, plan.v.columns);
+  return columns <= 64 ? 4 : columns <= 128 ? 2 : 1;
+}
 
 // Heads of `tiles` tiles follow one another.
 TilePlace place_of(Builder& b, Value index, Value tiles, Value heads) {
@@ -22,7 +30,7 @@ TilePlace place_of(Builder& b, Value index, Value tiles, Value heads) {
 // Blocks go from the last tile of K and V to the first: what `statistics` read last is what the L2
 // cache still has. Those of Q, which nobody has read, come behind.
 ir::Function generate_quantize(const ForwardPlan& plan) {
-  Builder b("quantize", kPrepareThreads);
+  Builder b("quantize", kPrepareThreads, blocks_per_sm(plan));
   const KernelArgs args(b, *plan.find_launch("quantize"));
   const Value block = b.emit1(Op::kBlockX, {});
   const Value kv_blocks = args["kv_blocks"], k_tiles = args["k_tiles"];

@@ -120,7 +120,7 @@ ir::Function generate_statistics(const ForwardPlan& plan) {
   const ValuePlan& v = plan.v;
   const Statistic sums{"k", "k_partial_sums", k.input, k.head_dim, k.head_dim, true};
   const Statistic maxima{"v", "v_partial_amax", v.input, v.value_head_dim, v.columns, false};
-  Builder b("statistics", kPrepareThreads);
+  Builder b("statistics", kPrepareThreads, 4);
   const KernelArgs args(b, *plan.find_launch("statistics"));
   const Value shared = b.smem("folds", ChunkFold::shared_bytes());
   const Value block = b.emit1(Op::kBlockX, {});
