@@ -119,8 +119,8 @@ ir::Function kernel_of_every_warpgroup_product() {
     for (int j = 0; j < (row.c == DType::kF16 ? 16 : 32); ++j) {
       accumulators.push_back(b.var(is_f32 ? ir::constant_f32(0) : ir::constant(0)));
     }
-    b.wgmma(op, accumulators, {address}, address, true);
-    b.wgmma(op, accumulators, std::vector<Value>(4, b.tid()), address, false);
+    b.wgmma(op, accumulators, {address}, address, {.fenced = true, .accumulate = false});
+    b.wgmma(op, accumulators, std::vector<Value>(4, b.tid()), address, {});
     b.emit(Op::kWgmmaCommit, {});
     b.wgmma_wait(0, accumulators);
     for (const ir::Var& x : accumulators) {
@@ -195,10 +195,10 @@ TEST_CASE(
     return body_of(fmt::format("{}{}\n", vars, line)).back();
   };
   CHECK(
-      last_line("wgmma.f16.f16 $5, $6, %0, %0, 1") ==
+      last_line("wgmma.f16.f16 $5, $6, %0, %0, 1, 1") ==
       R"(  asm volatile("wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 )"
       R"({%0, %1}, %2, %3, 1, 1, 1, 0, 1;" : "+r"(x5), "+r"(x6) : "l"(r0), "l"(r0) : "memory");)");
-  CHECK(last_line("wgmma.f16.f16 $5, $6, %1, %1, %2, %2, %0, 0") ==
+  CHECK(last_line("wgmma.f16.f16 $5, $6, %1, %1, %2, %2, %0, 1, 0") ==
         R"(  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%0, %1}, )"
         R"({%2, %3, %4, %5}, %6, 1, 1, 1, 1;" : "+r"(x5), "+r"(x6) : "r"(r1), "r"(r1), "r"(r2), )"
         R"("r"(r2), "l"(r0) : "memory");)");
@@ -219,11 +219,11 @@ TEST_CASE("integer and 8-bit products have no layout of B to choose") {
     INFO(text);
     CHECK(text.find(part) != std::string::npos);
   };
-  has("wgmma.s8 $5, $6, $7, $8, %0, %0, 1",
+  has("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1",
       "m64n8k32.s32.s8.s8 {%0, %1, %2, %3}, %4, %5, 1;\" : \"+r\"(x5)");
-  has("wgmma.e4m3.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1",
+  has("wgmma.e4m3.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1, 1",
       "m64n8k32.f32.e4m3.e4m3 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1;\" : \"+f\"(x9)");
-  has("wgmma.bf16.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1", "%8, 1, 1, 1, 1;\"");
+  has("wgmma.bf16.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1, 1", "%8, 1, 1, 1, 1;\"");
 }
 
 TEST_CASE("barriers of sm_90 loop until their phase is complete") {

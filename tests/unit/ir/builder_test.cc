@@ -180,24 +180,40 @@ TEST_CASE("both sides of a condition") {
                                    "}\n"));
 }
 
+TEST_CASE("a loop goes on while its variable is not 0") {
+  Builder b("k", 32);
+  const Var left = b.var(b.tid());
+  b.loop_while(left, [&] { b.set(left, b.sub(b.get(left), constant(1))); });
+  CHECK_THAT(print(b.finish(80)), Catch::EndsWith("  $3:i32 = var %0\n"
+                                                  "  while $3 {\n"
+                                                  "    %4:i32 = get $3\n"
+                                                  "    %5:i32 = sub.i32 %4, 1\n"
+                                                  "    set $3, %5\n"
+                                                  "  }\n}\n"));
+  Builder wrong("k", 32);
+  wrong.loop_while(wrong.var(constant_f32(0)), [] {});
+  CHECK(thrown_by([&] { wrong.finish(80); }).kind() == ErrorKind::kInternal);
+}
+
 TEST_CASE("products of a warpgroup work on variables in place") {
   Builder b("k", 128);
   const Value descriptor = b.param("x", Type::kI64);
   std::vector<Var> accumulators;
   for (int i = 0; i < 2; ++i) accumulators.push_back(b.var(constant(0)));
-  b.wgmma(Op::kWgmmaF16F16, accumulators, {descriptor}, descriptor, true);
+  b.wgmma(Op::kWgmmaF16F16, accumulators, {descriptor}, descriptor,
+          {.fenced = true, .accumulate = false});
   const std::vector<Value> a(4, b.tid());
-  b.wgmma(Op::kWgmmaF16F16, accumulators, a, descriptor, false);
+  b.wgmma(Op::kWgmmaF16F16, accumulators, a, descriptor, {});
   b.tie(accumulators);
   b.wgmma_wait(1, accumulators);
   const Function function = b.finish(90);
-  CHECK_THAT(print(function), Catch::EndsWith("  wgmma.f16.f16 $4, $5, %3, %3, 1\n"
-                                              "  wgmma.f16.f16 $4, $5, %0, %0, %0, %0, %3, 0\n"
+  CHECK_THAT(print(function), Catch::EndsWith("  wgmma.f16.f16 $4, $5, %3, %3, 0, 1\n"
+                                              "  wgmma.f16.f16 $4, $5, %0, %0, %0, %0, %3, 1, 0\n"
                                               "  tie $4, $5\n"
                                               "  wgmma.wait 1, $4, $5\n}\n"));
   Builder wrong("k", 128);
   const Value x = wrong.param("x", Type::kI64);
-  wrong.wgmma(Op::kWgmmaF16F32, {wrong.var(constant(0))}, {x}, x, true);
+  wrong.wgmma(Op::kWgmmaF16F32, {wrong.var(constant(0))}, {x}, x, {});
   CHECK(thrown_by([&] { wrong.finish(90); }).kind() == ErrorKind::kInternal);
 }
 

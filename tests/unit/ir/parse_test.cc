@@ -94,8 +94,8 @@ TEST_CASE("products of a warpgroup, waits and barriers read back") {
   mbarrier.wait %1, 0
   mbarrier.arrive %1
   setmaxnreg.inc 240
-  wgmma.e4m3.f32 $2, $3, $4, $5, %0, %0, 1
-  wgmma.f16.f32 $2, $3, $4, $5, 1, 2, 3, 4, -1L, 0
+  wgmma.e4m3.f32 $2, $3, $4, $5, %0, %0, 0, 1
+  wgmma.f16.f32 $2, $3, $4, $5, 1, 2, 3, 4, -1L, 1, 0
   wgmma.commit
   tie $2, $3
   wgmma.wait 0, $2, $3, $4, $5

@@ -195,28 +195,28 @@ TEST_CASE("a warpgroup's product has accumulators of its type, A, B and the fenc
     REQUIRE(end != std::string::npos);
     return message.substr(end + 3);
   };
-  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %0, %0, 1")), 90));
-  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %1, %0, 0")), 90));
-  CHECK_NOTHROW(verify(kernel(product("wgmma.f16.f16 $5, $6, %0, %0, 1")), 90));
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1", 89) == "needs sm_90a");
-  CHECK(reason("%10:i32 = wgmma.s8 $5, $6, $7, $8, %0, %0, 1") ==
+  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1")), 90));
+  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %1, %0, 1, 0")), 90));
+  CHECK_NOTHROW(verify(kernel(product("wgmma.f16.f16 $5, $6, %0, %0, 1, 1")), 90));
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1", 89) == "needs sm_90a");
+  CHECK(reason("%10:i32 = wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1") ==
         "it has no results: it writes variables");
   const std::string_view number = "accumulators must fill 1 to 32 tiles of 8 columns";
-  CHECK(reason("wgmma.s8 %0, %0, 1") == number);
-  CHECK(reason("wgmma.s8 $5, $6, $7, %0, %0, 1") == number);
-  CHECK(reason("wgmma.f16.f16 $5, %0, %0, 1") == number);
+  CHECK(reason("wgmma.s8 %0, %0, 1, 1") == number);
+  CHECK(reason("wgmma.s8 $5, $6, $7, %0, %0, 1, 1") == number);
+  CHECK(reason("wgmma.f16.f16 $5, %0, %0, 1, 1") == number);
   const std::string_view type = "accumulators must come first and have the type of the row";
-  CHECK(reason("wgmma.s8 $5, $6, $7, $9, %0, %0, 1") == type);
-  CHECK(reason("wgmma.f16.f32 $5, $6, $7, $8, %0, %0, 1") == type);
-  CHECK(reason("wgmma.s8 $5, $6, $7, %0, $8, %0, 1") == type);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $9, %0, %0, 1, 1") == type);
+  CHECK(reason("wgmma.f16.f32 $5, $6, $7, $8, %0, %0, 1, 1") == type);
+  CHECK(reason("wgmma.s8 $5, $6, $7, %0, $8, %0, 1, 1") == type);
   const std::string_view a = "A is one descriptor or four registers";
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, 1") == a);
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %0, 1") == a);
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %0, 1") == "A has the wrong type");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %0, %0, 1") == "A has the wrong type");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %1, 1") == "B is a descriptor");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 2") == "the last operand is 0 or 1");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, %1") == "the last operand is 0 or 1");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, 1, 1") == a);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %0, 1, 1") == a);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %0, 1, 1") == "A has the wrong type");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %0, %0, 1, 1") == "A has the wrong type");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %1, 1, 1") == "B is a descriptor");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 2") == "the last two operands are 0 or 1");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, %1") == "the last two operands are 0 or 1");
 }
 
 TEST_CASE("no product is wider than 256 columns") {
@@ -226,10 +226,10 @@ TEST_CASE("no product is wider than 256 columns") {
     accumulators += fmt::format("${}, ", 5 + i);
     if (i == 127) {
       CHECK_NOTHROW(
-          verify(kernel(fmt::format("{}wgmma.s8 {}%0, %0, 1\n", lines, accumulators)), 90));
+          verify(kernel(fmt::format("{}wgmma.s8 {}%0, %0, 1, 1\n", lines, accumulators)), 90));
     }
   }
-  CHECK_THAT(failure(fmt::format("{}wgmma.s8 {}%0, %0, 1\n", lines, accumulators), 90),
+  CHECK_THAT(failure(fmt::format("{}wgmma.s8 {}%0, %0, 1, 1\n", lines, accumulators), 90),
              Catch::EndsWith("accumulators must fill 1 to 32 tiles of 8 columns"));
 }
 

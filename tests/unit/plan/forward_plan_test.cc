@@ -213,7 +213,8 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
 TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 72; value_head_dim = 40");
   CHECK(kernels_of(plan) == Strings{"quantize_k", "convert_v", "quantize_q", "attention"});
-  CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales", "v_codes"});
+  CHECK(buffers_of(plan) ==
+        Strings{"tile_counters", "q_codes", "q_scales", "k_codes", "k_scales", "v_codes"});
   CHECK(plan.q.token_multiple == 192);
   CHECK(plan.k.token_multiple == 128);
   CHECK(bytes_of(plan, "q_codes") == 2 * 8 * 384 * 96);
@@ -294,6 +295,7 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "n",
                                                 "hq",
                                                 "hkv",
+                                                "tile_counters",
                                                 "b",
                                                 "group_heads",
                                                 "lse",
