@@ -107,7 +107,7 @@ TEST_CASE("products of a warpgroup, waits and barriers read back") {
   const Inst& product = function.body[function.body.size() - 4];
   REQUIRE(product.op == Op::kWgmmaF16F32);
   CHECK(num_accumulators(product) == 4);
-  CHECK(product.operands.size() == 10);
+  CHECK(product.operands.size() == 11);
   CHECK(find_wgmma(product.op)->k == 16);
   CHECK(find_wgmma(Op::kWgmmaWait) == nullptr);
 }
