@@ -56,7 +56,7 @@ constexpr int padded_value_head_dim(const Variant& v) {
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
 inline constexpr int kWarpgroupThreads = 128;
-inline constexpr int kLoaderRegisters = 24;  // of a thread of the warpgroup that loads
+inline constexpr int kLoaderRegisters = 32;  // of a thread of the warpgroup that loads
 // Registers of a thread of the others: what is left of the 64 K of an SM, in steps of 8.
 constexpr int wgmma_consumer_registers(const Schedule& schedule) {
   const int per_lane = 65536 / kWarpgroupThreads;  // for one thread of every warpgroup
