@@ -137,7 +137,8 @@ class WgmmaAttention {
 
   // --- the loading warpgroup: its first warp stores the words and starts the copies
   void load() {
-    if (moves_registers()) b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
+    if (moves_registers())
+      b_.emit(Op::kRegistersDown, {constant(wgmma_registers_of_roles(schedule_).load)});
     b_.when(b_.equal(b_.warp(), constant(num_consumers_ * kGroupWarps)), [&] {
       const BulkRing::Cursor q = q_ring_.cursor(), k = k_ring_.cursor(), v = v_ring_.cursor();
       // Every block begins with its own tile; who is done first takes the next.
@@ -198,7 +199,12 @@ class WgmmaAttention {
         row_factors[i].push_back(load_row_factor(b_, plan_, args_, work.tile, number));
       }
     }
-    const std::vector<Value> value_scales = load_value_scales(work);
+    // The loader has few registers: more value scales than this are loaded in portions, for each
+    // warpgroup again.
+    constexpr int kPortion = 4 * ir::kWarpThreads;
+    const int channels = has_value_scales() ? padded_value_head_dim(variant_) : 0;
+    std::vector<Value> value_scales;
+    if (channels <= kPortion) value_scales = load_value_scales(work, 0, channels);
     const int row_bytes = padded_head_dim(variant_);
     const Value head =
         operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
@@ -207,8 +213,12 @@ class WgmmaAttention {
       q_ring_.begin(q);
       const Value words = q_ring_.words(q);
       store_lanes(b_.add(words, constant(kRowFactorBytes)), row_factors[i], kWarpgroupRows);
-      store_lanes(b_.add(words, constant(kValueScaleBytes)), value_scales,
-                  padded_value_head_dim(variant_));
+      for (int first = 0; first < channels; first += kPortion) {
+        const int count = std::min(kPortion, channels - first);
+        store_lanes(b_.add(words, constant(kValueScaleBytes + first * 4)),
+                    channels <= kPortion ? value_scales : load_value_scales(work, first, count),
+                    count);
+      }
       b_.when(b_.equal(b_.lane(), constant(0)), [&] {
         b_.emit(Op::kStSharedV4, {words, constant(kPlaceBytes), work.tile.batch, work.tile.head,
                                   work.tile.kv_head, first_row});
@@ -219,14 +229,14 @@ class WgmmaAttention {
 
   bool has_value_scales() const { return bits_of(variant_.v.type) == 8; }
 
-  // Lane l gets those of channels l, l + 32, ...
-  std::vector<Value> load_value_scales(const Work& work) {
+  // Lane l gets those of channels first + l, first + l + 32, ...
+  std::vector<Value> load_value_scales(const Work& work, int first, int count) {
     std::vector<Value> scales;
-    if (!has_value_scales()) return scales;
+    if (count == 0) return scales;
     const int channels = padded_value_head_dim(variant_);
     const Value head = b_.address(args_["v_scales"], work.batch_kv_head, channels * 4);
-    for (int first = 0; first < channels; first += ir::kWarpThreads) {
-      const Value channel = b_.min(b_.add(b_.lane(), constant(first)), constant(channels - 1));
+    for (int at = first; at < first + count; at += ir::kWarpThreads) {
+      const Value channel = b_.min(b_.add(b_.lane(), constant(at)), constant(channels - 1));
       scales.push_back(b_.emit1(Op::kLdGlobalF32, {b_.address(head, channel, 4), constant(0)}));
     }
     return scales;
@@ -286,7 +296,7 @@ class WgmmaAttention {
   // --- the computing warpgroups
   void compute() {
     if (moves_registers()) {
-      b_.emit(Op::kRegistersUp, {constant(wgmma_consumer_registers(schedule_))});
+      b_.emit(Op::kRegistersUp, {constant(wgmma_registers_of_roles(schedule_).compute)});
     }
     const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
