@@ -137,7 +137,8 @@ class WgmmaAttention {
 
   // --- the loading warpgroup: its first warp stores the words and starts the copies
   void load() {
-    if (moves_registers()) b_.emit(Op::kRegistersDown, {constant(kLoaderRegisters)});
+    if (moves_registers())
+      b_.emit(Op::kRegistersDown, {constant(wgmma_registers_of_roles(schedule_).load)});
     b_.when(b_.equal(b_.warp(), constant(num_consumers_ * kGroupWarps)), [&] {
       const BulkRing::Cursor q = q_ring_.cursor(), k = k_ring_.cursor(), v = v_ring_.cursor();
       // Every block begins with its own tile; who is done first takes the next.
@@ -189,44 +190,70 @@ class WgmmaAttention {
     });
   }
 
+  // All loads come before the first wait: their latencies overlap.
   void load_queries(const Work& work, const BulkRing::Cursor& q) {
+    std::vector<std::vector<Value>> row_factors(static_cast<size_t>(num_consumers_));
+    for (int i = 0; i < num_consumers_; ++i) {
+      for (int row = i * kWarpgroupRows; row < (i + 1) * kWarpgroupRows; row += ir::kWarpThreads) {
+        const Value number = b_.add(work.tile.first_row, b_.add(b_.lane(), constant(row)));
+        row_factors[i].push_back(load_row_factor(b_, plan_, args_, work.tile, number));
+      }
+    }
+    // The loader has few registers: more value scales than this are loaded in portions, for each
+    // warpgroup again.
+    constexpr int kPortion = 4 * ir::kWarpThreads;
+    const int channels = has_value_scales() ? padded_value_head_dim(variant_) : 0;
+    std::vector<Value> value_scales;
+    if (channels <= kPortion) value_scales = load_value_scales(work, 0, channels);
     const int row_bytes = padded_head_dim(variant_);
     const Value head =
         operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
     for (int i = 0; i < num_consumers_; ++i) {
-      QueryTile rows = work.tile;
-      rows.first_row = b_.add(rows.first_row, constant(i * kWarpgroupRows));
-      std::vector<Value> factors;
-      for (int row = 0; row < kWarpgroupRows; row += ir::kWarpThreads) {
-        const Value number = b_.add(rows.first_row, b_.add(b_.lane(), constant(row)));
-        factors.push_back(load_row_factor(b_, plan_, args_, rows, number));
-      }
+      const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
       q_ring_.begin(q);
       const Value words = q_ring_.words(q);
-      const Value mine = b_.add(words, b_.mul(b_.lane(), constant(4)));
-      for (size_t row = 0; row < factors.size(); ++row) {
-        const int bytes = kRowFactorBytes + static_cast<int>(row) * ir::kWarpThreads * 4;
-        b_.emit(Op::kStSharedF32, {mine, constant(bytes), factors[row]});
+      store_lanes(b_.add(words, constant(kRowFactorBytes)), row_factors[i], kWarpgroupRows);
+      for (int first = 0; first < channels; first += kPortion) {
+        const int count = std::min(kPortion, channels - first);
+        store_lanes(b_.add(words, constant(kValueScaleBytes + first * 4)),
+                    channels <= kPortion ? value_scales : load_value_scales(work, first, count),
+                    count);
       }
       b_.when(b_.equal(b_.lane(), constant(0)), [&] {
-        b_.emit(Op::kStSharedV4, {words, constant(kPlaceBytes), rows.batch, rows.head, rows.kv_head,
-                                  rows.first_row});
+        b_.emit(Op::kStSharedV4, {words, constant(kPlaceBytes), work.tile.batch, work.tile.head,
+                                  work.tile.kv_head, first_row});
       });
-      if (has_value_scales()) store_value_scales(work, words);
-      q_ring_.fill(q, b_.add64(head, offset_of(rows.first_row, row_bytes)));
+      q_ring_.fill(q, b_.add64(head, offset_of(first_row, row_bytes)));
     }
   }
 
   bool has_value_scales() const { return bits_of(variant_.v.type) == 8; }
 
-  void store_value_scales(const Work& work, Value words) {
+  // Lane l gets those of channels first + l, first + l + 32, ...
+  std::vector<Value> load_value_scales(const Work& work, int first, int count) {
+    std::vector<Value> scales;
+    if (count == 0) return scales;
     const int channels = padded_value_head_dim(variant_);
     const Value head = b_.address(args_["v_scales"], work.batch_kv_head, channels * 4);
-    b_.loop(b_.lane(), constant(channels), constant(ir::kWarpThreads), [&](Value channel) {
-      const Value scale = b_.emit1(Op::kLdGlobalF32, {b_.address(head, channel, 4), constant(0)});
-      b_.emit(Op::kStSharedF32,
-              {b_.add(words, b_.mul(channel, constant(4))), constant(kValueScaleBytes), scale});
-    });
+    for (int at = first; at < first + count; at += ir::kWarpThreads) {
+      const Value channel = b_.min(b_.add(b_.lane(), constant(at)), constant(channels - 1));
+      scales.push_back(b_.emit1(Op::kLdGlobalF32, {b_.address(head, channel, 4), constant(0)}));
+    }
+    return scales;
+  }
+
+  // Word 32 i + l of the first `count` is lane l's i-th value.
+  void store_lanes(Value words, const std::vector<Value>& values, int count) {
+    const Value mine = b_.add(words, b_.mul(b_.lane(), constant(4)));
+    for (int i = 0; i < static_cast<int>(values.size()); ++i) {
+      const int first = i * ir::kWarpThreads;
+      const auto store = [&] { b_.emit(Op::kStSharedF32, {mine, constant(first * 4), values[i]}); };
+      if (first + ir::kWarpThreads <= count) {
+        store();
+      } else {
+        b_.when(b_.less(b_.lane(), constant(count - first)), store);
+      }
+    }
   }
 
   void load_keys_and_values(const Work& work, const BulkRing::Cursor& k,
@@ -236,29 +263,40 @@ class WgmmaAttention {
                                          padded_head_dim(variant_));
     const Value v_head =
         operand_address("v_codes", work.batch_kv_head, "n", schedule_.block_n, value_row_bytes());
-    b_.loop(regions.first_tile(), regions.end_tile(), constant(1), [&](Value tile) {
-      const Value first_key = b_.add(b_.mul(tile, constant(schedule_.block_n)), b_.lane());
-      std::vector<Value> scales;
-      for (int key = 0; key < schedule_.block_n; key += ir::kWarpThreads) {
-        scales.push_back(
-            load_key_scale(b_, plan_, args_, work.tile, b_.add(first_key, constant(key))));
+    b_.when(b_.less(regions.first_tile(), regions.end_tile()), [&] {
+      // The scales of the next tile are on their way while this one waits for a free stage.
+      std::vector<Var> next;
+      for (const Value scale : load_key_scales(work, regions.first_tile())) {
+        next.push_back(b_.var(scale));
       }
-      v_ring_.begin(v);
-      v_ring_.fill(v, b_.add64(v_head, offset_of(tile, v_bytes())));
-      k_ring_.begin(k);
-      const Value mine = b_.add(k_ring_.words(k), b_.mul(b_.lane(), constant(4)));
-      for (size_t i = 0; i < scales.size(); ++i) {
-        const int bytes = static_cast<int>(i) * ir::kWarpThreads * 4;
-        b_.emit(Op::kStSharedF32, {mine, constant(bytes), scales[i]});
-      }
-      k_ring_.fill(k, b_.add64(k_head, offset_of(tile, k_bytes())));
+      b_.loop(regions.first_tile(), regions.end_tile(), constant(1), [&](Value tile) {
+        std::vector<Value> scales;
+        for (const Var& scale : next) scales.push_back(b_.get(scale));
+        const std::vector<Value> loaded = load_key_scales(work, b_.add(tile, constant(1)));
+        for (size_t i = 0; i < loaded.size(); ++i) b_.set(next[i], loaded[i]);
+        k_ring_.begin(k);
+        store_lanes(k_ring_.words(k), scales, schedule_.block_n);
+        k_ring_.fill(k, b_.add64(k_head, offset_of(tile, k_bytes())));
+        v_ring_.begin(v);
+        v_ring_.fill(v, b_.add64(v_head, offset_of(tile, v_bytes())));
+      });
     });
+  }
+
+  std::vector<Value> load_key_scales(const Work& work, Value tile) {
+    const Value first_key = b_.add(b_.mul(tile, constant(schedule_.block_n)), b_.lane());
+    std::vector<Value> scales;
+    for (int key = 0; key < schedule_.block_n; key += ir::kWarpThreads) {
+      scales.push_back(
+          load_key_scale(b_, plan_, args_, work.tile, b_.add(first_key, constant(key))));
+    }
+    return scales;
   }
 
   // --- the computing warpgroups
   void compute() {
     if (moves_registers()) {
-      b_.emit(Op::kRegistersUp, {constant(wgmma_consumer_registers(schedule_))});
+      b_.emit(Op::kRegistersUp, {constant(wgmma_registers_of_roles(schedule_).compute)});
     }
     const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
     const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();

@@ -78,7 +78,7 @@ std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& targ
                                .num_warps = warps,
                                .q_in_registers = false,
                                .overlap = overlap};
-    if (wgmma_registers(variant, schedule) > wgmma_consumer_registers(schedule)) return;
+    if (wgmma_registers(variant, schedule) > wgmma_registers_of_roles(schedule).compute) return;
     const std::optional<Schedule> legal = with_most_stages(schedule, variant, target);
     if (legal) result.push_back(*legal);
   };

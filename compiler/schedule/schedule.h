@@ -56,11 +56,23 @@ constexpr int padded_value_head_dim(const Variant& v) {
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
 inline constexpr int kWarpgroupThreads = 128;
-inline constexpr int kLoaderRegisters = 24;  // of a thread of the warpgroup that loads
-// Registers of a thread of the others: what is left of the 64 K of an SM, in steps of 8.
-constexpr int wgmma_consumer_registers(const Schedule& schedule) {
-  const int per_lane = 65536 / kWarpgroupThreads;  // for one thread of every warpgroup
-  return std::min(240, (per_lane - kLoaderRegisters) / (schedule.num_warps / 4) / 8 * 8);
+
+// Registers of a thread of the wgmma kernel once its roles are taken: what the threads start with,
+// evenly, goes to those that compute, as far as they can use it, and the loader gets the rest.
+// setmaxnreg only moves registers within a block: to ask for more than it started with would wait
+// for ever.
+struct RoleRegisters {
+  int start;    // of every thread
+  int compute;  // after setmaxnreg.inc
+  int load;     // after setmaxnreg.dec
+};
+constexpr RoleRegisters wgmma_registers_of_roles(const Schedule& schedule) {
+  constexpr int kStep = 8, kMostUsed = 240, kLeastForLoading = 24;
+  const int consumers = schedule.num_warps / 4;
+  const int start = 65536 / ((consumers + 1) * kWarpgroupThreads) / kStep * kStep;
+  const int pool = start * (consumers + 1);
+  const int compute = std::min(kMostUsed, (pool - kLeastForLoading) / consumers / kStep * kStep);
+  return {start, compute, std::min(kMostUsed, pool - consumers * compute)};
 }
 inline constexpr int kQueryStages = 2;  // Q tiles of a warpgroup in shared memory
 // Words of 4 bytes that come with a Q tile: its place, the factors of its rows, V's scales.

@@ -29,7 +29,7 @@ Demand demand_for(const Variant& variant, std::string_view input);
 
 // How far a kernel's output may be from the model's, RMS over a (batch, head), as a share of the
 // output's RMS: what the model leaves out. See the .cc for the terms.
-double model_tolerance(const Variant& variant, int64_t num_keys);
+double model_tolerance(const Variant& variant, int64_t num_rows, int64_t num_keys);
 
 // Everything wrong with the outputs of a launched problem, one line each; empty: right.
 std::vector<std::string> judge(const Variant& variant, const Problem& problem,

@@ -1,6 +1,6 @@
 // Random problems, judged as those of the tables.
 //
-//   SAGEJIT_PROPERTY_CASES  how many (40)
+//   SAGEJIT_PROPERTY_CASES  how many of each kind (40)
 //   SAGEJIT_PROPERTY_SEED   run this one case alone: what a failure prints
 //   SAGEJIT_TEST_DEVICE     where (emulator:sm_80)
 #include <fmt/format.h>
@@ -24,20 +24,29 @@ uint64_t number_of(const char* variable, uint64_t fallback) {
   return text && *text ? std::stoull(text) : fallback;
 }
 
-TEST_CASE("random problems", "[property]") {
-  if (!Lab::get().ready()) return;
+void run_random(Lab& lab, Case (*draw)(uint64_t seed)) {
+  if (!lab.ready()) return;
   const bool alone = std::getenv("SAGEJIT_PROPERTY_SEED") != nullptr;
   const uint64_t first = number_of("SAGEJIT_PROPERTY_SEED", kFirstSeed);
   const uint64_t count = alone ? 1 : number_of("SAGEJIT_PROPERTY_CASES", kDefaultCases);
-  std::vector<Variant> variants;
+  std::vector<KernelRequest> requests;
   for (uint64_t seed = first; seed < first + count; ++seed) {
-    variants.push_back(variant_of(random_case(seed).variant));
+    const Case row = draw(seed);
+    requests.push_back(make_request(variant_of(row.variant), row.schedule));
   }
-  Lab::get().prefetch(variants);
+  lab.prefetch(requests);
   for (uint64_t seed = first; seed < first + count; ++seed) {
     INFO(fmt::format("re-run with SAGEJIT_PROPERTY_SEED={}", seed));
-    run_cases({random_case(seed)});
+    run_cases({draw(seed)}, lab);
   }
+}
+
+TEST_CASE("random problems", "[property]") {
+  run_random(Lab::get(), random_case);
+}
+
+TEST_CASE("random problems for wgmma", "[property][wgmma]") {
+  run_random(Lab::wgmma(), random_wgmma_case);
 }
 
 }  // namespace

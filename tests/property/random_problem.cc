@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <random>
 #include <span>
 #include <string_view>
@@ -47,23 +48,64 @@ std::string accumulator(Draw& draw, bool half) {
   return fmt::format("{} + f32 every {}", half ? draw.of(kOneLevel) : "f32", draw.of(kIntervals));
 }
 
-std::string body(Draw& draw) {
+struct Body {
+  std::string input, text;  // text: everything but P, V and how they add up
+  int64_t d, dv;
+};
+
+Body body(Draw& draw) {
   constexpr std::string_view kInputs[] = {"f16", "bf16"}, kOutputs[] = {"f16", "bf16", "f32"};
-  const std::string_view input = draw.of(kInputs);
+  Body result;
+  result.input = draw.of(kInputs);
   // Wide heads compile slowly: one in eight.
   const int64_t widest = draw.one_in(8) ? 31 : 15;
-  const int64_t d = 16 + 8 * draw.below(widest);
-  const int64_t dv = draw.one_in(2) ? d : 16 + 8 * draw.below(widest);
-  std::string text = fmt::format("head_dim = {}; value_head_dim = {}; input = {}; output = {}", d,
-                                 dv, input, draw.of(kOutputs));
+  result.d = 16 + 8 * draw.below(widest);
+  result.dv = draw.one_in(2) ? result.d : 16 + 8 * draw.below(widest);
+  std::string& text = result.text;
+  text = fmt::format("head_dim = {}; value_head_dim = {}; input = {}; output = {}", result.d,
+                     result.dv, result.input, draw.of(kOutputs));
   text +=
       fmt::format("; lse = {}; q = int8 per {}", draw.one_in(3) ? "off" : "on", granularity(draw));
   text += fmt::format("; k = int8 per {}", granularity(draw));
   text += fmt::format("; smooth_k = {}; mask = {}", draw.one_in(3) ? "none" : "mean", mask(draw));
-  text += fmt::format("; pv_accumulator = {}", accumulator(draw, input == "f16"));
-  text += fmt::format("; row_sum = {}", draw.one_in(2) ? "exact" : "quantized");
-  if (draw.one_in(4)) text += fmt::format("; scale = 0.{:02}", 1 + draw.below(30));
-  return text;
+  return result;
+}
+
+std::string scale(Draw& draw) {
+  return draw.one_in(4) ? fmt::format("; scale = 0.{:02}", 1 + draw.below(30)) : "";
+}
+
+// Key tiles that leave room for two stages beside the largest Q, in steps of 32.
+Schedule wgmma_schedule_for(Draw& draw, const Body& body) {
+  constexpr int64_t kStep = 32, kMostSteps = 8, kStageBytes = 60000;
+  const auto padded = [](int64_t dim) { return (dim + 31) / 32 * 32; };
+  const int64_t step_bytes = kStep * (padded(body.d) + 2 * padded(body.dv));
+  const int64_t steps = std::clamp<int64_t>(kStageBytes / step_bytes, 1, kMostSteps);
+  const auto num_warps = static_cast<int>(4 * (1 + draw.below(3)));
+  const auto block_n = static_cast<int>(kStep * (1 + draw.below(steps)));
+  return wgmma_schedule(num_warps, block_n, draw.one_in(2));
+}
+
+// P, V and how they add up, as the wgmma kernel has them; two levels where the tiles allow it.
+std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedule) {
+  // Ranges that e4m3 has: at one between two codes exp2's last bit decides where the largest P
+  // goes.
+  constexpr std::string_view kBytes[] = {
+      "p = e4m3 range 448; v = e4m3 per channel",
+      "p = e4m3 range 112; v = e4m3 per channel range 2.25",
+      "p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"};
+  const bool is_bytes = draw.one_in(2);
+  const bool is_f16 = body.input == "f16" && !is_bytes;
+  std::string text = is_bytes ? std::string(draw.of(kBytes)) : "";
+  if (!is_bytes && body.input == "bf16" && draw.one_in(3)) text = "p = f16; v = f16";
+  if (!is_bytes && draw.one_in(4)) text += "; rescale_threshold = 3";
+  const std::string inner = is_f16 && draw.one_in(2) ? "f16" : "f32";
+  constexpr int kIntervals[] = {32, 64, 128};
+  const int interval = draw.of(kIntervals), block_n = schedule.block_n;
+  const bool fits = interval % block_n == 0 || (!schedule.overlap && block_n % interval == 0);
+  const bool is_two_level = fits && !(is_bytes && body.dv > 176) && draw.one_in(2);
+  return fmt::format("{}; pv_accumulator = {}{}", text, inner,
+                     is_two_level ? fmt::format(" + f32 every {}", interval) : "");
 }
 
 int64_t length(Draw& draw) {
@@ -72,12 +114,8 @@ int64_t length(Draw& draw) {
   return draw.one_in(2) ? draw.of(kEdges) : 1 + draw.below(400);
 }
 
-}  // namespace
-
-Case random_case(uint64_t seed) {
-  Draw draw(seed);
-  Case result;
-  result.variant = body(draw);
+// Shape, input and layout.
+void draw_problem(Draw& draw, Case& result) {
   constexpr int64_t kRatios[] = {1, 1, 2, 3, 4};
   const int64_t hkv = 1 + draw.below(2);
   result.shape = {.b = 1 + draw.below(2),
@@ -88,16 +126,41 @@ Case random_case(uint64_t seed) {
   constexpr std::string_view kInputs[] = {"normal", "normal", "biased_k", "outlier_v",
                                           "sink",   "zero",   "constant", "fp16_max"};
   result.input = draw.of(kInputs);
-  // f16 sums of values near the f16 maximum overflow, and so does f16 output where that maximum was
+  // f16 sums of values near the f16 maximum overflow, and so does f16 where that maximum was
   // rounded up to a bf16: documented, and no test.
   const auto has = [&](std::string_view entry) {
     return result.variant.find(entry) != std::string::npos;
   };
-  const bool overflows =
-      has("pv_accumulator = f16") || (has("input = bf16") && has("output = f16"));
+  const bool overflows = has("pv_accumulator = f16") ||
+                         (has("input = bf16") && (has("output = f16") || has("v = f16")));
   if (result.input == "fp16_max" && overflows) result.input = "normal";
   constexpr Layout kLayouts[] = {Layout::kBhtd, Layout::kBthd, Layout::kPadded, Layout::kBroadcast};
   result.layout = draw.of(kLayouts);
+}
+
+}  // namespace
+
+Case random_case(uint64_t seed) {
+  Draw draw(seed);
+  const Body variant = body(draw);
+  Case result;
+  result.variant = fmt::format("{}; pv_accumulator = {}", variant.text,
+                               accumulator(draw, variant.input == "f16"));
+  result.variant += fmt::format("; row_sum = {}", draw.one_in(2) ? "exact" : "quantized");
+  result.variant += scale(draw);
+  draw_problem(draw, result);
+  return result;
+}
+
+Case random_wgmma_case(uint64_t seed) {
+  Draw draw(seed);
+  const Body variant = body(draw);
+  Case result;
+  result.schedule = wgmma_schedule_for(draw, variant);
+  result.variant =
+      fmt::format("{}; {}", variant.text, wgmma_products(draw, variant, *result.schedule));
+  result.variant += scale(draw);
+  draw_problem(draw, result);
   return result;
 }
 

@@ -119,8 +119,8 @@ ir::Function kernel_of_every_warpgroup_product() {
     for (int j = 0; j < (row.c == DType::kF16 ? 16 : 32); ++j) {
       accumulators.push_back(b.var(is_f32 ? ir::constant_f32(0) : ir::constant(0)));
     }
-    b.wgmma(op, accumulators, {address}, address, true);
-    b.wgmma(op, accumulators, std::vector<Value>(4, b.tid()), address, false);
+    b.wgmma(op, accumulators, {address}, address, {.fenced = true, .accumulate = false});
+    b.wgmma(op, accumulators, std::vector<Value>(4, b.tid()), address, {});
     b.emit(Op::kWgmmaCommit, {});
     b.wgmma_wait(0, accumulators);
     for (const ir::Var& x : accumulators) {
@@ -195,10 +195,10 @@ TEST_CASE(
     return body_of(fmt::format("{}{}\n", vars, line)).back();
   };
   CHECK(
-      last_line("wgmma.f16.f16 $5, $6, %0, %0, 1") ==
+      last_line("wgmma.f16.f16 $5, $6, %0, %0, 0, 1") ==
       R"(  asm volatile("wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 )"
-      R"({%0, %1}, %2, %3, 1, 1, 1, 0, 1;" : "+r"(x5), "+r"(x6) : "l"(r0), "l"(r0) : "memory");)");
-  CHECK(last_line("wgmma.f16.f16 $5, $6, %1, %1, %2, %2, %0, 0") ==
+      R"({%0, %1}, %2, %3, 0, 1, 1, 0, 1;" : "+r"(x5), "+r"(x6) : "l"(r0), "l"(r0) : "memory");)");
+  CHECK(last_line("wgmma.f16.f16 $5, $6, %1, %1, %2, %2, %0, 1, 0") ==
         R"(  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%0, %1}, )"
         R"({%2, %3, %4, %5}, %6, 1, 1, 1, 1;" : "+r"(x5), "+r"(x6) : "r"(r1), "r"(r1), "r"(r2), )"
         R"("r"(r2), "l"(r0) : "memory");)");
@@ -219,11 +219,11 @@ TEST_CASE("integer and 8-bit products have no layout of B to choose") {
     INFO(text);
     CHECK(text.find(part) != std::string::npos);
   };
-  has("wgmma.s8 $5, $6, $7, $8, %0, %0, 1",
-      "m64n8k32.s32.s8.s8 {%0, %1, %2, %3}, %4, %5, 1;\" : \"+r\"(x5)");
-  has("wgmma.e4m3.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1",
+  has("wgmma.s8 $5, $6, $7, $8, %0, %0, 0, 1",
+      "m64n8k32.s32.s8.s8 {%0, %1, %2, %3}, %4, %5, 0;\" : \"+r\"(x5)");
+  has("wgmma.e4m3.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1, 1",
       "m64n8k32.f32.e4m3.e4m3 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1;\" : \"+f\"(x9)");
-  has("wgmma.bf16.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1", "%8, 1, 1, 1, 1;\"");
+  has("wgmma.bf16.f32 $9, $10, $11, $12, %1, %1, %1, %1, %0, 1, 1", "%8, 1, 1, 1, 1;\"");
 }
 
 TEST_CASE("barriers of sm_90 loop until their phase is complete") {
@@ -245,6 +245,12 @@ TEST_CASE("structural operations are printed as C++") {
                                  "  for (unsigned r6 = 0u; (int)r6 < (int)r1; r6 += 2u) {",
                                  "    if (r4) {", "      const float r7 = x5;", "      x5 = r7;",
                                  "    } else {", "      x5 = r3;", "    }", "  }"});
+}
+
+TEST_CASE("a loop while a variable is not 0 is never unrolled") {
+  CHECK(body_of("$5:i32 = var %1\nwhile $5 {\nset $5, 0\n}\n") ==
+        std::vector<std::string>{"  unsigned x5 = r1;", "  #pragma unroll 1", "  while (x5) {",
+                                 "    x5 = 0u;", "  }"});
 }
 
 TEST_CASE("percent signs in assembly stand for operands or are doubled") {

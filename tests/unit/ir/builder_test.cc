@@ -180,24 +180,36 @@ TEST_CASE("both sides of a condition") {
                                    "}\n"));
 }
 
+TEST_CASE("a loop while a variable is not 0") {
+  Builder b = small_builder();
+  const Var left = b.var(b.param("x", Type::kI32));
+  b.loop_while(left, [&] { b.set(left, b.sub(b.get(left), constant(1))); });
+  CHECK_THAT(print(b.finish(80)), Catch::EndsWith("  while $4 {\n"
+                                                  "    %5:i32 = get $4\n"
+                                                  "    %6:i32 = sub.i32 %5, 1\n"
+                                                  "    set $4, %6\n"
+                                                  "  }\n}\n"));
+}
+
 TEST_CASE("products of a warpgroup work on variables in place") {
   Builder b("k", 128);
   const Value descriptor = b.param("x", Type::kI64);
   std::vector<Var> accumulators;
   for (int i = 0; i < 2; ++i) accumulators.push_back(b.var(constant(0)));
-  b.wgmma(Op::kWgmmaF16F16, accumulators, {descriptor}, descriptor, true);
+  b.wgmma(Op::kWgmmaF16F16, accumulators, {descriptor}, descriptor,
+          {.fenced = true, .accumulate = false});
   const std::vector<Value> a(4, b.tid());
-  b.wgmma(Op::kWgmmaF16F16, accumulators, a, descriptor, false);
+  b.wgmma(Op::kWgmmaF16F16, accumulators, a, descriptor, {});
   b.tie(accumulators);
   b.wgmma_wait(1, accumulators);
   const Function function = b.finish(90);
-  CHECK_THAT(print(function), Catch::EndsWith("  wgmma.f16.f16 $4, $5, %3, %3, 1\n"
-                                              "  wgmma.f16.f16 $4, $5, %0, %0, %0, %0, %3, 0\n"
+  CHECK_THAT(print(function), Catch::EndsWith("  wgmma.f16.f16 $4, $5, %3, %3, 0, 1\n"
+                                              "  wgmma.f16.f16 $4, $5, %0, %0, %0, %0, %3, 1, 0\n"
                                               "  tie $4, $5\n"
                                               "  wgmma.wait 1, $4, $5\n}\n"));
   Builder wrong("k", 128);
   const Value x = wrong.param("x", Type::kI64);
-  wrong.wgmma(Op::kWgmmaF16F32, {wrong.var(constant(0))}, {x}, x, true);
+  wrong.wgmma(Op::kWgmmaF16F32, {wrong.var(constant(0))}, {x}, x, {});
   CHECK(thrown_by([&] { wrong.finish(90); }).kind() == ErrorKind::kInternal);
 }
 

@@ -30,6 +30,10 @@ constexpr std::string_view kEveryForm =
     }
     %10:f32 = get $4
   }
+  $11:i32 = var %2
+  while $11 {
+    set $11, 0
+  }
   barrier
 }
 )";
@@ -60,7 +64,7 @@ TEST_CASE("every form of the text reads back") {
   CHECK(function.smem_bytes() == 16388);
   CHECK(function.block_threads == 128);
   CHECK(function.min_blocks_per_sm == 2);
-  CHECK(function.num_registers == 11);
+  CHECK(function.num_registers == 12);
   CHECK_NOTHROW(verify(function, 80));
 }
 
@@ -94,8 +98,8 @@ TEST_CASE("products of a warpgroup, waits and barriers read back") {
   mbarrier.wait %1, 0
   mbarrier.arrive %1
   setmaxnreg.inc 240
-  wgmma.e4m3.f32 $2, $3, $4, $5, %0, %0, 1
-  wgmma.f16.f32 $2, $3, $4, $5, 1, 2, 3, 4, -1L, 0
+  wgmma.e4m3.f32 $2, $3, $4, $5, %0, %0, 0, 1
+  wgmma.f16.f32 $2, $3, $4, $5, 1, 2, 3, 4, -1L, 1, 0
   wgmma.commit
   tie $2, $3
   wgmma.wait 0, $2, $3, $4, $5
@@ -107,7 +111,7 @@ TEST_CASE("products of a warpgroup, waits and barriers read back") {
   const Inst& product = function.body[function.body.size() - 4];
   REQUIRE(product.op == Op::kWgmmaF16F32);
   CHECK(num_accumulators(product) == 4);
-  CHECK(product.operands.size() == 10);
+  CHECK(product.operands.size() == 11);
   CHECK(find_wgmma(product.op)->k == 16);
   CHECK(find_wgmma(Op::kWgmmaWait) == nullptr);
 }
@@ -154,6 +158,7 @@ TEST_CASE("an instruction that cannot be read is refused with the reason") {
   CHECK(line_error("$1:f32 = var 0f123") == "an f32 is 0f and eight hex digits");
   CHECK(line_error("%16777216:i32 = tid") == "a register's number is out of range");
   CHECK(line_error("for %1:i32 = 0 until 4 {") == "expected 'to' before 'until 4 {'");
+  CHECK(line_error("while 1") == "expected '{' before ''");
   CHECK(line_error("if 1") == "expected '{' before ''");
   CHECK(line_error("%1:i32 = ") == "expected an operation before ''");
 }

@@ -146,6 +146,15 @@ TEST_CASE("structural operations have their shape") {
         "only var defines");
   CHECK(failure("if %1 {\n}\n") ==
         "kernel IR of 'k': if in 'if %1 {': condition must be a predicate");
+  const std::string_view variable = "condition must be an i32 variable";
+  for (const std::string_view line :
+       {"while %1 {\n}\n", "while 1 {\n}\n", "$5:f32 = var %3\nwhile $5 {\n}\n"}) {
+    CHECK_THAT(failure(line), Catch::EndsWith(std::string(variable)));
+  }
+  CHECK_NOTHROW(verify(kernel("$5:i32 = var 1\nwhile $5 {\nbarrier\nset $5, 0\n}\n"), 80));
+  CHECK(failure("$5:i32 = var 1\nwhile $5 {\n%6:i32 = tid\n}\n%7:i32 = add.i32 %6, 1\n") ==
+        "kernel IR of 'k': add.i32 in '%7:i32 = add.i32 %6, 1': an operand belongs to a closed "
+        "block");
   Function loop = kernel("for %5:i32 = 0 to 4 step 1 {\n}\n");
   loop.body.back().operands.pop_back();
   CHECK(failure(loop) == "kernel IR of 'k': for in 'for': wrong number of operands or results");
@@ -185,7 +194,7 @@ TEST_CASE("operations of sm_90 need it") {
         "kernel IR of 'k': bulk.copy in 'bulk.copy %0, %2, %1, %2': operand types do not fit");
 }
 
-TEST_CASE("a warpgroup's product has accumulators of its type, A, B and the fence flag") {
+TEST_CASE("a warpgroup's product has accumulators of its type, A, B and two flags") {
   constexpr std::string_view kVars =
       "$5:i32 = var 0\n$6:i32 = var 0\n$7:i32 = var 0\n$8:i32 = var 0\n$9:f32 = var %3\n";
   const auto product = [&](std::string_view line) { return fmt::format("{}{}\n", kVars, line); };
@@ -195,28 +204,29 @@ TEST_CASE("a warpgroup's product has accumulators of its type, A, B and the fenc
     REQUIRE(end != std::string::npos);
     return message.substr(end + 3);
   };
-  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %0, %0, 1")), 90));
-  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %1, %0, 0")), 90));
-  CHECK_NOTHROW(verify(kernel(product("wgmma.f16.f16 $5, $6, %0, %0, 1")), 90));
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1", 89) == "needs sm_90a");
-  CHECK(reason("%10:i32 = wgmma.s8 $5, $6, $7, $8, %0, %0, 1") ==
+  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1")), 90));
+  CHECK_NOTHROW(verify(kernel(product("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %1, %0, 1, 0")), 90));
+  CHECK_NOTHROW(verify(kernel(product("wgmma.f16.f16 $5, $6, %0, %0, 1, 1")), 90));
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1", 89) == "needs sm_90a");
+  CHECK(reason("%10:i32 = wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 1") ==
         "it has no results: it writes variables");
   const std::string_view number = "accumulators must fill 1 to 32 tiles of 8 columns";
-  CHECK(reason("wgmma.s8 %0, %0, 1") == number);
-  CHECK(reason("wgmma.s8 $5, $6, $7, %0, %0, 1") == number);
-  CHECK(reason("wgmma.f16.f16 $5, %0, %0, 1") == number);
+  CHECK(reason("wgmma.s8 %0, %0, 1, 1") == number);
+  CHECK(reason("wgmma.s8 $5, $6, $7, %0, %0, 1, 1") == number);
+  CHECK(reason("wgmma.f16.f16 $5, %0, %0, 1, 1") == number);
   const std::string_view type = "accumulators must come first and have the type of the row";
-  CHECK(reason("wgmma.s8 $5, $6, $7, $9, %0, %0, 1") == type);
-  CHECK(reason("wgmma.f16.f32 $5, $6, $7, $8, %0, %0, 1") == type);
-  CHECK(reason("wgmma.s8 $5, $6, $7, %0, $8, %0, 1") == type);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $9, %0, %0, 1, 1") == type);
+  CHECK(reason("wgmma.f16.f32 $5, $6, $7, $8, %0, %0, 1, 1") == type);
+  CHECK(reason("wgmma.s8 $5, $6, $7, %0, $8, %0, 1, 1") == type);
   const std::string_view a = "A is one descriptor or four registers";
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, 1") == a);
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %0, 1") == a);
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %0, 1") == "A has the wrong type");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %0, %0, 1") == "A has the wrong type");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %1, 1") == "B is a descriptor");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 2") == "the last operand is 0 or 1");
-  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, %1") == "the last operand is 0 or 1");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, 1, 1") == a);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %0, 1, 1") == a);
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %0, 1, 1") == "A has the wrong type");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %1, %1, %1, %0, %0, 1, 1") == "A has the wrong type");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %1, 1, 1") == "B is a descriptor");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, 2") == "the last two operands are 0 or 1");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 1, %1") == "the last two operands are 0 or 1");
+  CHECK(reason("wgmma.s8 $5, $6, $7, $8, %0, %0, 2, 1") == "the last two operands are 0 or 1");
 }
 
 TEST_CASE("no product is wider than 256 columns") {
@@ -226,10 +236,10 @@ TEST_CASE("no product is wider than 256 columns") {
     accumulators += fmt::format("${}, ", 5 + i);
     if (i == 127) {
       CHECK_NOTHROW(
-          verify(kernel(fmt::format("{}wgmma.s8 {}%0, %0, 1\n", lines, accumulators)), 90));
+          verify(kernel(fmt::format("{}wgmma.s8 {}%0, %0, 1, 1\n", lines, accumulators)), 90));
     }
   }
-  CHECK_THAT(failure(fmt::format("{}wgmma.s8 {}%0, %0, 1\n", lines, accumulators), 90),
+  CHECK_THAT(failure(fmt::format("{}wgmma.s8 {}%0, %0, 1, 1\n", lines, accumulators), 90),
              Catch::EndsWith("accumulators must fill 1 to 32 tiles of 8 columns"));
 }
 
