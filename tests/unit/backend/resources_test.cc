@@ -121,6 +121,13 @@ void check_launch(Job& job, const Artifact& artifact, const KernelLaunch& launch
   if (it->registers < 1 || it->registers > budget) {
     fail_job(fmt::format("{} registers, the schedule leaves {}", it->registers, budget));
   }
+  const Schedule schedule = parse_schedule(artifact.schedule_text);
+  const bool moves = launch.kernel == "attention" && schedule.wgmma && schedule.num_warps > 4;
+  // Warpgroups move registers within what the block starts with; were it less, they would wait for
+  // ever.
+  if (moves && it->registers != wgmma_registers_of_roles(schedule).start) {
+    fail_job(fmt::format("{} registers, of which warpgroups take more", it->registers));
+  }
   if (it->stack_bytes != 0) fail_job(fmt::format("a stack of {} bytes", it->stack_bytes));
   if (it->static_smem_bytes != 0) fail_job("static shared memory, which no plan counts");
   if (launch.dynamic_smem_bytes > job.target->smem_per_block) {

@@ -333,8 +333,8 @@ void check(const Case& c) {
       const double x = expected(c, p, at.row, at.column);
       if (halves == 2) {
         // A sum may have more bits than f16: nearest-even.
-        const double scale = std::ldexp(1, std::max(-24, std::ilogb(x) - 10));
-        const double r = x == 0 ? 0 : std::nearbyint(x / scale) * scale;
+        const double scale = std::ldexp(1, x == 0 ? -24 : std::max(-24, std::ilogb(x) - 10));
+        const double r = std::nearbyint(x / scale) * scale;
         INFO("thread " << t << " element " << i);
         REQUIRE(half(got) == r);
       } else {

@@ -131,6 +131,22 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
   CHECK(limit_of(v, "overlap=1", "sm_90a") == "overlap needs wgmma");
 }
 
+TEST_CASE("warpgroups share out the registers that their block starts with") {
+  for (const int num_warps : {4, 8, 12}) {
+    INFO(num_warps);
+    const Schedule schedule{.wgmma = true, .num_warps = num_warps};
+    const RoleRegisters registers = wgmma_registers_of_roles(schedule);
+    const int consumers = num_warps / 4;
+    CHECK(registers.start * (consumers + 1) * kWarpgroupThreads <= 65536);
+    CHECK(registers.compute * consumers + registers.load <= registers.start * (consumers + 1));
+    for (const int count : {registers.start, registers.compute, registers.load}) {
+      CHECK(count % 8 == 0);  // as setmaxnreg takes them
+      CHECK(count >= 24);
+      CHECK(count <= 256);
+    }
+  }
+}
+
 TEST_CASE("tiles are as long as the padded head dimensions") {
   const Variant v = variant("head_dim = 72; value_head_dim = 40");
   const Schedule schedule{.block_m = 64, .block_n = 32, .num_warps = 4, .stages = 3};

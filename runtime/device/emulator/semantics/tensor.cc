@@ -91,7 +91,7 @@ class Box {
     }
     const uint32_t to = static_cast<uint32_t>(row * bytes);
     add(to, nullptr, 0, begin);
-    add(to, base + first, begin, end);
+    if (begin < end) add(to, base + first, begin, end);
     add(to, nullptr, std::max(begin, end), bytes);
   }
 
