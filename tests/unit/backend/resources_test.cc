@@ -168,7 +168,13 @@ void run(Job& job, Toolchain& toolchain) {
   try {
     const Artifact artifact = compile(request, toolchain);
     job.schedule = artifact.schedule_text;
-    job.is_first = job.schedule == print_schedule(default_schedule(job.variant, *job.target));
+    const Schedule first = default_schedule(job.variant, *job.target);
+    job.is_first = job.schedule == print_schedule(first);
+    // A warpgroup alone has nobody to hide its softmax behind.
+    if (parse_schedule(job.schedule).num_warps == 4 && first.wgmma && first.num_warps > 4) {
+      job.failures.push_back(
+          fmt::format("'{}', the first choice, has a fault", print_schedule(first)));
+    }
     ToolchainOutput output;
     output.resources = artifact.resources;
     output.log = artifact.assembler_log;
