@@ -86,7 +86,7 @@ TileLayout q_tile(const Variant& variant, const Schedule& schedule);
 TileLayout k_tile(const Variant& variant, const Schedule& schedule);
 TileLayout v_tile(const Variant& variant, const Schedule& schedule);
 
-// Shared memory of the attention kernel, bytes; for wgmma an upper bound.
+// Shared memory of the attention kernel, bytes.
 int attention_smem_bytes(const Variant& variant, const Schedule& schedule);
 
 }  // namespace sagejit

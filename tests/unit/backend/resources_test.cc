@@ -136,10 +136,8 @@ void check_launch(Job& job, const Artifact& artifact, const KernelLaunch& launch
   }
 }
 
-// The plan's shared memory is what the kernels reserve, and what the schedule was chosen by: for
-// wgmma that includes padding between its rings, at most.
+// The plan's shared memory is what the kernels reserve, and what the schedule was chosen by.
 void check_shared_memory(Job& job, const Artifact& artifact) {
-  constexpr int kMostPadding = 512;
   const Schedule schedule = parse_schedule(artifact.schedule_text);
   const ForwardPlan plan = make_forward_plan(job.variant, schedule, *job.target);
   const std::vector<ir::Function> kernels = generate_kernels(plan);
@@ -153,8 +151,7 @@ void check_shared_memory(Job& job, const Artifact& artifact) {
     }
     if (launch.kernel != "attention") continue;
     const int predicted = attention_smem_bytes(job.variant, schedule);
-    const int slack = schedule.wgmma ? kMostPadding : 0;
-    if (bytes > predicted || bytes < predicted - slack) {
+    if (bytes != predicted) {
       job.failures.push_back(fmt::format(
           "attention reserves {} bytes of shared memory, predicted were {}", bytes, predicted));
     }
