@@ -61,10 +61,6 @@ void take_smem_sizes(Plan& plan, const std::vector<ir::Function>& kernels) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 // One schedule's kernels, compiled.
 struct Attempt {
   Schedule schedule;

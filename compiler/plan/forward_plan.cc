@@ -240,13 +240,12 @@ void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
 // The mma.sync kernel has a block for every tile of queries of every head; the wgmma kernel's
 // blocks stay and take tiles in turn, and have a producer warpgroup besides the consumers.
 void launch_attention(PlanWriter& out, const ForwardPlan& plan) {
-  constexpr int kProducerThreads = 128;
   const Schedule& schedule = plan.schedule;
   const std::string tiles = fmt::format("ceil_div(m, {})", schedule.block_m);
   if (schedule.wgmma) {
-    out.launch("attention", Phase::kAttend,
-               {fmt::format("min(num_sms, b * hq * {})", tiles), "1", "1"},
-               schedule.num_warps * 32 + kProducerThreads, 0);
+    out.launch(
+        "attention", Phase::kAttend, {fmt::format("min(num_sms, b * hq * {})", tiles), "1", "1"},
+        schedule.num_warps * 32 + kWarpgroupThreads, attention_smem_bytes(plan.variant, schedule));
   } else {
     out.launch("attention", Phase::kAttend, {tiles, "hq", "b"}, schedule.num_warps * 32,
                attention_smem_bytes(plan.variant, schedule));

@@ -33,10 +33,6 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
   }
 }
 
-}  // namespace
-
-namespace {
-
 // Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
 // while its products run beside the next scores.
 int wgmma_registers(const Variant& variant, const Schedule& schedule) {

@@ -92,17 +92,33 @@ TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
 
 namespace {
 
-// Rings of the wgmma kernel: Q of each warpgroup, K and V tiles, and their barriers.
+// Registers of a thread that one wgmma takes: its sums, S or O, and what the assembler wants beside
+// them, more for P V with its P in registers. Error C7602 names the number; it is held against what
+// the block starts with, not against what setmaxnreg brings.
+int wgmma_product_registers(const Variant& variant, const Schedule& schedule) {
+  constexpr int kBesideScores = 26, kBesideOutput = 30;
+  const int score_sums = schedule.block_n / 2;
+  const int output_sums =
+      padded_value_head_dim(variant) / (variant.pv_accumulator.inner == DType::kF16 ? 4 : 2);
+  return std::max(score_sums + kBesideScores, output_sums + kBesideOutput);
+}
+
+// The rings of the wgmma kernel, Q of each warpgroup and K and V tiles, as ir::BulkRing lays them
+// out: data, words, barriers.
 int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
-  constexpr int kBarrierBytes = 2 * 8;  // of a stage of a ring
+  int end = 0;
+  const auto add = [&](int bytes, int align) { end = (end + align - 1) / align * align + bytes; };
+  const auto add_ring = [&](int stages, int data_bytes, int num_words) {
+    add(stages * data_bytes, 128);
+    if (num_words) add(stages * num_words * 4, 16);
+    add(2 * stages * 8, 8);
+  };
   const int value_bytes = padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
-  const int key_bytes = padded_head_dim(variant) + value_bytes;
-  const int stage = schedule.block_n * (key_bytes + 4) + 2 * kBarrierBytes;
-  const int q_stage =
-      kWarpgroupRows * padded_head_dim(variant) + 4 * wgmma_query_words(variant) + kBarrierBytes;
-  constexpr int kPadding = 3 * 128 + 2 * 16;  // where the rings' data and words start
-  return schedule.block_m / kWarpgroupRows * kQueryStages * q_stage + schedule.stages * stage +
-         kPadding;
+  add_ring(kQueryStages * schedule.block_m / kWarpgroupRows,
+           kWarpgroupRows * padded_head_dim(variant), wgmma_query_words(variant));
+  add_ring(schedule.stages, schedule.block_n * padded_head_dim(variant), schedule.block_n);
+  add_ring(schedule.stages, schedule.block_n * value_bytes, 0);
+  return end;
 }
 
 }  // namespace
@@ -130,6 +146,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
             "warps must be 4, 8 or 12: one to three warpgroups that compute");
     require(schedule.block_m == 16 * schedule.num_warps, "block_m must be 16 rows for every warp");
     require(schedule.blocks_per_sm == 1, "blocks_per_sm must be 1");
+    require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
   }
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
@@ -137,6 +154,11 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   if (schedule.wgmma) {
     require(schedule.block_n > 0 && schedule.block_n % 32 == 0 && schedule.block_n <= 256,
             "block_n must be a multiple of 32 up to 256");
+    require(wgmma_product_registers(variant, schedule) <= wgmma_registers_of_roles(schedule).start,
+            fmt::format("a product needs {} registers at once, {} warps and the loader start with "
+                        "{} a thread",
+                        wgmma_product_registers(variant, schedule), schedule.num_warps,
+                        wgmma_registers_of_roles(schedule).start));
   } else {
     require(schedule.block_n > 0 && schedule.block_n % 16 == 0 &&
                 kScaleRunTokens % schedule.block_n == 0,

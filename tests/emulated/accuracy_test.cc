@@ -16,7 +16,7 @@ constexpr std::string_view kKGranularities[] = {"tensor",   "head",       "block
                                                 "warp(16)", "thread(64)", "token"};
 
 TEST_CASE("every granularity of Q with every granularity of K", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view q : kQGranularities) {
     for (const std::string_view k : kKGranularities) {
@@ -30,7 +30,7 @@ TEST_CASE("every granularity of Q with every granularity of K", "[emulated]") {
 }
 
 TEST_CASE("spans away from the defaults", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const auto& [q, k] :
        {std::pair("block(16)", "block(128)"), std::pair("block(48)", "block(80)"),
@@ -45,7 +45,7 @@ TEST_CASE("spans away from the defaults", "[emulated]") {
 }
 
 TEST_CASE("every accumulator of P V with both row sums", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view pv :
        {"f32", "f16", "f16 + f32 every 16", "f16 + f32 every 32", "f16 + f32 every 64",
@@ -61,7 +61,7 @@ TEST_CASE("every accumulator of P V with both row sums", "[emulated]") {
 }
 
 TEST_CASE("every type of input and output, with and without LSE and smoothing", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view input : {"f16", "bf16"}) {
     for (const std::string_view output : {"f16", "bf16", "f32"}) {
@@ -84,7 +84,7 @@ TEST_CASE("every type of input and output, with and without LSE and smoothing", 
 }
 
 TEST_CASE("inputs that hurt", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view input : reference::input_names()) {
     for (const std::string_view pv : {"f32", "f16 + f32 every 64"}) {
@@ -106,7 +106,7 @@ TEST_CASE("inputs that hurt", "[emulated]") {
 }
 
 TEST_CASE("head dims", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   const auto add = [&](int d, int dv, std::string_view pv) {
     const std::string body = fmt::format(

@@ -44,11 +44,11 @@ std::vector<Bytes> run(const Kernel& kernel, const Inputs& inputs) {
 }
 
 TEST_CASE("a second run and separate phases give the same bits", "[emulated][determinism]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   for (const std::string_view body : kBodies) {
     CAPTURE(body);
     const Variant variant = variant_of(body);
-    const auto kernel = Lab::get().kernel(variant);
+    const auto kernel = Lab::mma_sync().kernel(variant);
     const Inputs inputs = inputs_for(variant);
     const std::vector<Bytes> first = run(*kernel, inputs);
     CHECK((run(*kernel, inputs) == first));
@@ -62,11 +62,11 @@ TEST_CASE("a second run and separate phases give the same bits", "[emulated][det
 }
 
 TEST_CASE("the order of asynchronous copies and warps does not show", "[emulated][determinism]") {
-  if (!Lab::get().ready()) return;
-  const Target& target = *Lab::get().device()->info().target;
+  if (!Lab::mma_sync().ready()) return;
+  const Target& target = *Lab::mma_sync().device()->info().target;
   for (const std::string_view body : kBodies) {
     const Variant variant = variant_of(body);
-    const auto kernel = Lab::get().kernel(variant);
+    const auto kernel = Lab::mma_sync().kernel(variant);
     const Inputs inputs = inputs_for(variant);
     const std::vector<Bytes> expected = run(*kernel, inputs);
     // The artifact as it is, on emulators with other habits.
@@ -86,7 +86,7 @@ TEST_CASE("the order of asynchronous copies and warps does not show", "[emulated
       if (first.empty()) first = actual;
       CHECK((actual == first));
       // A GPU's approximate exp2 and tensor-core sums may differ in the last bit; codes may not.
-      if (Lab::get().is_emulated()) CHECK((actual == expected));
+      if (Lab::mma_sync().is_emulated()) CHECK((actual == expected));
       CHECK((actual[2] == expected[2]));
     }
   }

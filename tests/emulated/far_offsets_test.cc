@@ -102,9 +102,9 @@ void copy_elements(Device& device, const Tensor& from, const Tensor& to) {
 }
 
 TEST_CASE("offsets beyond 2^31 elements", "[emulated][far]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   const Variant variant = variant_of("head_dim = 64; lse = on; smooth_k = mean");
-  const auto kernel = Lab::get().kernel(variant);
+  const auto kernel = Lab::mma_sync().kernel(variant);
   Device& device = kernel->device();
   const Inputs inputs = make_inputs("normal", kShape, variant.input, 9);
   Problem near(*kernel, inputs);
@@ -116,7 +116,7 @@ TEST_CASE("offsets beyond 2^31 elements", "[emulated][far]") {
     const Tensor home = problem.args().tensors[index];
     Tensor away = home;
     away.strides[static_cast<size_t>(far.axis)] = far.stride;
-    const Region region(device, Lab::get().is_emulated(), extent_bytes(away));
+    const Region region(device, Lab::mma_sync().is_emulated(), extent_bytes(away));
     away.address = region.address();
     copy_elements(device, home, away);  // outputs: their NaN patterns
     problem.args().tensors[index] = away;

@@ -35,18 +35,19 @@ Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages) {
           .overlap = overlap};
 }
 
-Lab::Lab(const std::string& device)
+Lab::Lab(const std::string& device, const std::string& schedules_of)
     : device_(open_device(device)),
-      context_(ContextOptions{.disk_cache = false}, Environment::read()) {}
+      context_(ContextOptions{.disk_cache = false}, Environment::read()),
+      schedules_of_(find_target(schedules_of)) {}
 
-Lab& Lab::get() {
-  static Lab lab(device_name());
+Lab& Lab::mma_sync() {
+  static Lab lab(device_name(), "sm_80");
   return lab;
 }
 
 Lab& Lab::wgmma() {
-  if (get().device_->info().target->wgmma) return get();
-  static Lab lab("emulator:sm_90a");
+  static Lab lab(mma_sync().device_->info().target->wgmma ? device_name() : "emulator:sm_90a",
+                 "sm_90a");
   return lab;
 }
 
@@ -58,10 +59,16 @@ bool Lab::ready() {
   return false;
 }
 
+Schedule Lab::default_schedule(const Variant& variant) const {
+  return sagejit::default_schedule(variant, schedules_of_);
+}
+
+KernelRequest Lab::request(const Variant& variant, std::optional<Schedule> schedule) const {
+  return make_request(variant, schedule ? *schedule : default_schedule(variant));
+}
+
 std::shared_ptr<const Kernel> Lab::kernel(const Variant& variant, std::string_view schedule) {
-  if (schedule.empty()) return kernel(make_request(variant));
-  const Schedule base = default_schedule(variant, *device_->info().target);
-  return kernel(make_request(variant, parse_schedule(schedule, base)));
+  return kernel(request(variant, parse_schedule(schedule, default_schedule(variant))));
 }
 
 std::shared_ptr<const Kernel> Lab::kernel(const KernelRequest& request) {
@@ -70,7 +77,7 @@ std::shared_ptr<const Kernel> Lab::kernel(const KernelRequest& request) {
 
 void Lab::prefetch(const std::vector<Variant>& variants) {
   std::vector<KernelRequest> requests;
-  for (const Variant& variant : variants) requests.push_back(make_request(variant));
+  for (const Variant& variant : variants) requests.push_back(request(variant));
   prefetch(requests);
 }
 

@@ -1,14 +1,16 @@
-// Where the suites get their devices and kernels: one lab, a device with a context, for the whole
-// process, and one more where that device has no wgmma.
+// Where the suites get their devices and kernels: a device with a context, one for each family of
+// kernels, for the whole process.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "compiler/schedule/schedule.h"
 #include "compiler/sema/variant.h"
+#include "compiler/target/target.h"
 #include "runtime/context/context.h"
 #include "runtime/device/device.h"
 
@@ -22,15 +24,20 @@ Schedule wgmma_schedule(int num_warps, int block_n, bool overlap = false, int st
 
 class Lab {
  public:
-  // Throws Error{kDevice} if the device that SAGEJIT_TEST_DEVICE names cannot be opened.
-  static Lab& get();
-  // The same if its target has wgmma, else one with emulator:sm_90a.
+  // Kernels of the mma.sync family, whatever the device that SAGEJIT_TEST_DEVICE names would rather
+  // run. Throws Error{kDevice} if it cannot be opened.
+  static Lab& mma_sync();
+  // Kernels of the wgmma family: on that device if its target has wgmma, else on emulator:sm_90a.
   static Lab& wgmma();
 
   // False, with the reason printed by Catch's WARN, where NVRTC is nowhere.
   bool ready();
   const std::shared_ptr<Device>& device() const { return device_; }
   bool is_emulated() const { return device_->info().name.starts_with("emulator"); }
+
+  // What the family runs unless told otherwise.
+  Schedule default_schedule(const Variant& variant) const;
+  KernelRequest request(const Variant& variant, std::optional<Schedule> schedule = {}) const;
 
   // From memory if the variant was asked for before. `schedule` is a line of key=value pairs on top
   // of the default. Throws as Context::get.
@@ -41,9 +48,10 @@ class Lab {
   void prefetch(const std::vector<Variant>& variants);
 
  private:
-  explicit Lab(const std::string& device);
+  Lab(const std::string& device, const std::string& schedules_of);
   std::shared_ptr<Device> device_;
   Context context_;
+  const Target& schedules_of_;  // whose default schedules are this family's
 };
 
 }  // namespace sagejit::test

@@ -140,7 +140,8 @@ struct Fixture {
     block_n = variant.head_dim > 128 ? 64 : 128;  // as shared memory allows
     kernel = preparing_kernel(
         device, variant,
-        fmt::format("wgmma=1 block_m={} block_n={} warps=12 stages=2", kBlockM, block_n));
+        fmt::format("wgmma=1 q_in_registers=0 block_m={} block_n={} warps=12 stages=2", kBlockM,
+                    block_n));
   }
 };
 

@@ -109,7 +109,8 @@ void check_quantization(const std::string& body, reference::ProblemShape shape,
   const Variant variant = variant_of(body);
   shape.d = variant.head_dim;
   shape.dv = variant.value_head_dim;
-  Problem problem(*Lab::get().kernel(variant), make_inputs(input, shape, variant.input, 3), layout);
+  Problem problem(*Lab::mma_sync().kernel(variant), make_inputs(input, shape, variant.input, 3),
+                  layout);
   problem.launch(kQuantizePhase);
   const int64_t padded = padded_head_dim(variant);
   if (variant.smooth_k == Smoothing::kMean) check_mean(problem);
@@ -120,7 +121,7 @@ void check_quantization(const std::string& body, reference::ProblemShape shape,
 }
 
 TEST_CASE("codes and scales are the model's, bit for bit", "[emulated][quantizer]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   constexpr std::string_view kBodies[] = {
       "q = int8 per tensor; k = int8 per tensor; smooth_k = mean",
       "q = int8 per head; k = int8 per head; smooth_k = mean",
@@ -137,7 +138,7 @@ TEST_CASE("codes and scales are the model's, bit for bit", "[emulated][quantizer
       variants.push_back(variant_of(fmt::format("head_dim = {}; {}", d, body)));
     }
   }
-  Lab::get().prefetch(variants);
+  Lab::mma_sync().prefetch(variants);
   for (const int d : {64, 40}) {
     for (const std::string_view rest : kBodies) {
       const std::string body = fmt::format("head_dim = {}; {}", d, rest);
@@ -154,7 +155,7 @@ TEST_CASE("codes and scales are the model's, bit for bit", "[emulated][quantizer
 }
 
 TEST_CASE("the mean of K over several chunks", "[emulated][quantizer]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   for (const std::string_view input : {"normal", "biased_k", "constant", "zero", "fp16_max"}) {
     for (const int64_t n : {255, 256, 257, 600, 9000}) {
       if (n == 9000 && input != "biased_k") continue;

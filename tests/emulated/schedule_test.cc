@@ -60,21 +60,21 @@ constexpr std::string_view kBodies[] = {
 };
 
 int base_block_n(const Variant& variant) {
-  return default_schedule(variant, *Lab::get().device()->info().target).block_n;
+  return Lab::mma_sync().default_schedule(variant).block_n;
 }
 
 TEST_CASE("schedules with the same block_n give the same bits", "[emulated][schedule]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   for (const std::string_view body : kBodies) {
     const Variant variant = variant_of(body);
-    const Bits expected = run(variant, *Lab::get().kernel(variant)).bits;
+    const Bits expected = run(variant, *Lab::mma_sync().kernel(variant)).bits;
     const int block_n = base_block_n(variant);
     int num_legal = 0;
     for (const std::string_view line : kLines) {
       CAPTURE(body, line);
       std::shared_ptr<const Kernel> kernel;
       try {
-        kernel = Lab::get().kernel(variant, fmt::format("{} block_n={}", line, block_n));
+        kernel = Lab::mma_sync().kernel(variant, fmt::format("{} block_n={}", line, block_n));
       } catch (const Error& error) {
         CAPTURE(error.what());
         CHECK(error.kind() == ErrorKind::kUnsupported);
@@ -88,7 +88,7 @@ TEST_CASE("schedules with the same block_n give the same bits", "[emulated][sche
 }
 
 TEST_CASE("schedules with another block_n are as accurate", "[emulated][schedule]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   for (const std::string_view body : kBodies) {
     const Variant variant = variant_of(body);
     for (const int block_n : {16, 32, 128}) {
@@ -97,7 +97,7 @@ TEST_CASE("schedules with another block_n are as accurate", "[emulated][schedule
       for (const std::string_view line :
            {"block_m=64 warps=4", "block_m=64 warps=1 q_in_registers=0"}) {
         CAPTURE(body, block_n, line);
-        const auto kernel = Lab::get().kernel(
+        const auto kernel = Lab::mma_sync().kernel(
             variant, fmt::format("{} stages=2 blocks_per_sm=1 block_n={}", line, block_n));
         const Result result = run(variant, *kernel);
         CHECK(result.failures == std::vector<std::string>{});

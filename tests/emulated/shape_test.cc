@@ -20,7 +20,7 @@ std::string with_mask(std::string_view mask) {
 }
 
 TEST_CASE("every pair of lengths under every mask", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   constexpr int64_t kLengths[] = {1, 7, 63, 64, 65, 127, 129};
   std::vector<Case> cases;
   for (const std::string_view mask : kMasks) {
@@ -34,7 +34,7 @@ TEST_CASE("every pair of lengths under every mask", "[emulated]") {
 }
 
 TEST_CASE("long sequences", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view mask : kMasks) {
     for (const auto& [m, n] : {std::pair(1000, 1000), std::pair(1, 1000), std::pair(1000, 7),
@@ -46,7 +46,7 @@ TEST_CASE("long sequences", "[emulated]") {
 }
 
 TEST_CASE("a call without keys, or without queries", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view mask : kMasks) {
     cases.push_back({with_mask(mask), {.b = 2, .hq = 2, .hkv = 1, .m = 70, .n = 0}});
@@ -58,7 +58,7 @@ TEST_CASE("a call without keys, or without queries", "[emulated]") {
 }
 
 TEST_CASE("query heads that share key heads", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const std::string_view mask : {"none", "causal(top_left)"}) {
     for (const auto& [hq, hkv] :
@@ -70,7 +70,7 @@ TEST_CASE("query heads that share key heads", "[emulated]") {
 }
 
 TEST_CASE("layouts", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;
   for (const Layout layout : {Layout::kBhtd, Layout::kBthd, Layout::kPadded, Layout::kBroadcast}) {
     for (const std::string_view body :
@@ -89,9 +89,9 @@ TEST_CASE("layouts", "[emulated]") {
 // A mask that leaves some rows without keys: the judge demands exactly 0 and -inf; here that there
 // are such rows at all.
 TEST_CASE("rows without keys are zero", "[emulated]") {
-  if (!Lab::get().ready()) return;
+  if (!Lab::mma_sync().ready()) return;
   const Variant variant = variant_of(with_mask("causal(bottom_right)"));
-  const auto kernel = Lab::get().kernel(variant);
+  const auto kernel = Lab::mma_sync().kernel(variant);
   const reference::ProblemShape shape = {.b = 1, .hq = 2, .hkv = 2, .m = 200, .n = 30};
   Problem problem(*kernel, make_inputs("normal", shape, variant.input, 5));
   problem.launch();

@@ -26,7 +26,7 @@ void run_case(const Case& row, Lab& lab) {
   reference::ProblemShape shape = row.shape;
   shape.d = variant.head_dim;
   shape.dv = variant.value_head_dim;
-  const auto kernel = lab.kernel(make_request(variant, row.schedule));
+  const auto kernel = lab.kernel(lab.request(variant, row.schedule));
   Problem problem(*kernel, make_inputs(row.input, shape, variant.input, kSeed), row.layout);
   problem.launch();
   for (const std::string& line : judge(variant, problem, demand_for(variant, row.input))) {
@@ -42,7 +42,7 @@ void run_cases(const std::vector<Case>& cases, Lab& lab) {
   for (const Case& row : cases) {
     const std::string schedule = row.schedule ? print_schedule(*row.schedule) : "";
     if (!kernels.insert(row.variant + schedule).second) continue;
-    requests.push_back(make_request(variant_of(row.variant), row.schedule));
+    requests.push_back(lab.request(variant_of(row.variant), row.schedule));
   }
   lab.prefetch(requests);
   for (const Case& row : cases) {

@@ -19,6 +19,6 @@ struct Case {
 };
 
 // Launches every row and judges it; failures carry the row's text.
-void run_cases(const std::vector<Case>& cases, Lab& lab = Lab::get());
+void run_cases(const std::vector<Case>& cases, Lab& lab = Lab::mma_sync());
 
 }  // namespace sagejit::test

@@ -32,7 +32,7 @@ void run_random(Lab& lab, Case (*draw)(uint64_t seed)) {
   std::vector<KernelRequest> requests;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     const Case row = draw(seed);
-    requests.push_back(make_request(variant_of(row.variant), row.schedule));
+    requests.push_back(lab.request(variant_of(row.variant), row.schedule));
   }
   lab.prefetch(requests);
   for (uint64_t seed = first; seed < first + count; ++seed) {
@@ -42,7 +42,7 @@ void run_random(Lab& lab, Case (*draw)(uint64_t seed)) {
 }
 
 TEST_CASE("random problems", "[property]") {
-  run_random(Lab::get(), random_case);
+  run_random(Lab::mma_sync(), random_case);
 }
 
 TEST_CASE("random problems for wgmma", "[property][wgmma]") {

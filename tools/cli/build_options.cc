@@ -55,9 +55,10 @@ void BuildOptions::add_to(CLI::App& command) {
   command.add_option("--nvrtc", nvrtc, "NVRTC library to use")->type_name("PATH");
 }
 
-std::optional<Schedule> BuildOptions::parsed_schedule() const {
+std::optional<Schedule> BuildOptions::parsed_schedule(const Variant& variant,
+                                                      const Target& target) const {
   if (schedule.empty()) return std::nullopt;
-  return parse_schedule(schedule);
+  return parse_schedule(schedule, default_schedule(variant, target));
 }
 
 std::unique_ptr<Context> make_context(const BuildOptions& options, BuildTimes& times) {

@@ -18,7 +18,8 @@ struct BuildOptions {
   bool no_cache = false;
 
   void add_to(CLI::App& command);
-  std::optional<Schedule> parsed_schedule() const;  // throws Error{kArgument}
+  // Pairs that are missing are the default schedule's. Throws Error{kArgument}.
+  std::optional<Schedule> parsed_schedule(const Variant& variant, const Target& target) const;
 };
 
 // Milliseconds; stages that were not needed are 0.

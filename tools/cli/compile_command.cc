@@ -60,7 +60,7 @@ ExitCode run_compile(const CompileOptions& options) {
   CompileRequest request;
   request.target = &find_target(options.target);
   request.variant = choose_first(load_variants(options.file, options.variant));
-  request.schedule = options.build.parsed_schedule();
+  request.schedule = options.build.parsed_schedule(request.variant, *request.target);
   request.assemble = options.emit == Emit::kCubin || options.emit == Emit::kReport;
   if (options.emit == Emit::kCubin && options.output == "-" && isatty(STDOUT_FILENO)) {
     fail(ErrorKind::kArgument, "a cubin is no text for a terminal; name a file with -o");

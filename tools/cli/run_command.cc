@@ -83,8 +83,9 @@ FoundKernel build_kernel(const RunOptions& options, const Job& job,
                             device->info().target->name));
   const std::unique_ptr<Context> context = make_context(options.build, report.build);
   const Stopwatch watch;
-  FoundKernel found =
-      context->get(make_request(job.variant, options.build.parsed_schedule()), device);
+  FoundKernel found = context->get(
+      make_request(job.variant, options.build.parsed_schedule(job.variant, *device->info().target)),
+      device);
   const BuildTimes& times = report.build;
   const double compile_ms =
       times.compile.generate_ms + times.compile.print_ms + times.compile.toolchain_ms;

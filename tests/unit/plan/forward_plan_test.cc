@@ -298,7 +298,7 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; lse = on; smooth_k = mean");
   const KernelLaunch& launch = *plan.find_launch("attention");
   CHECK(launch.block_threads == 12 * 32 + 128);
-  CHECK(launch.dynamic_smem_bytes == 0);  // what the kernel reserves
+  CHECK(launch.dynamic_smem_bytes == attention_smem_bytes(plan.variant, plan.schedule));
   std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
   for (const auto& [num_sms, blocks] : {std::pair{1, 1}, {20, 20}, {132, 2 * 8 * 2}}) {
     values[static_cast<size_t>(Symbol::kNumSms)] = num_sms;

@@ -101,7 +101,7 @@ TEST_CASE("every limit of a schedule is named") {
 
 TEST_CASE("every limit of a schedule with warpgroups is named") {
   const Variant v = variant("head_dim = 128");
-  const std::string start = "wgmma=1 block_m=192 block_n=64 warps=12";
+  const std::string start = "wgmma=1 q_in_registers=0 block_m=192 block_n=64 warps=12";
   const auto limit = [&](std::string_view changes, const Variant& variant) {
     return limit_of(variant, fmt::format("{} {}", start, changes), "sm_90a");
   };
@@ -112,9 +112,15 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
   CHECK(limit("warps=2 block_m=32", v) == warps);
   CHECK(limit("block_m=384", v) == "block_m must be 16 rows for every warp");
   CHECK(limit("blocks_per_sm=2", v) == "blocks_per_sm must be 1");
+  CHECK(limit("q_in_registers=1", v) ==
+        "q_in_registers must be 0: wgmma reads Q from shared memory");
   for (const char* block_n : {"block_n=0", "block_n=48", "block_n=288"}) {
     CHECK(limit(block_n, v) == "block_n must be a multiple of 32 up to 256");
   }
+  CHECK(limit("block_n=224", v) ==
+        "a product needs 138 registers at once, 12 warps and the loader start with 128 a thread");
+  CHECK(limit("block_n=32", variant("head_dim = 256")) ==
+        "a product needs 158 registers at once, 12 warps and the loader start with 128 a thread");
   CHECK(limit("stages=1", v) == "stages must be at least 2");
   CHECK_THAT(limit("block_n=128 stages=4", v),
              Catch::Matches("it needs 2[45][0-9]{4} bytes of shared memory, sm_90a allows 232448 "
