@@ -25,7 +25,9 @@
 //     the synchronisation that orders them, not behind it;
 //   registers of A count as in flight until the wait, also against being overwritten (an assembler
 //     may rename them; tie them to the wait in inline assembly);
-//   a wait on an mbarrier returns false at least once when its phase is not complete.
+//   a wait on an mbarrier returns false at least once when its phase is not complete;
+//   a block runs when a host thread is free and stays there to its end: one that waits for a block
+//     which no running block lets start ends with kStepLimit.
 //
 // Not modelled: races through global memory, ordering by fences and flags in shared memory (only
 // barriers order plain accesses), texture, calls, clusters of more than one block (no multicast, no
@@ -101,8 +103,10 @@ enum class AsyncOrder {
 struct Options {
   AsyncOrder async = AsyncOrder::kLate;
   uint64_t seed = 0;  // not 0: warps are also scheduled in pseudo-random order. Same seed, same run
-  unsigned num_threads = 0;                // host threads; 0 = one per core
-  uint64_t max_steps = uint64_t{1} << 31;  // warp instructions per block before kStepLimit
+  unsigned num_threads = 0;  // host threads; 0 = one per core
+  // Warp instructions per block before kStepLimit; a load with a memory order counts as 64, because
+  // blocks that wait for others repeat it.
+  uint64_t max_steps = uint64_t{1} << 31;
   bool check_races = true;
 };
 

@@ -172,6 +172,7 @@ Launch prepare(const Program& program, const LaunchConfig& config) {
   place_variables(launch);
   sort_memory(launch, config);
   fill_constants(launch);
+  launch.has_failed = std::make_shared<std::atomic<bool>>(false);
   return launch;
 }
 
@@ -187,7 +188,7 @@ void add(Report& sum, const Report& r) {
 
 // Hands out blocks in order. After a failure, blocks behind it are not started; those before it are
 // all in flight already, so the failure of the lowest block is the one reported, whatever the
-// timing.
+// timing; of blocks that wait for one another, that of the lowest that did not wait in vain.
 class Dispatcher {
  public:
   explicit Dispatcher(const Launch& launch)
@@ -214,7 +215,10 @@ class Dispatcher {
       try {
         if (!block) block = std::make_unique<Block>(launch_);
         block->run(b);
+      } catch (const Abandoned&) {
+        break;
       } catch (...) {
+        *launch_.has_failed = true;
         const std::lock_guard lock(mutex_);
         if (b < limit_.load()) {
           limit_ = b;

@@ -281,6 +281,58 @@ TEST_CASE("the error of the lowest failing block is reported") {
   }
 }
 
+namespace {
+
+// Waits until the word at `address` is at least %r8.
+std::string wait_for(const std::string& address) {
+  return "W:\nld.acquire.gpu.global.b32 %r7, [" + address +
+         "];\nsetp.lt.u32 %p9, %r7, %r8;\n@%p9 bra W;\n";
+}
+
+}  // namespace
+
+TEST_CASE("blocks wait for what others release") {
+  // data[0]: tickets taken, data[1]: tickets done, data[2 + t]: written by the block with ticket t,
+  // data[512 + t]: what its thread 32 then finds there of the ticket before.
+  const std::string text = kernel(
+      "setp.eq.u32 %p1, %r0, 0;\n@%p1 atom.relaxed.gpu.global.add.u32 %r5, [%rd0], 1;\n"
+      "@%p1 st.shared.u32 [%r2], %r5;\nbar.sync 0;\nmov.u32 %r4, s;\nld.shared.u32 %r5, [%r4];\n"
+      "mul.wide.u32 %rd4, %r5, 4;\nadd.u64 %rd4, %rd4, %rd0;\nmov.u32 %r8, %r5;\n"
+      "@%p1 bra L;\n" +
+      wait_for("%rd0+4") +
+      "L:\nsetp.eq.u32 %p2, %r0, 32;\nsetp.gt.and.u32 %p2, %r5, 0, %p2;\n"
+      "@%p2 ld.global.u32 %r6, [%rd4+4];\n@%p2 st.global.u32 [%rd4+2048], %r6;\n"
+      "add.u32 %r6, %r5, 100;\n@%p1 st.global.u32 [%rd4+8], %r6;\nbar.sync 0;\n"
+      "@%p1 red.release.gpu.global.add.u32 [%rd0+4], 1;\n");
+  for (const unsigned threads : {1u, 4u}) {
+    std::vector<uint32_t> data(1024, 0), constant(64);
+    const MemoryRange memory[] = {range(data, "data"), range(constant, "table", false)};
+    run_text(text, {200, 64}, Params(data, constant), memory, {.num_threads = threads});
+    CHECK(data[0] == 200);
+    CHECK(data[1] == 200);
+    for (uint32_t t = 1; t < 200; ++t) REQUIRE(data[512 + t] == 100 + t - 1);
+  }
+}
+
+TEST_CASE("a wait for a block that cannot start ends, and so does one for a block that failed") {
+  const std::string wait = "mov.u32 %r8, 2;\n" + wait_for("%rd0");
+  Options options;
+  options.max_steps = 1 << 20;
+  expect_failure(kernel(wait), {1, 32}, {ErrorKind::kStepLimit, "ld.acquire"}, options);
+
+  const std::string text =
+      kernel("mov.u32 %r9, %ctaid.x;\nsetp.eq.u32 %p1, %r9, 1;\n@%p1 trap;\n" + wait);
+  std::vector<uint32_t> data(1024), constant(64);
+  const MemoryRange memory[] = {range(data, "data"), range(constant, "table", false)};
+  try {
+    run_text(text, {3, 32}, Params(data, constant), memory, {.num_threads = 2});
+    FAIL("no error");
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::kTrap);
+    CHECK(e.info().block == Index3{1, 0, 0});
+  }
+}
+
 TEST_CASE("the message reads well") {
   std::vector<uint32_t> data(1024), constant(64);
   const MemoryRange memory[] = {range(data, "data"), range(constant, "table", false)};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 
 namespace sagejit::emulator {
 namespace {
@@ -10,6 +11,10 @@ namespace {
 // Warp instructions before another warp gets its turn, so that spinning on memory makes progress.
 constexpr uint64_t kSlice = 2048;
 constexpr uint64_t kSlicesPerCopy = 64;
+// A load that gives the other host threads their turn takes as long as so many warp instructions:
+// a wait that never ends meets Options::max_steps in time.
+constexpr uint64_t kStepsPerPoll = 64;
+constexpr uint32_t kVainPolls = 1 << 16;
 
 }  // namespace
 
@@ -75,6 +80,7 @@ void Block::run(uint64_t linear) {
   warpgroups.assign(launch.num_threads / kWarpLanes / kWarpgroupWarps, Warpgroup{});
   free_registers = 0;
   polls_ = 0;
+  vain_polls_ = 0;
   shadow.reset(static_cast<uint32_t>(shared.size()), static_cast<uint32_t>(warps.size()),
                launch.options.check_races, clocks);
   start_warps();
@@ -96,7 +102,7 @@ void Block::run(uint64_t linear) {
     while (w.steps < end && choose_group(w)) step_group(w, end);
     steps += w.steps - before;
     // Threads that spin on memory must not keep copies from landing for ever.
-    if (w.steps == end && ++slices % kSlicesPerCopy == 0) async.deliver_awaited(*this);
+    if (w.steps >= end && ++slices % kSlicesPerCopy == 0) async.deliver_awaited(*this);
     if (steps >= launch.options.max_steps) {
       w.fail(ErrorKind::kStepLimit, w.first_lane(),
              fmt::format("the block executed {} warp instructions (Options::max_steps)", steps));
@@ -108,6 +114,12 @@ void Block::run(uint64_t linear) {
       std::all_of(warps.begin(), warps.end(), [](const Warp& w) { return w.groups.empty(); });
   if (!done) fail_deadlock();
   check_finished();
+}
+
+void Block::poll(Warp& w) {
+  w.steps += kStepsPerPoll;
+  if (launch.has_failed->load() && ++vain_polls_ > kVainPolls) throw Abandoned{};
+  std::this_thread::yield();
 }
 
 // Warps of a warpgroup that did not take part in what the others executed together.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -27,7 +28,11 @@ struct Launch {
   std::vector<MemoryRange> memory;                // sorted by address; with the module's variables
   std::vector<std::vector<std::byte>> variables;  // storage of module-level .global and .const
   std::vector<std::byte> constants;               // bank kConstants
+  std::shared_ptr<std::atomic<bool>> has_failed;  // a block of it
 };
+
+// Thrown by a block that waits in vain: for another that has failed.
+struct Abandoned {};
 
 struct Barrier {
   uint32_t arrived = 0;   // threads
@@ -72,6 +77,8 @@ struct Block {
   std::string describe_mbarrier(uint32_t index) const;
   // Something happened that a polling thread may see. Used to tell a slow wait from a deadlock.
   void note_progress() { ++progress_; }
+  // `w` makes a load that may be one of many, until another block has written what it waits for.
+  void poll(Warp& w);
 
  private:
   void start_warps();
@@ -93,7 +100,8 @@ struct Block {
   uint64_t random_ = 0;
   uint64_t progress_ = 0;
   uint64_t progress_at_poll_ = 0;
-  uint32_t polls_ = 0;  // rounds of waits given up since anything happened
+  uint32_t polls_ = 0;       // rounds of waits given up since anything happened
+  uint32_t vain_polls_ = 0;  // loads by poll() since another block failed
 };
 
 // Writes the values of the special registers that the kernel reads (decode/special.cc).

@@ -1,4 +1,7 @@
-// ld, st, prefetch, fences.
+// ld, st, prefetch, fences. Those that are volatile or have a memory order are atomic between host
+// threads.
+#include <atomic>
+
 #include "runtime/device/emulator/semantics/access.h"
 #include "runtime/device/emulator/semantics/bind.h"
 
@@ -41,18 +44,39 @@ uint32_t written_lanes(const Warp& w, const Pointers& pointer, size_t skip) {
 }
 
 template <class T>
+T load(const std::byte* from, bool strong) {
+  if (strong) {
+    T& cell = *const_cast<T*>(reinterpret_cast<const T*>(from));
+    return std::atomic_ref<T>(cell).load(std::memory_order_acquire);
+  }
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+}
+
+template <class T>
+void store(std::byte* to, T value, bool strong) {
+  if (strong) {
+    std::atomic_ref<T>(*reinterpret_cast<T*>(to)).store(value, std::memory_order_release);
+  } else {
+    std::memcpy(to, &value, sizeof(T));
+  }
+}
+
+template <class T>
 void exec_ld(Warp& w, const Instr& in) {
   const unsigned count = in.num_dst;
+  const bool strong = (in.aux & kStrong) != 0;
   w.require_sources(in);
   Addresses address;
   Pointers pointer;
   compute_addresses(w, in.op[count], in.offset, address);
   resolve(w, in, request_of(in, AccessKind::kRead, static_cast<uint32_t>(sizeof(T) * count)),
           address, pointer);
+  if (strong && static_cast<Space>(in.aux & 0xff) == Space::kGlobal) w.block->poll(w);
   for (unsigned i = 0; i < count; ++i) {
     T values[kWarpLanes];
-    for_lanes(w.mask,
-              [&](unsigned l) { std::memcpy(&values[l], pointer[l] + i * sizeof(T), sizeof(T)); });
+    for_lanes(w.mask, [&](unsigned l) { values[l] = load<T>(pointer[l] + i * sizeof(T), strong); });
     const uint32_t written = written_lanes<T>(w, pointer, i * sizeof(T));
     write_lanes(w, in.op[i], values);
     w.set_defined(in.op[i], written);
@@ -76,7 +100,7 @@ void exec_st(Warp& w, const Instr& in) {
     read_lanes(w, in.op[1 + i], values);
     const uint32_t defined = w.defined_lanes(in.op[1 + i]);
     for_lanes(w.mask, [&](unsigned l) {
-      std::memcpy(pointer[l] + i * sizeof(T), &values[l], sizeof(T));
+      store<T>(pointer[l] + i * sizeof(T), values[l], (in.aux & kStrong) != 0);
       if (!maybe_local) return;
       const std::ptrdiff_t at = local_index(w, pointer[l]);
       if (at < 0 && (defined >> l & 1) == 0) w.fail_undefined(in, 1 + i, 2 + i);
