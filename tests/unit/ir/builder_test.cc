@@ -191,6 +191,23 @@ TEST_CASE("a loop while a variable is not 0") {
                                                   "  }\n}\n"));
 }
 
+TEST_CASE("what blocks do to counters in global memory says how it is ordered") {
+  Builder b = small_builder();
+  const Value counter = b.param("p", Type::kI64);
+  b.emit1(Op::kAtomRelaxedGlobalAddI32, {counter, constant(0), constant(1)});
+  b.emit(Op::kRedReleaseGlobalAddI32, {counter, constant(4), constant(1)});
+  b.emit1(Op::kLdAcquireGlobalI32, {counter, constant(4)});
+  const Function function = b.finish(80);
+  CHECK_THAT(print(function), Catch::EndsWith("  %4:i32 = atom.relaxed.global.add.i32 %3, 0, 1\n"
+                                              "  red.release.global.add.i32 %3, 4, 1\n"
+                                              "  %5:i32 = ld.acquire.global.b32 %3, 4\n}\n"));
+  CHECK(print(parse(print(function))) == print(function));
+  for (const Op op :
+       {Op::kAtomRelaxedGlobalAddI32, Op::kRedReleaseGlobalAddI32, Op::kLdAcquireGlobalI32}) {
+    CHECK(info(op).effect == Effect::kSync);  // never moved nor merged
+  }
+}
+
 TEST_CASE("products of a warpgroup work on variables in place") {
   Builder b("k", 128);
   const Value descriptor = b.param("x", Type::kI64);
