@@ -1,9 +1,9 @@
-// Times the attention kernel alone on a GPU, or whole forward calls, for several schedules and
-// shapes in interleaved rounds.
+// Times the attention kernel alone on a GPU, what comes before it, or whole forward calls, for
+// several schedules and shapes in interleaved rounds.
 //
 //   attention_bench FILE [--device cuda:0] [--set key=value]... [--schedule "..."]... [--shape
 //   b,h,m,n]...
-//                   [--rounds 7] [--end-to-end]
+//                   [--rounds 7] [--end-to-end | --preparation]
 // One line per (variant, schedule, shape): median ms, spread, TFLOPS = 4 b h m n d / t (halved when
 // causal).
 #include <fmt/format.h>
@@ -52,6 +52,8 @@ Options parse_options(int argc, char** argv) {
       options.schedules.push_back(value());
     } else if (word == "--end-to-end") {
       options.phases = kBothPhases;
+    } else if (word == "--preparation") {
+      options.phases = kQuantizePhase;
     } else if (word == "--rounds") {
       options.rounds = std::stoi(value());
     } else if (word == "--shape") {
