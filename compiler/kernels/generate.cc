@@ -14,6 +14,7 @@ constexpr Generator kGenerators[] = {
     {"amax_q", [](const ForwardPlan& plan) { return generate_amax(plan, plan.q); }},
     {"amax_k", [](const ForwardPlan& plan) { return generate_amax(plan, plan.k); }},
     {"quantize", generate_quantize},
+    {"prepare", generate_prepare},
     {"attention",
      [](const ForwardPlan& plan) {
        return plan.schedule.wgmma ? generate_attention_wgmma(plan)

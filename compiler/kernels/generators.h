@@ -17,6 +17,9 @@ ir::Function generate_statistics(const ForwardPlan& plan);
 // zeros.
 ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand);
 
+// prepare: statistics and quantize by the same blocks, head by head.
+ir::Function generate_prepare(const ForwardPlan& plan);
+
 // quantize: every operand that attention reads.
 // Q and K: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.

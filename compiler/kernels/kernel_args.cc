@@ -17,10 +17,15 @@ KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch) : launch_(lau
   b.emit(ir::Op::kGridLaunchNext, {});
 }
 
-Value KernelArgs::operator[](std::string_view name) const {
+const Value* KernelArgs::find(std::string_view name) const {
   for (size_t i = 0; i < values_.size(); ++i) {
-    if (launch_.params[i].name == name) return values_[i];
+    if (launch_.params[i].name == name) return &values_[i];
   }
+  return nullptr;
+}
+
+Value KernelArgs::operator[](std::string_view name) const {
+  if (const Value* value = find(name)) return *value;
   fail(ErrorKind::kInternal, "kernel '{}' has no parameter '{}'", launch_.kernel, name);
 }
 

@@ -16,8 +16,10 @@ class KernelArgs {
   KernelArgs(ir::Builder& b, const KernelLaunch& launch);
   // Throws Error{kInternal} if the launch has no such parameter.
   ir::Value operator[](std::string_view name) const;
+  bool has(std::string_view name) const { return find(name) != nullptr; }
 
  private:
+  const ir::Value* find(std::string_view name) const;
   const KernelLaunch& launch_;
   std::vector<ir::Value> values_;
 };

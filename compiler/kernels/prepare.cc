@@ -49,8 +49,24 @@ std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pair
   return elements;
 }
 
+namespace {
+
+// Every thread that reads the statistics of a (batch, head) waits for them itself.
+void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
+  if (!args.has("prepare_counters")) return;
+  const Value counter = b.address(args["prepare_counters"], batch_head, 4);
+  const Var missing = b.var(constant(1));
+  b.loop_while(missing, [&] {
+    const Value done = b.emit1(Op::kLdAcquireGlobalI32, {counter, constant(kStatisticsDone * 4)});
+    b.set(missing, b.sub(args["head_statistics"], done));
+  });
+}
+
+}  // namespace
+
 Value fold_chunks(Builder& b, const KernelArgs& args, const std::string& partial, int channels,
                   const ChunkPlace& place, Op op) {
+  wait_for_statistics(b, args, place.batch_head);
   constexpr int kInFlight = 8;
   const Value num_chunks = args["num_chunks"];
   const Value row_bytes = b.zext(constant(channels * 4));

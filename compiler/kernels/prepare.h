@@ -37,7 +37,8 @@ struct TilePlace {
 };
 
 // The fold (kAddF32 or kMaxF32) of one channel over the chunks of a (batch, head), in their order,
-// from 0; `partial` f32 [b, heads, num_chunks, channels] is what `statistics` wrote. i32 indices.
+// from 0; `partial` f32 [b, heads, num_chunks, channels] is what fold_tokens wrote. Waits until it
+// is, where the launch counts that. i32 indices.
 struct ChunkPlace {
   ir::Value batch_head, channel;
 };
@@ -47,7 +48,16 @@ ir::Value fold_chunks(ir::Builder& b, const KernelArgs& args, const std::string&
 // Eight f32 in shared memory at `address`, which is a multiple of 16.
 std::vector<ir::Value> load_shared_f32s(ir::Builder& b, ir::Value address);
 
-// The body of `quantize` for a tile of Q or K, and for one of V.
+// A place in words of prepare_counters.
+inline constexpr int kItemsTaken = 0;
+inline constexpr int kStatisticsDone = 1;  // of the first (batch, K head)
+
+// Statistics of a head: `place.tile` numbers chunks of K, where it is smoothed, then chunks of V,
+// where it is scaled.
+void fold_tokens(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
+                 const TilePlace& place);
+
+// Quantizes a tile of Q or K, and one of V.
 void quantize_rows(ir::Builder& b, const KernelArgs& args, const QuantizePlan& operand,
                    const TilePlace& place);
 void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,

@@ -22,29 +22,29 @@ struct Statistic {
   bool is_sum;       // else the largest magnitude
 };
 
-// One block folds one chunk of tokens of one (batch, head). Threads take rows in turn; what they
-// have meets in shared memory and is folded in order of the threads, so that sums do not depend on
+// A block folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
+// meets in shared memory and is folded in order of the threads, so that sums do not depend on
 // timing.
 class ChunkFold {
  public:
-  ChunkFold(Builder& b, const KernelArgs& args, const Statistic& statistic, Value shared)
+  ChunkFold(Builder& b, const KernelArgs& args, const Statistic& statistic, const TilePlace& place,
+            Value shared)
       : b_(b),
         args_(args),
         statistic_(statistic),
         lanes_(b, statistic.channels),
-        shared_(shared),
-        head_(b.emit1(Op::kBlockY, {})),
-        batch_(b.emit1(Op::kBlockZ, {})) {}
+        place_(place),
+        shared_(shared) {}
 
-  void run(Value chunk) {
+  void run() {
     for (int i = 0; i < kLaneElements; ++i) folds_.push_back(b_.var(constant_f32(0)));
-    fold_rows(chunk);
+    fold_rows();
     for (int i = 0; i < kLaneElements; ++i) {
       b_.emit(Op::kStSharedF32,
               {b_.add(shared_, b_.shl(b_.tid(), 2)), constant(i * kPlaneBytes), b_.get(folds_[i])});
     }
     b_.barrier();
-    b_.when(b_.less(b_.tid(), constant(statistic_.channels)), [&] { store(chunk); });
+    b_.when(b_.less(b_.tid(), constant(statistic_.channels)), [&] { store(); });
   }
 
   static constexpr int shared_bytes() { return kLaneElements * kPlaneBytes; }
@@ -62,13 +62,13 @@ class ChunkFold {
 
   // Rows past the chunk's end are zeros, which change neither a sum that starts at +0 nor a
   // magnitude: all of a pass are loaded before the first is folded.
-  void fold_rows(Value chunk) {
-    const Value begin = b_.mul(chunk, args_["chunk_tokens"]);
+  void fold_rows() {
+    const Value begin = b_.mul(place_.tile, args_["chunk_tokens"]);
     const Value end = b_.min(b_.add(begin, args_["chunk_tokens"]), args_["n"]);
     const Value in_row = b_.less(lanes_.first, constant(statistic_.row_elements));
-    const Value base =
-        b_.address(row_address(b_, args_, statistic_.operand, "n", {batch_, head_, constant(0)}),
-                   lanes_.first, bits_of(statistic_.input) / 8);
+    const Value base = b_.address(
+        row_address(b_, args_, statistic_.operand, "n", {place_.batch, place_.head, constant(0)}),
+        lanes_.first, bits_of(statistic_.input) / 8);
     const Value stride = args_[statistic_.operand + "_stride_n"];
     const int step = kRowsInFlight * lanes_.rows_per_pass;
     b_.loop(begin, end, constant(step), [&](Value first) {
@@ -88,7 +88,7 @@ class ChunkFold {
   }
 
   // This thread's channel.
-  void store(Value chunk) {
+  void store() {
     const Value plane = b_.mul(b_.rem(b_.tid(), constant(kLaneElements)), constant(kPlaneBytes));
     const Value lane = b_.shl(b_.div(b_.tid(), constant(kLaneElements)), 2);
     const Value column = b_.add(b_.add(shared_, plane), lane);
@@ -97,9 +97,9 @@ class ChunkFold {
       total = fold(total,
                    b_.emit1(Op::kLdSharedF32, {column, constant(row * lanes_.lanes_per_row * 4)}));
     }
-    const Value block_head = b_.add(b_.mul(batch_, args_["hkv"]), head_);
+    const Value batch_head = b_.add(b_.mul(place_.batch, args_["hkv"]), place_.head);
     const Value slot =
-        b_.add64(b_.mul64(b_.zext(block_head), b_.zext(args_["num_chunks"])), b_.zext(chunk));
+        b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["num_chunks"])), b_.zext(place_.tile));
     const Value row = b_.add64(args_[statistic_.partial],
                                b_.mul64(slot, b_.zext(constant(statistic_.channels * 4))));
     b_.emit(Op::kStGlobalF32, {b_.address(row, b_.tid(), 4), constant(0), total});
@@ -109,33 +109,39 @@ class ChunkFold {
   const KernelArgs& args_;
   const Statistic& statistic_;
   RowLanes lanes_;
-  Value shared_, head_, batch_;
+  TilePlace place_;
+  Value shared_;
   std::vector<Var> folds_;
 };
 
 }  // namespace
 
-ir::Function generate_statistics(const ForwardPlan& plan) {
+void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
+                 const TilePlace& place) {
   const QuantizePlan& k = plan.k;
   const ValuePlan& v = plan.v;
   const Statistic sums{"k", "k_partial_sums", k.input, k.head_dim, k.head_dim, true};
   const Statistic maxima{"v", "v_partial_amax", v.input, v.value_head_dim, v.columns, false};
-  Builder b("statistics", kPrepareThreads, 4);
-  const KernelArgs args(b, *plan.find_launch("statistics"));
   const Value shared = b.smem("folds", ChunkFold::shared_bytes());
-  const Value block = b.emit1(Op::kBlockX, {});
   const auto run = [&](const Statistic& statistic, Value chunk) {
-    ChunkFold(b, args, statistic, shared).run(chunk);
+    ChunkFold(b, args, statistic, {chunk, place.head, place.batch}, shared).run();
   };
   if (!v.is_scaled) {
-    run(sums, block);
+    run(sums, place.tile);
   } else if (!k.subtract_mean) {
-    run(maxima, block);
+    run(maxima, place.tile);
   } else {
     b.when_uniform(
-        b.less(block, args["num_chunks"]), [&] { run(sums, block); },
-        [&] { run(maxima, b.sub(block, args["num_chunks"])); });
+        b.less(place.tile, args["num_chunks"]), [&] { run(sums, place.tile); },
+        [&] { run(maxima, b.sub(place.tile, args["num_chunks"])); });
   }
+}
+
+ir::Function generate_statistics(const ForwardPlan& plan) {
+  Builder b("statistics", kPrepareThreads, 4);
+  const KernelArgs args(b, *plan.find_launch("statistics"));
+  fold_tokens(b, args, plan,
+              {b.emit1(Op::kBlockX, {}), b.emit1(Op::kBlockY, {}), b.emit1(Op::kBlockZ, {})});
   return b.finish(plan.target->sm);
 }
 

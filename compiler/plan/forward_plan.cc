@@ -14,8 +14,16 @@ namespace {
 // of L2 cache.
 constexpr int kResidentBytes = 16 << 20;
 
+// K and V between their two readings by `prepare`. The blocks of an H100 have some 9 MB in work;
+// what is less makes them wait, and much more would not stay in the L2 cache.
+constexpr int kLagBytes = 12 << 20;
+
 // Query tiles that the wgmma kernel's blocks have taken, and blocks that are done: i32 each.
 const std::string kTileCounters = "tile_counters";
+
+// Items of `prepare` that its blocks have taken, then the statistics that are done, by (batch, K
+// head): i32 each.
+const std::string kPrepareCounters = "prepare_counters";
 
 // Builds the launch list; a buffer is named before the launches that use it.
 class PlanWriter {
@@ -77,6 +85,12 @@ class PlanWriter {
   bool waits_for_previous_;
 };
 
+// Of 16 bytes, that a thread needs for its part of a tile of Q or K.
+int loads_per_thread(const QuantizePlan& plan) {
+  const auto row_loads = static_cast<unsigned>(plan.padded_head_dim) / 8;
+  return plan.tile_rows * static_cast<int>(std::bit_ceil(row_loads)) / kPrepareThreads;
+}
+
 QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q) {
   QuantizePlan plan;
   plan.operand = is_q ? "q" : "k";
@@ -85,7 +99,8 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   plan.head_dim = v.head_dim;
   plan.padded_head_dim = padded_head_dim(v);
   const int span = std::max(1, plan.groups.span);
-  plan.tile_rows = span * std::max(1, kScaleRunTokens / span);
+  const int rows = plan.padded_head_dim <= 128 ? 128 : 64;  // at most eight loads a thread
+  plan.tile_rows = span * std::max(1, rows / span);
   plan.subtract_mean = !is_q && v.smooth_k == Smoothing::kMean;
   plan.lse_bias = is_q && v.lse && v.smooth_k == Smoothing::kMean;
   plan.core_matrices = schedule.wgmma;
@@ -114,6 +129,12 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   return plan;
 }
 
+// As many as registers allow without spilling: a row's tile is held while its maxima are found.
+int prepare_blocks_per_sm(const QuantizePlan& q, const QuantizePlan& k) {
+  const int loads = std::max(loads_per_thread(q), loads_per_thread(k));
+  return loads <= 4 ? 4 : loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
+}
+
 // SizeExpr text of a number of tokens, padded.
 std::string padded_tokens(std::string_view tokens, int multiple) {
   return multiple == 1 ? std::string(tokens)
@@ -125,6 +146,17 @@ std::string padded_tokens(std::string_view tokens, int multiple) {
 const std::string kNumChunks = fmt::format("min({}, ceil_div(n, {}))", kMaxChunks, kMinChunkTokens);
 const std::string kChunkTokens =
     fmt::format("max({}, ceil_div(n, {}))", kMinChunkTokens, kMaxChunks);
+
+// Together: one call clears them.
+void add_zeroed_buffers(PlanWriter& out, const ForwardPlan& plan) {
+  if (plan.prepares_at_once()) out.buffer(kPrepareCounters, "(1 + b * hkv) * 4", true);
+  for (const QuantizePlan* operand : {&plan.q, &plan.k}) {
+    if (!operand->groups.is_dynamic()) continue;
+    out.buffer(operand->operand + "_amax",
+               operand->groups.per_head ? fmt::format("b * {} * 4", names_of(*operand).heads) : "4",
+               true);
+  }
+}
 
 void add_mean_buffers(PlanWriter& out, const QuantizePlan& k) {
   out.buffer("k_partial_sums", fmt::format("b * hkv * {} * {} * 4", kNumChunks, k.head_dim));
@@ -140,9 +172,6 @@ void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   const std::string stride = scale_head_stride(plan.groups, tokens);
   out.buffer(name + "_scales",
              plan.groups.per_head ? fmt::format("b * {} * ({}) * 4", heads, stride) : "4");
-  if (plan.groups.is_dynamic()) {
-    out.buffer(name + "_amax", plan.groups.per_head ? fmt::format("b * {} * 4", heads) : "4", true);
-  }
   if (plan.subtract_mean) add_mean_buffers(out, plan);
   if (plan.lse_bias) out.buffer("lse_bias", "b * hq * m * 4");
 }
@@ -155,11 +184,13 @@ void add_value_buffers(PlanWriter& out, const ValuePlan& v) {
   out.buffer("v_partial_amax", fmt::format("b * hkv * {} * {} * 4", kNumChunks, v.columns));
 }
 
-// A block for every chunk of every head: first those of K, then those of V.
+// Of a head: chunks of K, then chunks of V.
+std::string num_statistics(const ForwardPlan& plan) {
+  return plan.k.subtract_mean && plan.v.is_scaled ? "2 * " + kNumChunks : kNumChunks;
+}
+
 void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
-  const bool both = plan.k.subtract_mean && plan.v.is_scaled;
-  out.launch("statistics", Phase::kQuantize,
-             {fmt::format("{}{}", both ? "2 * " : "", kNumChunks), "hkv", "b"}, kPrepareThreads, 0)
+  out.launch("statistics", Phase::kQuantize, {num_statistics(plan), "hkv", "b"}, kPrepareThreads, 0)
       .i32("n", "n")
       .i32("hkv", "hkv")
       .i32("num_chunks", kNumChunks)
@@ -221,20 +252,64 @@ void pass_values(PlanWriter& out, const ValuePlan& v) {
   if (v.is_scaled) out.from_buffer("v_partial_amax").from_buffer("v_scales");
 }
 
-// A block for every tile of every head: K's and V's of a head together, then Q's.
-void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
-  const std::string kv_tiles = plan.v.is_prepared
-                                   ? fmt::format("({} + {})", num_tiles(plan.k), num_tiles(plan.v))
-                                   : num_tiles(plan.k);
-  const std::string kv_blocks = fmt::format("b * hkv * {}", kv_tiles);
-  out.launch("quantize", Phase::kQuantize,
-             {fmt::format("{} + b * hq * {}", kv_blocks, num_tiles(plan.q)), "1", "1"},
-             kPrepareThreads, 0)
-      .i32("kv_blocks", kv_blocks);
+// Of a head's K and V together.
+std::string num_kv_tiles(const ForwardPlan& plan) {
+  if (!plan.v.is_prepared) return num_tiles(plan.k);
+  return fmt::format("({} + {})", num_tiles(plan.k), num_tiles(plan.v));
+}
+
+void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
   pass_quantized(out, plan.k);
   if (plan.v.is_prepared) pass_values(out, plan.v);
   pass_quantized(out, plan.q);
   if (plan.has_statistics()) out.i32("num_chunks", kNumChunks);
+}
+
+// A block for every tile of every head: K's and V's of a head together, then Q's.
+void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
+  const std::string kv_tiles = fmt::format("b * hkv * {}", num_kv_tiles(plan));
+  out.launch("quantize", Phase::kQuantize,
+             {fmt::format("{} + b * hq * {}", kv_tiles, num_tiles(plan.q)), "1", "1"},
+             kPrepareThreads, 0)
+      .i32("kv_tiles", kv_tiles);
+  pass_operands(out, plan);
+}
+
+// Blocks stay and take items, the statistics of a head and all tiles, in the order that
+// prepare_order.h says.
+void launch_prepare(PlanWriter& out, const ForwardPlan& plan) {
+  const std::string kv_tiles = fmt::format("b * hkv * {}", num_kv_tiles(plan));
+  const std::string items = fmt::format("b * hkv * {} + {} + b * hq * {}", num_statistics(plan),
+                                        kv_tiles, num_tiles(plan.q));
+  const int token_bytes =
+      (plan.k.subtract_mean ? plan.k.head_dim * bits_of(plan.k.input) / 8 : 0) +
+      (plan.v.is_scaled ? plan.v.value_head_dim * bits_of(plan.v.input) / 8 : 0);
+  out.launch("prepare", Phase::kQuantize,
+             {fmt::format("min(num_sms * {}, {})", plan.prepare_blocks_per_sm, items), "1", "1"},
+             kPrepareThreads, 0)
+      .from_buffer(kPrepareCounters)
+      .i32("num_items", items)
+      .i32("kv_heads", "b * hkv")
+      .i32("head_statistics", num_statistics(plan))
+      .i32("head_tiles", num_kv_tiles(plan))
+      .i32("lag",
+           fmt::format("min(b * hkv, max(1, div({}, max(1, n * {}))))", kLagBytes, token_bytes))
+      .i32("kv_tiles", kv_tiles)
+      .i32("chunk_tokens", kChunkTokens);
+  pass_operands(out, plan);
+}
+
+// In the order that their results demand.
+void launch_preparation(PlanWriter& out, const ForwardPlan& plan) {
+  const bool apart = plan.has_statistics() && !plan.prepares_at_once();
+  if (apart) launch_statistics(out, plan);
+  if (plan.k.groups.is_dynamic()) launch_amax(out, plan.k);
+  if (plan.q.groups.is_dynamic()) launch_amax(out, plan.q);
+  if (plan.prepares_at_once()) {
+    launch_prepare(out, plan);
+  } else {
+    launch_quantize(out, plan);
+  }
 }
 
 // The mma.sync kernel has a block for every tile of queries of every head; the wgmma kernel's
@@ -329,16 +404,16 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
                      quantize_plan(variant, schedule, true),
                      quantize_plan(variant, schedule, false),
                      value_plan(variant, schedule),
+                     1,
                      {}};
+  result.prepare_blocks_per_sm = prepare_blocks_per_sm(result.q, result.k);
   PlanWriter out(result.plan, target);
   if (schedule.wgmma) out.buffer(kTileCounters, "8");
+  add_zeroed_buffers(out, result);
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);
   if (result.v.is_prepared) add_value_buffers(out, result.v);
-  if (result.has_statistics()) launch_statistics(out, result);
-  if (result.k.groups.is_dynamic()) launch_amax(out, result.k);
-  if (result.q.groups.is_dynamic()) launch_amax(out, result.q);
-  launch_quantize(out, result);
+  launch_preparation(out, result);
   add_attention(out, result);
   return result;
 }

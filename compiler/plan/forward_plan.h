@@ -10,6 +10,9 @@
 //               q . mean for the LSE; with wgmma, V -> 16-bit v.type
 //               or e4m3 codes and scales
 //   attention   O and LSE
+//
+// `statistics` and `quantize` are one launch, `prepare`, which reads K and V from DRAM once; only
+// where amax_k, of smoothed K, has its place between them do they stay two.
 #pragma once
 
 #include <string>
@@ -69,9 +72,13 @@ struct ForwardPlan {
   const Target* target = nullptr;
   QuantizePlan q, k;
   ValuePlan v;
+  int prepare_blocks_per_sm = 1;  // of the kernels that quantize
   Plan plan;
 
   bool has_statistics() const { return k.subtract_mean || v.is_scaled; }
+  bool prepares_at_once() const {
+    return has_statistics() && !(k.subtract_mean && k.groups.is_dynamic());
+  }
 
   const KernelLaunch* find_launch(
       std::string_view kernel) const;  // null if the call has no such kernel

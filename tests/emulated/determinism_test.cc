@@ -1,5 +1,5 @@
-// The same call gives the same bits: again, in two phases, and however asynchronous copies and
-// warps are ordered.
+// The same call gives the same bits: again, in two phases, and however asynchronous copies, warps
+// and blocks are ordered.
 #include <fmt/format.h>
 
 #include "runtime/device/emulated_device.h"
@@ -61,7 +61,8 @@ TEST_CASE("a second run and separate phases give the same bits", "[emulated][det
   }
 }
 
-TEST_CASE("the order of asynchronous copies and warps does not show", "[emulated][determinism]") {
+TEST_CASE("the order of asynchronous copies, warps and blocks does not show",
+          "[emulated][determinism]") {
   if (!Lab::mma_sync().ready()) return;
   const Target& target = *Lab::mma_sync().device()->info().target;
   for (const std::string_view body : kBodies) {
@@ -69,19 +70,25 @@ TEST_CASE("the order of asynchronous copies and warps does not show", "[emulated
     const auto kernel = Lab::mma_sync().kernel(variant);
     const Inputs inputs = inputs_for(variant);
     const std::vector<Bytes> expected = run(*kernel, inputs);
-    // The artifact as it is, on emulators with other habits.
-    const emulator::Options habits[] = {
-        {.async = emulator::AsyncOrder::kLate},
-        {.async = emulator::AsyncOrder::kEarly},
-        {.async = emulator::AsyncOrder::kEarly, .seed = 1},
-        {.async = emulator::AsyncOrder::kRandom, .seed = 2},
-        {.async = emulator::AsyncOrder::kRandom, .seed = 3},
-        {.async = emulator::AsyncOrder::kLate, .seed = 4, .num_threads = 1},
+    // The artifact as it is, on emulators with other habits, and with more blocks that stay and
+    // wait for one another than the host can run at once.
+    struct Habit {
+      emulator::Options options;
+      int num_sms = 1;
+    };
+    const Habit habits[] = {
+        {{.async = emulator::AsyncOrder::kLate}},
+        {{.async = emulator::AsyncOrder::kEarly}, 2},
+        {{.async = emulator::AsyncOrder::kEarly, .seed = 1}},
+        {{.async = emulator::AsyncOrder::kRandom, .seed = 2, .num_threads = 8}, 3},
+        {{.async = emulator::AsyncOrder::kRandom, .seed = 3}, 132},
+        {{.async = emulator::AsyncOrder::kLate, .seed = 4, .num_threads = 1}, 4},
     };
     std::vector<Bytes> first;
-    for (const emulator::Options& options : habits) {
-      CAPTURE(body, static_cast<int>(options.async), options.seed);
-      const Kernel other(std::make_shared<EmulatedDevice>(target, options), kernel->artifact());
+    for (const auto& [options, num_sms] : habits) {
+      CAPTURE(body, static_cast<int>(options.async), options.seed, num_sms);
+      const Kernel other(std::make_shared<EmulatedDevice>(target, options, num_sms),
+                         kernel->artifact());
       const std::vector<Bytes> actual = run(other, inputs);
       if (first.empty()) first = actual;
       CHECK((actual == first));

@@ -36,6 +36,16 @@ bool has_param(const ForwardPlan& plan, std::string_view kernel, std::string_vie
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+const KernelParam& find_param(const ForwardPlan& plan, std::string_view kernel,
+                              std::string_view name) {
+  const KernelLaunch* launch = plan.find_launch(kernel);
+  REQUIRE(launch);
+  const auto it = std::find_if(launch->params.begin(), launch->params.end(),
+                               [&](const KernelParam& param) { return param.name == name; });
+  REQUIRE(it != launch->params.end());
+  return *it;
+}
+
 Strings buffers_of(const ForwardPlan& plan) {
   Strings names;
   for (const WorkspaceBuffer& buffer : plan.plan.workspace) names.push_back(buffer.name);
@@ -55,6 +65,10 @@ int64_t evaluate(const SizeExpr& expression) {
   std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
   for (size_t i = 5; i < values.size(); ++i) values[i] = 100 + static_cast<int64_t>(i);
   return expression.evaluate(values);
+}
+
+int64_t param_of(const ForwardPlan& plan, std::string_view kernel, std::string_view name) {
+  return evaluate(find_param(plan, kernel, name).value);
 }
 
 const WorkspaceBuffer& buffer(const ForwardPlan& plan, std::string_view name) {
@@ -92,7 +106,7 @@ TEST_CASE("without smoothing: the operands, then attention") {
   const ForwardPlan plan = plan_of("head_dim = 64");
   CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
   CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
-  CHECK(params_of(plan, "quantize") == Strings{"kv_blocks",
+  CHECK(params_of(plan, "quantize") == Strings{"kv_tiles",
                                                "k",
                                                "k_stride_b",
                                                "k_stride_h",
@@ -117,29 +131,89 @@ TEST_CASE("without smoothing: the operands, then attention") {
   CHECK(plan.find_launch("statistics") == nullptr);
 }
 
-TEST_CASE("the sums of K come first, and its quantizer subtracts their mean") {
+TEST_CASE("K is smoothed by one launch that takes its sums and quantizes") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
-  CHECK(kernels_of(plan) == Strings{"statistics", "quantize", "attention"});
-  CHECK(params_of(plan, "statistics") == Strings{"n", "hkv", "num_chunks", "chunk_tokens", "k",
-                                                 "k_stride_b", "k_stride_h", "k_stride_n",
-                                                 "k_partial_sums"});
-  for (const char* name : {"k_partial_sums", "k_mean", "num_chunks"}) {
-    CHECK(has_param(plan, "quantize", name));
-  }
+  CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
+  CHECK(params_of(plan, "prepare") == Strings{"prepare_counters",
+                                              "num_items",
+                                              "kv_heads",
+                                              "head_statistics",
+                                              "head_tiles",
+                                              "lag",
+                                              "kv_tiles",
+                                              "chunk_tokens",
+                                              "k",
+                                              "k_stride_b",
+                                              "k_stride_h",
+                                              "k_stride_n",
+                                              "n",
+                                              "hkv",
+                                              "k_tiles",
+                                              "k_codes",
+                                              "k_scales",
+                                              "k_scales_stride_h",
+                                              "k_partial_sums",
+                                              "k_mean",
+                                              "q",
+                                              "q_stride_b",
+                                              "q_stride_h",
+                                              "q_stride_m",
+                                              "m",
+                                              "hq",
+                                              "q_tiles",
+                                              "q_codes",
+                                              "q_scales",
+                                              "q_scales_stride_h",
+                                              "num_chunks"});
   CHECK(bytes_of(plan, "k_partial_sums") == 2 * 4 * 4 * 64 * 4);  // ceil(1000 / 256) chunks
   CHECK(bytes_of(plan, "k_mean") == 2 * 4 * 64 * 4);
-  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{4, 4, 2});
+  CHECK(bytes_of(plan, "prepare_counters") == (1 + 2 * 4) * 4);
+  CHECK(param_of(plan, "prepare", "head_statistics") == 4);
+  CHECK(param_of(plan, "prepare", "head_tiles") == 8);
+  CHECK(param_of(plan, "prepare", "num_items") == 2 * 4 * (4 + 8) + 2 * 8 * 3);
+}
+
+TEST_CASE(
+    "the blocks that prepare stay: as many as the multiprocessors hold, or as there are items") {
+  for (const auto& [entries, blocks] : {std::pair("head_dim = 64", 4),
+                                        {"head_dim = 128", 3},
+                                        {"head_dim = 256; q = int8 per warp(32)", 3},
+                                        {"head_dim = 256; q = int8 per block(128)", 2}}) {
+    const ForwardPlan plan = plan_of(fmt::format("{}; smooth_k = mean", entries));
+    const SizeExpr& grid = plan.find_launch("prepare")->grid[0];
+    std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
+    values[static_cast<size_t>(Symbol::kNumSms)] = 5;
+    CHECK(plan.prepare_blocks_per_sm == blocks);
+    CHECK(grid.evaluate(values) == 5 * blocks);
+    values[static_cast<size_t>(Symbol::kNumSms)] = 132;
+    CHECK(grid.evaluate(values) ==
+          std::min<int64_t>(132 * blocks, param_of(plan, "prepare", "num_items")));
+  }
+}
+
+TEST_CASE("tiles follow the statistics of their head at a distance of some megabytes") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 128; v = e4m3; smooth_k = mean");
+  const auto lag = [&](int64_t b, int64_t n) {
+    const std::array<int64_t, kNumSymbols> values{b, 8, 4, 300, n};
+    return find_param(plan, "prepare", "lag").value.evaluate(values);
+  };
+  CHECK(lag(64, 1024) == 24);  // 512 bytes a token of K and V
+  CHECK(lag(64, 4096) == 6);
+  CHECK(lag(64, 1 << 16) == 1);
+  CHECK(lag(2, 1024) == 2 * 4);  // all heads
+  CHECK(lag(64, 0) == 64 * 4);
 }
 
 TEST_CASE("the chunks cover every token and stay within their maximum") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
-  const KernelLaunch& launch = *plan.find_launch("statistics");
+  const auto value = [&](std::string_view name, int64_t n) {
+    return find_param(plan, "prepare", name)
+        .value.evaluate(std::array<int64_t, kNumSymbols>{1, 1, 1, 1, n});
+  };
   for (int64_t n = 1; n < 20000; n += 37) {
-    std::array<int64_t, kNumSymbols> values{1, 1, 1, 1, n};
-    const int64_t chunks = launch.grid[0].evaluate(values);
-    const int64_t chunk_tokens = launch.params[3].value.evaluate(values);
-    CHECK(launch.params[2].value.evaluate(values) == chunks);
-    CHECK(chunks * chunk_tokens >= n);
+    const int64_t chunks = value("num_chunks", n);
+    CHECK(value("head_statistics", n) == chunks);
+    CHECK(chunks * value("chunk_tokens", n) >= n);
     CHECK(chunks <= kMaxChunks);
   }
 }
@@ -153,12 +227,12 @@ TEST_CASE("the LSE is corrected by q . mean only where K is smoothed") {
   const ForwardPlan smoothed = plan_of("head_dim = 64; lse = on; smooth_k = mean");
   CHECK(params_of(smoothed, "attention") ==
         with(kAttentionParams, {"lse", "lse_stride_b", "lse_stride_h", "lse_bias"}));
-  CHECK(has_param(smoothed, "quantize", "lse_bias"));
+  CHECK(has_param(smoothed, "prepare", "lse_bias"));
   CHECK(bytes_of(smoothed, "lse_bias") == 2 * 8 * 300 * 4);
 
   const ForwardPlan no_lse = plan_of("head_dim = 64; smooth_k = mean");
   CHECK(params_of(no_lse, "attention") == kAttentionParams);
-  CHECK_FALSE(has_param(no_lse, "quantize", "lse_bias"));
+  CHECK_FALSE(has_param(no_lse, "prepare", "lse_bias"));
 }
 
 TEST_CASE(
@@ -172,6 +246,13 @@ TEST_CASE(
   const ForwardPlan plan =
       plan_of("head_dim = 64; q = int8 per tensor; k = int8 per head; smooth_k = mean");
   CHECK(kernels_of(plan) == Strings{"statistics", "amax_k", "amax_q", "quantize", "attention"});
+  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{4, 4, 2});
+  CHECK(params_of(plan, "statistics") == Strings{"n", "hkv", "num_chunks", "chunk_tokens", "k",
+                                                 "k_stride_b", "k_stride_h", "k_stride_n",
+                                                 "k_partial_sums"});
+  for (const char* name : {"k_partial_sums", "k_mean", "num_chunks"}) {
+    CHECK(has_param(plan, "quantize", name));
+  }
   CHECK(params_of(plan, "amax_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "n",
                                              "hkv", "k_partial_sums", "num_chunks", "k_amax"});
   CHECK(params_of(plan, "amax_q") ==
@@ -183,6 +264,27 @@ TEST_CASE(
   for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
     INFO(candidate.name);
     CHECK(candidate.zeroed == candidate.name.ends_with("_amax"));
+  }
+}
+
+TEST_CASE("only the largest magnitude of smoothed K keeps its statistics a launch apart") {
+  CHECK(kernels_of(plan_of("head_dim = 64; q = int8 per head; smooth_k = mean")) ==
+        Strings{"amax_q", "prepare", "attention"});
+  CHECK(kernels_of(wgmma_plan_of("head_dim = 64; k = int8 per tensor; v = e4m3")) ==
+        Strings{"amax_k", "prepare", "attention"});
+  const ForwardPlan plan =
+      wgmma_plan_of("head_dim = 64; k = int8 per tensor; smooth_k = mean; v = e4m3");
+  CHECK(kernels_of(plan) == Strings{"statistics", "amax_k", "quantize", "attention"});
+  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{2 * 4, 4, 2});
+}
+
+TEST_CASE("what starts as zeros lies together") {
+  const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per head; smooth_k = mean");
+  const Strings names = buffers_of(plan);
+  CHECK(names[0] == "prepare_counters");
+  CHECK(names[1] == "q_amax");
+  for (size_t i = 0; i < names.size(); ++i) {
+    CHECK(plan.plan.workspace[i].zeroed == (i < 2));
   }
 }
 
@@ -200,8 +302,15 @@ TEST_CASE("grids cover every token of every head") {
   CHECK(plan.q.tile_rows == 96);  // whole spans
   CHECK(plan.k.tile_rows == 128);
   CHECK(grid_of(plan, "quantize") == std::array<int64_t, 3>{2 * 4 * 8 + 2 * 8 * 4, 1, 1});
-  CHECK(evaluate(plan.find_launch("quantize")->params[0].value) == 2 * 4 * 8);  // of K
+  CHECK(param_of(plan, "quantize", "kv_tiles") == 2 * 4 * 8);  // of K
   CHECK(grid_of(plan, "attention") == std::array<int64_t, 3>{3, 8, 2});
+}
+
+TEST_CASE("a tile of wide heads has fewer rows, but whole spans") {
+  const ForwardPlan plan =
+      plan_of("head_dim = 256; q = int8 per block(128); k = int8 per thread(32)");
+  CHECK(plan.q.tile_rows == 128);
+  CHECK(plan.k.tile_rows == 64);
 }
 
 TEST_CASE("phases, threads and shared memory of the launches") {
@@ -240,38 +349,31 @@ TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") 
   CHECK(bytes_of(plan, "k_codes") == 2 * 4 * 1024 * 96);
   CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 48 * 2);
   CHECK(bytes_of(plan, "q_scales") == 2 * 8 * 3 * 4);  // as without: 300 tokens in blocks of 128
-  const auto parameter = [&](std::string_view name) {
-    const std::vector<KernelParam>& params = plan.find_launch("quantize")->params;
-    const auto it = std::find_if(params.begin(), params.end(),
-                                 [&](const KernelParam& param) { return param.name == name; });
-    REQUIRE(it != params.end());
-    return evaluate(it->value);
-  };
+  const auto parameter = [&](std::string_view name) { return param_of(plan, "quantize", name); };
   const int64_t v_tiles = (1024 + plan.v.tile_tokens - 1) / plan.v.tile_tokens;
   CHECK(parameter("padded_m") == 384);
   CHECK(parameter("padded_n") == 1024);
   CHECK(parameter("q_tiles") == 3);
   CHECK(parameter("k_tiles") == 8);
   CHECK(parameter("v_tiles") == v_tiles);
-  CHECK(parameter("kv_blocks") == 2 * 4 * (8 + v_tiles));
+  CHECK(parameter("kv_tiles") == 2 * 4 * (8 + v_tiles));
   CHECK(grid_of(plan, "quantize") ==
         std::array<int64_t, 3>{2 * 4 * (8 + v_tiles) + 2 * 8 * 3, 1, 1});
 }
 
 TEST_CASE("8-bit V shares the pass over K") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; smooth_k = mean");
-  CHECK(kernels_of(plan) == Strings{"statistics", "quantize", "attention"});
-  CHECK(params_of(plan, "statistics") == Strings{"n", "hkv", "num_chunks", "chunk_tokens", "k",
-                                                 "k_stride_b", "k_stride_h", "k_stride_n",
-                                                 "k_partial_sums", "v", "v_stride_b", "v_stride_h",
-                                                 "v_stride_n", "v_partial_amax"});
-  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{2 * 4, 4, 2});
-  CHECK(has_param(plan, "quantize", "v_partial_amax"));
-  CHECK(has_param(plan, "quantize", "v_scales"));
+  CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
+  CHECK(param_of(plan, "prepare", "head_statistics") == 2 * 4);
+  CHECK(param_of(plan, "prepare", "head_tiles") == 8 + 4);
+  CHECK(has_param(plan, "prepare", "v_partial_amax"));
+  CHECK(has_param(plan, "prepare", "v_scales"));
   CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 64);
   CHECK(bytes_of(plan, "v_scales") == 2 * 4 * 64 * 4);
   CHECK(bytes_of(plan, "v_partial_amax") == 2 * 4 * 4 * 64 * 4);
-  for (const WorkspaceBuffer& candidate : plan.plan.workspace) CHECK_FALSE(candidate.zeroed);
+  for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
+    CHECK(candidate.zeroed == (candidate.name == "prepare_counters"));
+  }
   CHECK(plan.v.range == 448.0f);
   CHECK(wgmma_plan_of("head_dim = 64; v = e4m3 range 2.25").v.range == 2.25f);
 }
@@ -279,8 +381,11 @@ TEST_CASE("8-bit V shares the pass over K") {
 TEST_CASE("without keys the scales of V are written all the same") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3");
   const std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 0};
-  CHECK(plan.find_launch("quantize")->params[0].value.evaluate(values) == 2 * 4);
-  CHECK(plan.find_launch("statistics")->grid[0].evaluate(values) == 0);
+  const auto value = [&](std::string_view name) {
+    return find_param(plan, "prepare", name).value.evaluate(values);
+  };
+  CHECK(value("head_statistics") == 0);
+  CHECK(value("head_tiles") == 1);
 }
 
 TEST_CASE("tiles of V are whole permuted groups and whole bands, in every head dim") {
