@@ -76,10 +76,10 @@ class RowTile {
     for (const std::vector<ir::Var>& words : words_) b_.tie(words);
   }
 
-  // x - mean inside the tensor, 0 outside.
+  // x, or where it is smoothed, x - mean inside the tensor and 0 outside.
   std::vector<Value> smoothed(int pass, const std::vector<Value>& mean) const {
     std::vector<Value> x = elements(pass);
-    if (mean.empty()) return x;
+    if (!plan_.subtract_mean) return x;
     const Value valid = b_.both(in_tensor(pass), b_.less(lanes_.first, constant(plan_.head_dim)));
     for (int i = 0; i < kLaneElements; ++i) {
       x[i] = b_.select(valid, b_.fsub(x[i], mean[i]), constant_f32(0));
@@ -313,13 +313,6 @@ void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int
   });
 }
 
-void store_lse_biases(Builder& b, const KernelArgs& args, const RowTile& tile,
-                      const std::vector<Value>& mean) {
-  for (int pass = 0; pass < tile.num_passes(); ++pass) {
-    store_lse_bias(b, args, tile, pass, tile.elements(pass), mean);
-  }
-}
-
 // One scale for the tile, whose amax a launch before has found.
 void quantize_with_one_scale(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
                              const RowTile& tile, const std::vector<Value>& mean) {
@@ -327,7 +320,9 @@ void quantize_with_one_scale(Builder& b, const KernelArgs& args, const QuantizeP
   store_single_scale(b, args, plan, tile, amax);
   const Value inverse = inverse_scale(b, amax);
   for (int pass = 0; pass < tile.num_passes(); ++pass) {
-    store_codes(b, args, plan, tile, pass, tile.smoothed(pass, mean), inverse);
+    const std::vector<Value> x = tile.smoothed(pass, mean);
+    if (plan.lse_bias) store_lse_bias(b, args, tile, pass, x, mean);
+    store_codes(b, args, plan, tile, pass, x, inverse);
   }
 }
 
@@ -336,8 +331,10 @@ void quantize_groups(Builder& b, const KernelArgs& args, const QuantizePlan& pla
                      const GroupMaxima& maxima) {
   const Value is_first_lane = b.equal(tile.lanes().lane, constant(0));
   for (int pass = 0; pass < tile.num_passes(); ++pass) {
+    const std::vector<Value> x = tile.smoothed(pass, mean);
+    if (plan.lse_bias) store_lse_bias(b, args, tile, pass, x, mean);
     const Value contributes = b.both(is_first_lane, tile.in_tensor(pass));
-    maxima.contribute(tile.row(pass), contributes, tile.row_amax(tile.smoothed(pass, mean)));
+    maxima.contribute(tile.row(pass), contributes, tile.row_amax(x));
   }
   b.barrier();
   store_scales(b, args, plan, tile, maxima);
@@ -392,8 +389,6 @@ void quantize_rows(Builder& b, const KernelArgs& args, const QuantizePlan& opera
   std::vector<Value> mean;
   if (shared) mean = shared->load(tile);
   if (operand.subtract_mean) shared->store(tile);
-  if (operand.lse_bias) store_lse_biases(b, args, tile, mean);
-  if (!operand.subtract_mean) mean.clear();
   if (maxima) {
     quantize_groups(b, args, operand, tile, mean, *maxima);
   } else {

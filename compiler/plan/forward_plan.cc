@@ -129,10 +129,17 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   return plan;
 }
 
-// As many as registers allow without spilling: a row's tile is held while its maxima are found.
-int prepare_blocks_per_sm(const QuantizePlan& q, const QuantizePlan& k) {
-  const int loads = std::max(loads_per_thread(q), loads_per_thread(k));
-  return loads <= 4 ? 4 : loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
+// As many as registers allow without spilling: a thread holds its part of a tile while the maxima
+// are found, and where rows end within it, whether each piece exists.
+int prepare_blocks_per_sm(const ForwardPlan& plan) {
+  const int loads = std::max(loads_per_thread(plan.q), loads_per_thread(plan.k));
+  const int blocks = loads <= 4 ? 4 : loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
+  const auto is_even = [](int columns) {
+    return std::has_single_bit(static_cast<unsigned>(columns));
+  };
+  const bool has_ends =
+      !is_even(plan.q.head_dim) || (plan.v.is_prepared && !is_even(plan.v.value_head_dim));
+  return has_ends ? std::max(1, blocks - 1) : blocks;
 }
 
 // SizeExpr text of a number of tokens, padded.
@@ -406,7 +413,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
                      value_plan(variant, schedule),
                      1,
                      {}};
-  result.prepare_blocks_per_sm = prepare_blocks_per_sm(result.q, result.k);
+  result.prepare_blocks_per_sm = prepare_blocks_per_sm(result);
   PlanWriter out(result.plan, target);
   if (schedule.wgmma) out.buffer(kTileCounters, "8");
   add_zeroed_buffers(out, result);
