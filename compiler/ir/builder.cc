@@ -265,7 +265,17 @@ void Builder::loop_while(Var condition, const std::function<void()>& body) {
 
 void Builder::when(Value predicate, const std::function<void()>& body,
                    const std::function<void()>& otherwise) {
-  Inst inst{Op::kIf, {}, {predicate}, {}, {}, {}};
+  append_if(Op::kIf, predicate, body, otherwise);
+}
+
+void Builder::when_uniform(Value predicate, const std::function<void()>& body,
+                           const std::function<void()>& otherwise) {
+  append_if(Op::kIfUniform, predicate, body, otherwise);
+}
+
+void Builder::append_if(Op op, Value predicate, const std::function<void()>& body,
+                        const std::function<void()>& otherwise) {
+  Inst inst{op, {}, {predicate}, {}, {}, {}};
   blocks_.push_back(&inst.body);
   body();
   blocks_.pop_back();

@@ -1,9 +1,9 @@
 // Builder: writes a kernel-IR function, one operation per call, folding integer constants on the
 // way.
 //
-// C++ control flow runs in the generator; `loop`, `when` and `unless_else` run on the GPU.
-// Operations are methods named after ops.def; tile verbs (tile.h) are built on them. A defect in a
-// generator (wrong type, use of a foreign value) throws Error{kInternal}.
+// C++ control flow runs in the generator; `loop`, `loop_while`, `when` and `when_uniform` run on
+// the GPU. Operations are methods named after ops.def; tile verbs (tile.h) are built on them. A
+// defect in a generator (wrong type, use of a foreign value) throws Error{kInternal}.
 #pragma once
 
 #include <array>
@@ -90,6 +90,10 @@ class Builder {
   void loop_while(Var condition, const std::function<void()>& body);  // i32: until it is 0
   void when(Value predicate, const std::function<void()>& body,
             const std::function<void()>& otherwise = {});
+  // `predicate` must be the same in all threads of the block, which nothing checks: barriers may
+  // stand inside.
+  void when_uniform(Value predicate, const std::function<void()>& body,
+                    const std::function<void()>& otherwise = {});
 
   // --- products of a warpgroup (wgmma.def): `accumulators` in place; a: one descriptor or four
   // registers
@@ -117,6 +121,8 @@ class Builder {
  private:
   Value fold_or_emit(Op op, Value a, Value b);
   Value new_register(Type type, Value::Kind kind = Value::Kind::kRegister);
+  void append_if(Op op, Value predicate, const std::function<void()>& body,
+                 const std::function<void()>& otherwise);
   void append(Inst inst) { blocks_.back()->push_back(std::move(inst)); }
 
   Function function_;

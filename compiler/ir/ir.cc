@@ -70,6 +70,7 @@ struct Table {
     structural(Op::kSet, "set");
     structural(Op::kFor, "for");
     structural(Op::kIf, "if");
+    structural(Op::kIfUniform, "if.uniform");
     structural(Op::kWhile, "while");
     structural(Op::kComment, "#");
     structural(Op::kTie, "tie");

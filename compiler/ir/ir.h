@@ -34,7 +34,8 @@ enum class Op : uint16_t {
   kSet,    // variable operands[0] = operands[1]
   kFor,    // for (result = operands[0]; result < operands[1] (signed); result += operands[2]) body
   kIf,     // if (operands[0]) body else orelse
-  kWhile,  // while (variable operands[0], an i32, is not 0) body
+  kIfUniform,  // the same where all threads of a block agree, so that barriers may stand inside
+  kWhile,      // while (variable operands[0], an i32, is not 0) body
   kComment,
   kTie,        // the variables operands[0..] have their values here: none may be computed later
   kWgmmaWait,  // until at most operands[0] groups of products are in flight; the variables behind
@@ -101,7 +102,7 @@ struct Inst {
   Op op;
   std::vector<Value> results;
   std::vector<Value> operands;
-  Block body, orelse;  // kFor: body; kIf: both
+  Block body, orelse;  // kFor, kWhile: body; kIf, kIfUniform: both
   std::string text;    // kComment
 };
 
@@ -139,9 +140,9 @@ std::string print_line(const Function& function, const Inst& inst);
 Function parse(std::string_view text);
 
 // Checks that every register is defined once and before use, that operands fit their signatures,
-// that barriers stand outside divergent control flow as far as that is visible, that shared-memory
-// objects do not overlap, that names are unique and that `sm` has every operation. Throws
-// Error{kInternal} with the offending line.
+// that barriers stand outside divergent control flow as far as that is visible (of an if.uniform it
+// believes what the name says), that shared-memory objects do not overlap, that names are unique
+// and that `sm` has every operation. Throws Error{kInternal} with the offending line.
 void verify(const Function& function, int sm);
 
 }  // namespace sagejit::ir

@@ -201,7 +201,8 @@ class Parser {
     }
     if (line.accept("for")) return read_for(line, depth);
     if (line.accept("while")) return read_while(line, depth);
-    if (line.accept("if")) return read_if(line, depth);
+    if (line.accept("if")) return read_if(Op::kIf, line, depth);
+    if (line.accept("if.uniform")) return read_if(Op::kIfUniform, line, depth);
     Inst inst{};
     if (line.peek() == '%' || line.peek() == '$') inst.results = read_results(line);
     const std::string_view name = line.word("an operation");
@@ -241,8 +242,8 @@ class Parser {
     return inst;
   }
 
-  Inst read_if(Line& line, int depth) {
-    Inst inst{Op::kIf, {}, {read_operand(line)}, {}, {}, {}};
+  Inst read_if(Op op, Line& line, int depth) {
+    Inst inst{op, {}, {read_operand(line)}, {}, {}, {}};
     line.expect("{");
     line.expect_end();
     Line end = read_block(inst.body, next_line(), depth + 1);

@@ -16,6 +16,8 @@
 //     if %13 {
 //     } else {
 //     }
+//     if.uniform %14 {
+//     }
 //   }
 // A line each; indentation does not matter. %N is a register, $N a variable. Constants: i32 in
 // decimal, i64 in decimal with an L behind, f32 0f and eight hex digits; there are none of other
@@ -105,7 +107,8 @@ void print_inst(Out out, const Function& function, const Inst& inst, int indent)
       fmt::format_to(out, "{:{}}}}\n", "", indent);
       return;
     case Op::kIf:
-      fmt::format_to(out, "if ");
+    case Op::kIfUniform:
+      fmt::format_to(out, "{} ", info(inst.op).name);
       print_operand(out, inst.operands[0]);
       fmt::format_to(out, " {{\n");
       print_block(out, function, inst.body, indent + 2);
@@ -139,9 +142,10 @@ void print_block(Out out, const Function& function, const Block& block, int inde
 
 std::string print_line(const Function& function, const Inst& inst) {
   std::string text;
-  const bool has_form =
-      (inst.op != Op::kFor || inst.operands.size() == 3) &&
-      ((inst.op != Op::kIf && inst.op != Op::kWhile) || inst.operands.size() == 1);
+  const bool has_condition =
+      inst.op == Op::kIf || inst.op == Op::kIfUniform || inst.op == Op::kWhile;
+  const bool has_form = (inst.op != Op::kFor || inst.operands.size() == 3) &&
+                        (!has_condition || inst.operands.size() == 1);
   if (!has_form) return std::string(info(inst.op).name);
   print_inst(Out(text), function, {inst.op, inst.results, inst.operands, {}, {}, inst.text}, 0);
   text.resize(text.find('\n'));

@@ -116,9 +116,9 @@ class Verifier {
       size_t results, operands;
     };
     static constexpr Shape kShapes[] = {
-        {Op::kParam, 1, 1}, {Op::kSmem, 1, 1},    {Op::kVar, 1, 1},
-        {Op::kGet, 1, 1},   {Op::kSet, 0, 2},     {Op::kFor, 1, 3},
-        {Op::kIf, 0, 1},    {Op::kComment, 0, 0}, {Op::kWhile, 0, 1},
+        {Op::kParam, 1, 1}, {Op::kSmem, 1, 1},      {Op::kVar, 1, 1}, {Op::kGet, 1, 1},
+        {Op::kSet, 0, 2},   {Op::kFor, 1, 3},       {Op::kIf, 0, 1},  {Op::kComment, 0, 0},
+        {Op::kWhile, 0, 1}, {Op::kIfUniform, 0, 1},
     };
     if (inst.op == Op::kTie) return check_tie(inst);
     if (inst.op == Op::kWgmmaWait || find_wgmma(inst.op)) return check_wgmma(inst);
@@ -219,6 +219,7 @@ class Verifier {
             "condition must be an i32 variable");
         return;
       case Op::kIf:
+      case Op::kIfUniform:
         require(inst.operands[0].type == Type::kPred, "condition must be a predicate");
         return;
       case Op::kComment:
@@ -251,9 +252,10 @@ class Verifier {
         for (const uint64_t number : index_scope) state_[number] = State::kOutOfScope;
       } else if (inst.op == Op::kWhile) {
         check_block(inst.body, divergent);
-      } else if (inst.op == Op::kIf) {
-        check_block(inst.body, true);
-        check_block(inst.orelse, true);
+      } else if (inst.op == Op::kIf || inst.op == Op::kIfUniform) {
+        const bool may_diverge = divergent || inst.op == Op::kIf;
+        check_block(inst.body, may_diverge);
+        check_block(inst.orelse, may_diverge);
       } else {
         for (const Value& result : inst.results) define(inst, result, scope);
       }

@@ -10,14 +10,10 @@ struct Generator {
 };
 
 constexpr Generator kGenerators[] = {
-    {"k_mean", generate_k_mean},
+    {"statistics", generate_statistics},
     {"amax_q", [](const ForwardPlan& plan) { return generate_amax(plan, plan.q); }},
     {"amax_k", [](const ForwardPlan& plan) { return generate_amax(plan, plan.k); }},
-    {"amax_v", generate_amax_v},
-    {"quantize_q", [](const ForwardPlan& plan) { return generate_quantize(plan, plan.q); }},
-    {"quantize_k", [](const ForwardPlan& plan) { return generate_quantize(plan, plan.k); }},
-    {"quantize_v", generate_quantize_v},
-    {"convert_v", generate_convert_v},
+    {"quantize", generate_quantize},
     {"attention",
      [](const ForwardPlan& plan) {
        return plan.schedule.wgmma ? generate_attention_wgmma(plan)

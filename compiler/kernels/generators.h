@@ -9,27 +9,21 @@
 
 namespace sagejit {
 
-// k_mean: partial_sums[b, h, chunk, d] = sum over the chunk's tokens of K, f32.
-ir::Function generate_k_mean(const ForwardPlan& plan);
+// statistics: k_partial_sums[b, hkv, chunk, d] = sum over the chunk's tokens of K, and
+// v_partial_amax[b, hkv, chunk, channel] = max |V| over them; f32.
+ir::Function generate_statistics(const ForwardPlan& plan);
 
 // amax: amax[b, h] (or amax[0]) = bits of max |X - mean|, over all tokens; the buffer starts as
 // zeros.
 ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand);
 
-// quantize: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
+// quantize: every operand that attention reads.
+// Q and K: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
-ir::Function generate_quantize(const ForwardPlan& plan, const QuantizePlan& operand);
-
-// convert_v: codes = V rounded to v.type, as kTokenRows (core_matrix.h).
-ir::Function generate_convert_v(const ForwardPlan& plan);
-
-// amax_v: amax[b, hkv, channel] = bits of max |V| over the tokens; the buffer starts as zeros.
-ir::Function generate_amax_v(const ForwardPlan& plan);
-
-// quantize_v: codes = e4m3(V * range / amax) as kChannelRows (core_matrix.h), scales = amax /
-// range, per channel (SageAttention 2, arXiv 2411.10958); a channel of zeros has scale 0 and codes
-// 0.
-ir::Function generate_quantize_v(const ForwardPlan& plan);
+// 8-bit V: codes = e4m3(V * range / amax) as kChannelRows (core_matrix.h), scales = amax / range,
+// per channel (SageAttention 2, arXiv 2411.10958); a channel of zeros has scale 0 and codes 0.
+// 16-bit V: codes = V rounded to v.type, as kTokenRows.
+ir::Function generate_quantize(const ForwardPlan& plan);
 
 // attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by
 // mma.sync.

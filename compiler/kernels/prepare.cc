@@ -19,15 +19,19 @@ RowLanes::RowLanes(Builder& b, int row_elements)
       lane(b.rem(b.tid(), constant(lanes_per_row))),
       first(b.mul(lane, constant(kLaneElements))) {}
 
-std::vector<Value> load_pairs(Builder& b, Value address, Value valid) {
+std::vector<Var> load_words(Builder& b, Value address, Value valid) {
   std::vector<Var> words;
   for (int i = 0; i < kLaneElements / 2; ++i) words.push_back(b.var(constant(0)));
   b.when(valid, [&] {
     const std::vector<Value> loaded = b.emit(Op::kLdGlobalV4, {address, constant(0)});
     for (size_t i = 0; i < words.size(); ++i) b.set(words[i], loaded[i]);
   });
+  return words;
+}
+
+std::vector<Value> load_pairs(Builder& b, Value address, Value valid) {
   std::vector<Value> pairs;
-  for (const Var& word : words) pairs.push_back(b.get(word));
+  for (const Var& word : load_words(b, address, valid)) pairs.push_back(b.get(word));
   return pairs;
 }
 
@@ -45,35 +49,40 @@ std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pair
   return elements;
 }
 
-std::vector<Value> load_elements(Builder& b, DType type, Value address, Value valid) {
-  return unpack(b, type, load_pairs(b, address, valid));
+Value fold_chunks(Builder& b, const KernelArgs& args, const std::string& partial, int channels,
+                  const ChunkPlace& place, Op op) {
+  constexpr int kInFlight = 8;
+  const Value num_chunks = args["num_chunks"];
+  const Value row_bytes = b.zext(constant(channels * 4));
+  const Value first_row = b.mul64(b.zext(place.batch_head), b.zext(num_chunks));
+  const Value base =
+      b.address(b.add64(args[partial], b.mul64(first_row, row_bytes)), place.channel, 4);
+  const Var total = b.var(constant_f32(0));
+  b.loop(constant(0), num_chunks, constant(kInFlight), [&](Value first) {
+    // A chunk that does not exist is +0, which changes neither a sum that starts there nor a
+    // maximum of magnitudes.
+    std::vector<Var> loaded;
+    for (int i = 0; i < kInFlight; ++i) {
+      const Value chunk = b.add(first, constant(i));
+      loaded.push_back(b.var(constant_f32(0)));
+      b.when(b.less(chunk, num_chunks), [&] {
+        const Value address = b.add64(base, b.mul64(b.zext(chunk), row_bytes));
+        b.set(loaded.back(), b.emit1(Op::kLdGlobalF32, {address, constant(0)}));
+      });
+    }
+    for (const Var& value : loaded) b.set(total, b.emit1(op, {b.get(total), b.get(value)}));
+  });
+  return b.get(total);
 }
 
-std::vector<Value> load_mean(Builder& b, const KernelArgs& args, const RowLanes& lanes,
-                             int head_dim) {
-  const Value block_head =
-      b.add(b.mul(b.emit1(Op::kBlockZ, {}), args["heads"]), b.emit1(Op::kBlockY, {}));
-  const Value row_bytes = constant(head_dim * 4);
-  const Value first_chunk = b.mul64(b.zext(block_head), b.zext(args["num_chunks"]));
-  Value base = b.add64(args["k_partial_sums"], b.mul64(first_chunk, b.zext(row_bytes)));
-  base = b.address(base, lanes.first, 4);
-  std::vector<Var> sums;
-  for (int i = 0; i < kLaneElements; ++i) sums.push_back(b.var(constant_f32(0)));
-  b.when(b.less(lanes.first, constant(head_dim)), [&] {
-    b.loop(constant(0), args["num_chunks"], constant(1), [&](Value chunk) {
-      const Value address = b.add64(base, b.mul64(b.zext(chunk), b.zext(row_bytes)));
-      for (int i = 0; i < kLaneElements; i += 2) {
-        const std::vector<Value> pair = b.emit(Op::kLdGlobalV2F32, {address, constant(i * 4)});
-        for (int j = 0; j < 2; ++j) {
-          b.set(sums[i + j], b.fadd(b.get(sums[i + j]), pair[j]));
-        }
-      }
-    });
-  });
-  const Value count = b.emit1(Op::kF32FromS32, {args["tokens"]});
-  std::vector<Value> mean;
-  for (const Var& sum : sums) mean.push_back(b.fdiv(b.get(sum), count));
-  return mean;
+std::vector<Value> load_shared_f32s(Builder& b, Value address) {
+  std::vector<Value> values;
+  for (const int offset : {0, 16}) {
+    for (const Value bits : b.emit(Op::kLdSharedV4, {address, constant(offset)})) {
+      values.push_back(b.emit1(Op::kF32Bits, {bits}));
+    }
+  }
+  return values;
 }
 
 Value reduce_row(Builder& b, const RowLanes& lanes, Value value, Op op) {

@@ -1,5 +1,5 @@
 // Shared by the kernels that prepare Q, K and V: how a block's threads are laid over rows of a
-// tensor.
+// tensor, and what they do with it.
 #pragma once
 
 #include <vector>
@@ -25,19 +25,33 @@ struct RowLanes {
 };
 
 // Eight 16-bit elements at `address`, in pairs; zeros where `valid` is false, without reading.
+std::vector<ir::Var> load_words(ir::Builder& b, ir::Value address, ir::Value valid);
 std::vector<ir::Value> load_pairs(ir::Builder& b, ir::Value address, ir::Value valid);
 
 // The elements of such pairs as f32; `type` is f16 or bf16.
 std::vector<ir::Value> unpack(ir::Builder& b, DType type, const std::vector<ir::Value>& pairs);
 
-// Both in one.
-std::vector<ir::Value> load_elements(ir::Builder& b, DType type, ir::Value address,
-                                     ir::Value valid);
+// A tile of rows of one (batch, head), numbered from the head's first; i32.
+struct TilePlace {
+  ir::Value tile, head, batch;
+};
 
-// k's mean over tokens for this thread's eight channels: the partial sums, added in order of the
-// chunks, divided by the number of tokens.
-std::vector<ir::Value> load_mean(ir::Builder& b, const KernelArgs& args, const RowLanes& lanes,
-                                 int head_dim);
+// The fold (kAddF32 or kMaxF32) of one channel over the chunks of a (batch, head), in their order,
+// from 0; `partial` f32 [b, heads, num_chunks, channels] is what `statistics` wrote. i32 indices.
+struct ChunkPlace {
+  ir::Value batch_head, channel;
+};
+ir::Value fold_chunks(ir::Builder& b, const KernelArgs& args, const std::string& partial,
+                      int channels, const ChunkPlace& place, ir::Op op);
+
+// Eight f32 in shared memory at `address`, which is a multiple of 16.
+std::vector<ir::Value> load_shared_f32s(ir::Builder& b, ir::Value address);
+
+// The body of `quantize` for a tile of Q or K, and for one of V.
+void quantize_rows(ir::Builder& b, const KernelArgs& args, const QuantizePlan& operand,
+                   const TilePlace& place);
+void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,
+                    const TilePlace& place);
 
 // f(value, other) folded over the lanes of a row; every lane gets the result.
 ir::Value reduce_row(ir::Builder& b, const RowLanes& lanes, ir::Value value, ir::Op op);

@@ -1,4 +1,4 @@
-// Preparation of V for the wgmma kernel: one pass for 16-bit V, two for 8-bit V.
+// Preparation of V for the wgmma kernel.
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/prepare.h"
 #include "compiler/layout/core_matrix.h"
@@ -22,24 +22,19 @@ constexpr int kWordsPerGroup = 4;  // 16 positions of a channel
 // `tile_tokens` tokens of V of one (batch, head), and where their codes go.
 class ValueTile {
  public:
-  ValueTile(Builder& b, const KernelArgs& args, const ValuePlan& plan, int tile_tokens)
+  ValueTile(Builder& b, const KernelArgs& args, const ValuePlan& plan, const TilePlace& place)
       : b_(b),
         args_(args),
         plan_(plan),
-        batch_(b.emit1(Op::kBlockZ, {})),
-        head_(b.emit1(Op::kBlockY, {})),
-        first_token_(b.mul(b.emit1(Op::kBlockX, {}), constant(tile_tokens))),
-        head_address_(row_address(b, args, "v", "n", {batch_, head_, constant(0)})) {}
+        batch_head_(b.add(b.mul(place.batch, args["hkv"]), place.head)),
+        first_token_(b.mul(place.tile, constant(plan.tile_tokens))),
+        head_address_(row_address(b, args, "v", "n", {place.batch, place.head, constant(0)})) {}
 
   Value first_token() const { return first_token_; }
-  // Number of the first channel of this (batch, head) among all.
-  Value first_channel() const {
-    return b_.mul(b_.add(b_.mul(batch_, args_["heads"]), head_), constant(plan_.columns));
-  }
+  Value batch_head() const { return batch_head_; }
 
   Value exists(Value token, Value channel) const {
-    return b_.both(b_.less(token, args_["tokens"]),
-                   b_.less(channel, constant(plan_.value_head_dim)));
+    return b_.both(b_.less(token, args_["n"]), b_.less(channel, constant(plan_.value_head_dim)));
   }
   // Eight channels of a token, in pairs; zeros outside the tensor.
   std::vector<Value> load(Value token, Value channel, Value valid) const {
@@ -50,9 +45,8 @@ class ValueTile {
   // The tile's codes are one range of memory: the address of its first.
   Value codes() const {
     const int token_bytes = plan_.columns * bits_of(plan_.type) / 8;
-    const Value batch_head = b_.add(b_.mul(batch_, args_["heads"]), head_);
-    const Value first = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["padded_tokens"])),
-                                 b_.zext(first_token_));
+    const Value first =
+        b_.add64(b_.mul64(b_.zext(batch_head_), b_.zext(args_["padded_n"])), b_.zext(first_token_));
     return b_.add64(args_["v_codes"], b_.mul64(first, b_.zext(constant(token_bytes))));
   }
 
@@ -60,7 +54,7 @@ class ValueTile {
   Builder& b_;
   const KernelArgs& args_;
   const ValuePlan& plan_;
-  Value batch_, head_, first_token_, head_address_;
+  Value batch_head_, first_token_, head_address_;
 };
 
 // The block's threads go over `count` items in passes, neighbours together. visit(item, in_range);
@@ -85,16 +79,12 @@ Value convert_pair(Builder& b, DType from, DType to, Value pair) {
   return b.emit1(to == DType::kF16 ? Op::kPackF16 : Op::kPackBF16, {elements[0], elements[1]});
 }
 
-}  // namespace
-
 // A 16-byte piece of a row is a row of a core matrix, and the pieces of a tile, in the order of
 // their place in the codes, are numbered (token / 8, piece of the row, token % 8): stores are
 // contiguous, loads are of 64 bytes a row.
-ir::Function generate_convert_v(const ForwardPlan& plan) {
-  const ValuePlan& v = plan.v;
-  Builder b("convert_v", kPrepareThreads);
-  const KernelArgs args(b, *plan.find_launch("convert_v"));
-  const ValueTile tile(b, args, v, v.tile_tokens);
+void convert_values(Builder& b, const KernelArgs& args, const ValuePlan& v,
+                    const TilePlace& place) {
+  const ValueTile tile(b, args, v, place);
   const int row_pieces = v.columns / kLaneElements;
   struct Piece {
     std::vector<Value> pairs;
@@ -108,7 +98,7 @@ ir::Function generate_convert_v(const ForwardPlan& plan) {
     const Value piece = b.rem(b.div(item, constant(kCoreRows)), constant(row_pieces));
     const Value channel = b.mul(piece, constant(kLaneElements));
     const Value valid = both_if_set(b, tile.exists(token, channel), in_range);
-    const Value stored = both_if_set(b, b.less(token, args["padded_tokens"]), in_range);
+    const Value stored = both_if_set(b, b.less(token, args["padded_n"]), in_range);
     pieces.push_back({tile.load(token, channel, valid), stored, item});
   });
   const Value codes = tile.codes();
@@ -121,64 +111,7 @@ ir::Function generate_convert_v(const ForwardPlan& plan) {
       b.emit(Op::kStGlobalV4, operands);
     });
   }
-  return b.finish(plan.target->sm);
 }
-
-namespace {
-
-// Maxima over the lanes of a warp that hold the same channels.
-Value reduce_rows_of_warp(Builder& b, const RowLanes& lanes, Value value) {
-  for (int distance = 16; distance >= lanes.lanes_per_row; distance /= 2) {
-    value = b.fmax(value, b.emit1(Op::kShflXorF32, {value, constant(distance)}));
-  }
-  return value;
-}
-
-}  // namespace
-
-// Maxima are the same in every order, so that neither warps nor blocks wait for one another.
-ir::Function generate_amax_v(const ForwardPlan& plan) {
-  const ValuePlan& v = plan.v;
-  Builder b("amax_v", kPrepareThreads);
-  const KernelArgs args(b, *plan.find_launch("amax_v"));
-  const ValueTile tile(b, args, v, v.amax_tokens);
-  const RowLanes lanes(b, v.columns);
-  std::vector<std::vector<Value>> rows;
-  for (int row = 0; row < v.amax_tokens; row += lanes.rows_per_pass) {
-    const Value token = b.add(tile.first_token(), b.add(lanes.row, constant(row)));
-    rows.push_back(tile.load(token, lanes.first, tile.exists(token, lanes.first)));
-  }
-  const Value shared = b.smem("amax", v.columns * 4);
-  const Value is_channel = b.less(b.tid(), constant(v.columns));
-  const Value my_channel = b.add(shared, b.shl(b.tid(), 2));
-  b.when(is_channel, [&] { b.emit(Op::kStSharedI32, {my_channel, constant(0), constant(0)}); });
-  b.barrier();
-
-  std::vector<Value> amax(kLaneElements, constant_f32(0));
-  for (const std::vector<Value>& pairs : rows) {
-    const std::vector<Value> x = unpack(b, v.input, pairs);
-    for (int i = 0; i < kLaneElements; ++i) {
-      amax[i] = b.fmax(amax[i], b.emit1(Op::kAbsF32, {x[i]}));
-    }
-  }
-  for (Value& value : amax) value = reduce_rows_of_warp(b, lanes, value);
-  const Value is_first = b.less(b.lane(), constant(lanes.lanes_per_row));
-  b.when(b.both(is_first, b.less(lanes.first, constant(v.columns))), [&] {
-    const Value address = b.add(shared, b.shl(lanes.first, 2));
-    for (int i = 0; i < kLaneElements; ++i) {
-      b.emit(Op::kAtomSharedMaxU32, {address, constant(i * 4), b.emit1(Op::kBitsF32, {amax[i]})});
-    }
-  });
-  b.barrier();
-  b.when(is_channel, [&] {
-    const Value channel = b.add(tile.first_channel(), b.tid());
-    b.emit(Op::kRedGlobalMaxU32, {b.address(args["v_amax"], channel, 4), constant(0),
-                                  b.emit1(Op::kLdSharedI32, {my_channel, constant(0)})});
-  });
-  return b.finish(plan.target->sm);
-}
-
-namespace {
 
 // Quantizes a tile and turns it: threads load 16 bytes along the channels of four tokens whose
 // codes are neighbours, which makes a word of each of eight channels; the words meet in shared
@@ -189,15 +122,15 @@ namespace {
 // eight groups then meet different banks.
 class ValueQuantizer {
  public:
-  ValueQuantizer(Builder& b, const KernelArgs& args, const ValuePlan& plan)
+  ValueQuantizer(Builder& b, const KernelArgs& args, const ValuePlan& plan, const TilePlace& place)
       : b_(b),
         args_(args),
         plan_(plan),
-        tile_(b, args, plan, plan.tile_tokens),
+        tile_(b, args, plan, place),
         groups_per_row_(plan.columns / kLaneElements),
         num_groups_(plan.tile_tokens / kCoreRowBytes * groups_per_row_),
-        codes_(b.smem("codes", plan.tile_tokens * plan.columns, 128)),
-        inverses_(b.smem("inverses", plan.columns * 4)) {}
+        codes_(b.smem("v_codes", plan.tile_tokens * plan.columns, 128)),
+        inverses_(b.smem("v_inverses", plan.columns * 4)) {}
 
   void run() {
     std::vector<Item> items;
@@ -244,16 +177,16 @@ class ValueQuantizer {
   // scales.
   void scale_channels() {
     b_.when(b_.less(b_.tid(), constant(plan_.columns)), [&] {
-      const Value channel = b_.add(tile_.first_channel(), b_.tid());
-      const Value amax =
-          b_.emit1(Op::kLdGlobalF32, {b_.address(args_["v_amax"], channel, 4), constant(0)});
+      const Value amax = fold_chunks(b_, args_, "v_partial_amax", plan_.columns,
+                                     {tile_.batch_head(), b_.tid()}, Op::kMaxF32);
       const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
       const Value range = constant_f32(plan_.range);
       const Value inverse = b_.select(is_zero, constant_f32(0), b_.fdiv(range, amax));
       b_.emit(Op::kStSharedF32, {b_.add(inverses_, b_.shl(b_.tid(), 2)), constant(0), inverse});
       b_.when(b_.equal(tile_.first_token(), constant(0)), [&] {
+        const Value row = b_.address(args_["v_scales"], tile_.batch_head(), plan_.columns * 4);
         b_.emit(Op::kStGlobalF32,
-                {b_.address(args_["v_scales"], channel, 4), constant(0), b_.fdiv(amax, range)});
+                {b_.address(row, b_.tid(), 4), constant(0), b_.fdiv(amax, range)});
       });
     });
   }
@@ -266,7 +199,8 @@ class ValueQuantizer {
   void store_words(const Item& item) {
     std::vector<std::vector<Value>> x;
     for (const std::vector<Value>& pairs : item.tokens) x.push_back(unpack(b_, plan_.input, pairs));
-    const std::vector<Value> inverses = load_inverses(item.first_channel);
+    const std::vector<Value> inverses =
+        load_shared_f32s(b_, b_.add(inverses_, b_.shl(item.first_channel, 2)));
     const Value group =
         b_.add(b_.add(codes_, b_.mul(item.group, constant(kCoreBytes))), b_.shl(item.quad, 2));
     const Value turn = b_.mul(b_.rem(item.group, constant(8)), constant(kCoreRowBytes));
@@ -279,17 +213,6 @@ class ValueQuantizer {
     }
   }
 
-  std::vector<Value> load_inverses(Value first_channel) {
-    const Value address = b_.add(inverses_, b_.shl(first_channel, 2));
-    std::vector<Value> inverses;
-    for (const int offset : {0, 16}) {
-      for (const Value bits : b_.emit(Op::kLdSharedV4, {address, constant(offset)})) {
-        inverses.push_back(b_.emit1(Op::kF32Bits, {bits}));
-      }
-    }
-    return inverses;
-  }
-
   // x * inverse; 0 for a NaN, as int8 codes are.
   Value scaled(Value x, Value inverse) {
     const Value y = b_.fmul(x, inverse);
@@ -298,7 +221,7 @@ class ValueQuantizer {
 
   // The tile's codes, as far as there are (padded) tokens.
   void store() {
-    const Value left = b_.sub(args_["padded_tokens"], tile_.first_token());
+    const Value left = b_.sub(args_["padded_n"], tile_.first_token());
     const Value tokens = b_.min(b_.max(left, constant(0)), constant(plan_.tile_tokens));
     const Value end = b_.mul(b_.div(tokens, constant(kCoreRowBytes)), constant(plan_.columns));
     const Value codes = tile_.codes();
@@ -327,11 +250,13 @@ class ValueQuantizer {
 
 }  // namespace
 
-ir::Function generate_quantize_v(const ForwardPlan& plan) {
-  Builder b("quantize_v", kPrepareThreads);
-  const KernelArgs args(b, *plan.find_launch("quantize_v"));
-  ValueQuantizer(b, args, plan.v).run();
-  return b.finish(plan.target->sm);
+void prepare_values(Builder& b, const KernelArgs& args, const ValuePlan& v,
+                    const TilePlace& place) {
+  if (v.is_scaled) {
+    ValueQuantizer(b, args, v, place).run();
+  } else {
+    convert_values(b, args, v, place);
+  }
 }
 
 }  // namespace sagejit

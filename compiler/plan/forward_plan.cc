@@ -94,7 +94,8 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   return plan;
 }
 
-// Tiles keep a thread busy with four loads of 16 bytes or more, whatever the number of channels.
+// Tiles keep a thread busy with eight loads of 16 bytes, or nearly, whatever the number of
+// channels.
 ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   ValuePlan plan;
   plan.is_prepared = schedule.wgmma;
@@ -106,11 +107,10 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   plan.columns = padded_value_head_dim(v);
   plan.range = static_cast<float>(v.v.range == 0 ? largest_v_range(v.v.type) : v.v.range);
   plan.token_multiple = schedule.block_n;
-  constexpr unsigned kTileTokens = 64, kTilePieces = 16, kAmaxLoads = 8;
+  constexpr unsigned kTileTokens = 64, kTilePieces = 32;
   const auto pieces = static_cast<unsigned>(plan.columns) / 8;  // of 8 elements, a thread's load
   plan.tile_tokens =
       static_cast<int>(kTileTokens * std::bit_floor(std::max(1u, kTilePieces / pieces)));
-  plan.amax_tokens = static_cast<int>(kAmaxLoads * kPrepareThreads / std::bit_ceil(pieces));
   return plan;
 }
 
@@ -120,11 +120,15 @@ std::string padded_tokens(std::string_view tokens, int multiple) {
                        : fmt::format("ceil_div({}, {}) * {}", tokens, multiple, multiple);
 }
 
-struct OperandNames {
-  std::string_view heads, tokens;
-};
-OperandNames names_of(const QuantizePlan& plan) {
-  return plan.operand == "q" ? OperandNames{"hq", "m"} : OperandNames{"hkv", "n"};
+// Chunks of the tokens of K and V. Their number and size depend on n alone, and with them the order
+// of K's sums.
+const std::string kNumChunks = fmt::format("min({}, ceil_div(n, {}))", kMaxChunks, kMinChunkTokens);
+const std::string kChunkTokens =
+    fmt::format("max({}, ceil_div(n, {}))", kMinChunkTokens, kMaxChunks);
+
+void add_mean_buffers(PlanWriter& out, const QuantizePlan& k) {
+  out.buffer("k_partial_sums", fmt::format("b * hkv * {} * {} * 4", kNumChunks, k.head_dim));
+  out.buffer("k_mean", fmt::format("b * hkv * {} * 4", k.head_dim));
 }
 
 void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
@@ -139,85 +143,98 @@ void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   if (plan.groups.is_dynamic()) {
     out.buffer(name + "_amax", plan.groups.per_head ? fmt::format("b * {} * 4", heads) : "4", true);
   }
+  if (plan.subtract_mean) add_mean_buffers(out, plan);
   if (plan.lse_bias) out.buffer("lse_bias", "b * hq * m * 4");
-}
-
-void add_quantize_launches(PlanWriter& out, const QuantizePlan& plan) {
-  const auto [heads, tokens] = names_of(plan);
-  const std::string& name = plan.operand;
-  const std::string padded = padded_tokens(tokens, plan.token_multiple);
-  // Bindings are captured by name: Clang 14 cannot otherwise.
-  const auto common = [&, tokens = tokens, heads = heads](std::string_view kernel,
-                                                          std::string_view tokens_covered) {
-    out.launch(fmt::format("{}_{}", kernel, name), Phase::kQuantize,
-               {fmt::format("ceil_div({}, {})", tokens_covered, plan.tile_rows), std::string(heads),
-                "b"},
-               kPrepareThreads, 0)
-        .tensor(name, tokens, bits_of(plan.input) / 8)
-        .i32("tokens", std::string(tokens))
-        .i32("heads", std::string(heads));
-    if (plan.subtract_mean) {
-      out.from_buffer("k_partial_sums")
-          .i32("num_chunks",
-               fmt::format("min({}, ceil_div(n, {}))", kMeanMaxChunks, kMeanMinChunkTokens));
-    }
-    if (plan.groups.is_dynamic()) out.from_buffer(name + "_amax");
-  };
-  if (plan.groups.is_dynamic()) common("amax", tokens);
-  common("quantize", padded);
-  out.from_buffer(name + "_codes").from_buffer(name + "_scales");
-  if (plan.core_matrices) out.i32("padded_tokens", padded);
-  out.i64("scales_stride_h", scale_head_stride(plan.groups, tokens));
-  if (plan.subtract_mean) out.from_buffer("k_mean");
-  if (plan.lse_bias) out.i32("hkv", "hkv").from_buffer("k_mean").from_buffer("lse_bias");
-  if (plan.clears_counters) out.from_buffer(kTileCounters);
-}
-
-void add_mean(PlanWriter& out, const Variant& v) {
-  const std::string chunks =
-      fmt::format("min({}, ceil_div(n, {}))", kMeanMaxChunks, kMeanMinChunkTokens);
-  out.buffer("k_partial_sums", fmt::format("b * hkv * {} * {} * 4", chunks, v.head_dim));
-  out.buffer("k_mean", fmt::format("b * hkv * {} * 4", v.head_dim));
-  out.launch("k_mean", Phase::kQuantize, {chunks, "hkv", "b"}, kPrepareThreads, 0)
-      .tensor("k", "n", bits_of(v.input) / 8)
-      .i32("tokens", "n")
-      .i32("heads", "hkv")
-      .i32("chunk_tokens",
-           fmt::format("max({}, ceil_div(n, {}))", kMeanMinChunkTokens, kMeanMaxChunks))
-      .from_buffer("k_partial_sums");
 }
 
 void add_value_buffers(PlanWriter& out, const ValuePlan& v) {
   out.buffer("v_codes", fmt::format("b * hkv * {} * {}", padded_tokens("n", v.token_multiple),
                                     v.columns * bits_of(v.type) / 8));
   if (!v.is_scaled) return;
-  const std::string channels = fmt::format("b * hkv * {} * 4", v.columns);
-  out.buffer("v_scales", channels);
-  out.buffer("v_amax", channels, true);
+  out.buffer("v_scales", fmt::format("b * hkv * {} * 4", v.columns));
+  out.buffer("v_partial_amax", fmt::format("b * hkv * {} * {} * 4", kNumChunks, v.columns));
 }
 
-void add_value_launches(PlanWriter& out, const ValuePlan& v) {
-  const std::string padded = padded_tokens("n", v.token_multiple);
-  const auto launch = [&](std::string kernel, const std::string& blocks) {
-    out.launch(std::move(kernel), Phase::kQuantize, {blocks, "hkv", "b"}, kPrepareThreads, 0)
-        .tensor("v", "n", bits_of(v.input) / 8)
-        .i32("tokens", "n")
-        .i32("heads", "hkv");
-  };
-  const std::string tiles = fmt::format("ceil_div({}, {})", padded, v.tile_tokens);
-  if (!v.is_scaled) {
-    launch("convert_v", tiles);
-    out.from_buffer("v_codes").i32("padded_tokens", padded);
-    return;
+// A block for every chunk of every head: first those of K, then those of V.
+void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
+  const bool both = plan.k.subtract_mean && plan.v.is_scaled;
+  out.launch("statistics", Phase::kQuantize,
+             {fmt::format("{}{}", both ? "2 * " : "", kNumChunks), "hkv", "b"}, kPrepareThreads, 0)
+      .i32("n", "n")
+      .i32("hkv", "hkv")
+      .i32("num_chunks", kNumChunks)
+      .i32("chunk_tokens", kChunkTokens);
+  if (plan.k.subtract_mean) {
+    out.tensor("k", "n", bits_of(plan.k.input) / 8).from_buffer("k_partial_sums");
   }
-  launch("amax_v", fmt::format("ceil_div(n, {})", v.amax_tokens));
-  out.from_buffer("v_amax");
-  // At least one block: without keys the scales must be numbers all the same.
-  launch("quantize_v", fmt::format("max(1, {})", tiles));
-  out.from_buffer("v_amax")
-      .from_buffer("v_codes")
-      .i32("padded_tokens", padded)
-      .from_buffer("v_scales");
+  if (plan.v.is_scaled) {
+    out.tensor("v", "n", bits_of(plan.v.input) / 8).from_buffer("v_partial_amax");
+  }
+}
+
+void launch_amax(PlanWriter& out, const QuantizePlan& plan) {
+  const auto [heads, tokens] = names_of(plan);
+  out.launch("amax_" + plan.operand, Phase::kQuantize,
+             {fmt::format("ceil_div({}, {})", tokens, plan.tile_rows), std::string(heads), "b"},
+             kPrepareThreads, 0)
+      .tensor(plan.operand, tokens, bits_of(plan.input) / 8)
+      .i32(std::string(tokens), std::string(tokens))
+      .i32(std::string(heads), std::string(heads));
+  if (plan.subtract_mean) out.from_buffer("k_partial_sums").i32("num_chunks", kNumChunks);
+  out.from_buffer(plan.operand + "_amax");
+}
+
+// Of Q or K: a tile is a block's.
+std::string num_tiles(const QuantizePlan& plan) {
+  return fmt::format("ceil_div({}, {})", padded_tokens(names_of(plan).tokens, plan.token_multiple),
+                     plan.tile_rows);
+}
+
+// Of V. At least one: without keys the scales must be numbers all the same.
+std::string num_tiles(const ValuePlan& v) {
+  const std::string tiles =
+      fmt::format("ceil_div({}, {})", padded_tokens("n", v.token_multiple), v.tile_tokens);
+  return v.is_scaled ? fmt::format("max(1, {})", tiles) : tiles;
+}
+
+void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
+  const auto [heads, tokens] = names_of(plan);
+  const std::string& name = plan.operand;
+  out.tensor(name, tokens, bits_of(plan.input) / 8)
+      .i32(std::string(tokens), std::string(tokens))
+      .i32(std::string(heads), std::string(heads))
+      .i32(name + "_tiles", num_tiles(plan))
+      .from_buffer(name + "_codes")
+      .from_buffer(name + "_scales")
+      .i64(name + "_scales_stride_h", scale_head_stride(plan.groups, tokens));
+  if (plan.core_matrices) {
+    out.i32(fmt::format("padded_{}", tokens), padded_tokens(tokens, plan.token_multiple));
+  }
+  if (plan.groups.is_dynamic()) out.from_buffer(name + "_amax");
+  if (plan.subtract_mean) out.from_buffer("k_partial_sums").from_buffer("k_mean");
+  if (plan.lse_bias) out.from_buffer("lse_bias");
+  if (plan.clears_counters) out.from_buffer(kTileCounters);
+}
+
+void pass_values(PlanWriter& out, const ValuePlan& v) {
+  out.tensor("v", "n", bits_of(v.input) / 8).i32("v_tiles", num_tiles(v)).from_buffer("v_codes");
+  if (v.is_scaled) out.from_buffer("v_partial_amax").from_buffer("v_scales");
+}
+
+// A block for every tile of every head: K's and V's of a head together, then Q's.
+void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
+  const std::string kv_tiles = plan.v.is_prepared
+                                   ? fmt::format("({} + {})", num_tiles(plan.k), num_tiles(plan.v))
+                                   : num_tiles(plan.k);
+  const std::string kv_blocks = fmt::format("b * hkv * {}", kv_tiles);
+  out.launch("quantize", Phase::kQuantize,
+             {fmt::format("{} + b * hq * {}", kv_blocks, num_tiles(plan.q)), "1", "1"},
+             kPrepareThreads, 0)
+      .i32("kv_blocks", kv_blocks);
+  pass_quantized(out, plan.k);
+  if (plan.v.is_prepared) pass_values(out, plan.v);
+  pass_quantized(out, plan.q);
+  if (plan.has_statistics()) out.i32("num_chunks", kNumChunks);
 }
 
 // The mma.sync kernel has a block for every tile of queries of every head; the wgmma kernel's
@@ -289,6 +306,10 @@ void check_family(const Variant& v, const Schedule& schedule) {
 
 }  // namespace
 
+OperandNames names_of(const QuantizePlan& plan) {
+  return plan.operand == "q" ? OperandNames{"hq", "m"} : OperandNames{"hkv", "n"};
+}
+
 const KernelLaunch* ForwardPlan::find_launch(std::string_view kernel) const {
   for (const KernelLaunch& launch : plan.launches) {
     if (launch.kernel == kernel) return &launch;
@@ -314,10 +335,10 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);
   if (result.v.is_prepared) add_value_buffers(out, result.v);
-  if (result.k.subtract_mean) add_mean(out, variant);
-  add_quantize_launches(out, result.k);
-  if (result.v.is_prepared) add_value_launches(out, result.v);
-  add_quantize_launches(out, result.q);
+  if (result.has_statistics()) launch_statistics(out, result);
+  if (result.k.groups.is_dynamic()) launch_amax(out, result.k);
+  if (result.q.groups.is_dynamic()) launch_amax(out, result.q);
+  launch_quantize(out, result);
   add_attention(out, result);
   return result;
 }

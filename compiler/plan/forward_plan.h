@@ -2,13 +2,13 @@
 // kernels, their parameters and grids, the workspace. Generators read it and decide nothing of the
 // kind themselves.
 //
-//   k_mean      partial sums of K over chunks of tokens               smoothing of K alone
+//   statistics  of chunks of tokens, per channel: sums of K where it   smoothing of K, 8-bit V
+//               is smoothed, largest magnitudes of V where it is
+//               quantized
 //   amax_q/k    largest magnitude per head or tensor                  those granularities alone
-//   quantize_k  K - mean -> int8 codes and scales; keeps the mean     always
-//   convert_v   V -> 16-bit v.type                                    wgmma, 16-bit V
-//   amax_v      largest magnitude per channel                         wgmma, 8-bit V
-//   quantize_v  V -> e4m3 codes and scales                            wgmma, 8-bit V
-//   quantize_q  Q -> int8 codes and scales; q . mean for the LSE      always
+//   quantize    K - mean and Q -> int8 codes and scales, the mean,    always
+//               q . mean for the LSE; with wgmma, V -> 16-bit v.type
+//               or e4m3 codes and scales
 //   attention   O and LSE
 #pragma once
 
@@ -23,14 +23,13 @@
 namespace sagejit {
 
 inline constexpr int kPrepareThreads = 256;  // of every kernel but attention
-inline constexpr int kMeanMaxChunks =
-    32;  // partial sums of a (batch, head); each consumer adds them up
-inline constexpr int kMeanMinChunkTokens = 256;
+inline constexpr int kMaxChunks = 32;  // of the tokens of a (batch, head); each consumer folds them
+inline constexpr int kMinChunkTokens = 256;
 
 // Quantization of Q or K: codes int8 [b, h, tokens, padded_head_dim], contiguous; with
 // `core_matrices` tokens are padded and each head lies as kTokenRows of core_matrix.h says.
 struct QuantizePlan {
-  std::string operand;  // "q" or "k"; kernels and buffers are named after it
+  std::string operand;  // "q" or "k"; buffers are named after it
   ScaleGroups groups;
   DType input = DType::kF16;
   int head_dim = 0;
@@ -55,9 +54,14 @@ struct ValuePlan {
   int columns = 0;  // channels, padded
   float range = 0;  // magnitude that a channel's largest element is scaled to
   int token_multiple = 1;
-  int tile_tokens = 0;  // tokens a block of convert_v or quantize_v prepares
-  int amax_tokens = 0;  // tokens a block of amax_v reads
+  int tile_tokens = 0;  // tokens a block prepares
 };
+
+// How the operands' axes are called, in sizes and in kernels' parameters.
+struct OperandNames {
+  std::string_view heads, tokens;
+};
+OperandNames names_of(const QuantizePlan& plan);
 
 struct ForwardPlan {
   Variant variant;
@@ -66,6 +70,8 @@ struct ForwardPlan {
   QuantizePlan q, k;
   ValuePlan v;
   Plan plan;
+
+  bool has_statistics() const { return k.subtract_mean || v.is_scaled; }
 
   const KernelLaunch* find_launch(
       std::string_view kernel) const;  // null if the call has no such kernel

@@ -92,6 +92,17 @@ TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
 
 namespace {
 
+// Registers of a thread that one wgmma takes: its sums, S or O, and what the assembler wants beside
+// them, more for P V with its P in registers. Error C7602 names the number; it is held against what
+// the block starts with, not against what setmaxnreg brings.
+int wgmma_product_registers(const Variant& variant, const Schedule& schedule) {
+  constexpr int kBesideScores = 26, kBesideOutput = 30;
+  const int score_sums = schedule.block_n / 2;
+  const int output_sums =
+      padded_value_head_dim(variant) / (variant.pv_accumulator.inner == DType::kF16 ? 4 : 2);
+  return std::max(score_sums + kBesideScores, output_sums + kBesideOutput);
+}
+
 // The rings of the wgmma kernel, Q of each warpgroup and K and V tiles, as ir::BulkRing lays them
 // out: data, words, barriers.
 int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
@@ -143,6 +154,11 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   if (schedule.wgmma) {
     require(schedule.block_n > 0 && schedule.block_n % 32 == 0 && schedule.block_n <= 256,
             "block_n must be a multiple of 32 up to 256");
+    require(wgmma_product_registers(variant, schedule) <= wgmma_registers_of_roles(schedule).start,
+            fmt::format("a product needs {} registers at once, {} warps and the loader start with "
+                        "{} a thread",
+                        wgmma_product_registers(variant, schedule), schedule.num_warps,
+                        wgmma_registers_of_roles(schedule).start));
   } else {
     require(schedule.block_n > 0 && schedule.block_n % 16 == 0 &&
                 kScaleRunTokens % schedule.block_n == 0,

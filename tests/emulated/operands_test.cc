@@ -20,7 +20,7 @@ using reference::make_inputs;
 using reference::Shape4;
 using Bytes = std::vector<uint8_t>;
 
-constexpr int64_t kBlockM = 192, kCoreBytes = 128;
+constexpr int64_t kCoreBytes = 128;
 
 int64_t round_up(int64_t x, int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
@@ -132,16 +132,17 @@ struct Fixture {
   std::shared_ptr<Device> device = Lab::wgmma().device();
   Variant variant;
   std::shared_ptr<const Kernel> kernel;
-  int64_t block_n = 128;
+  int64_t block_m = 192, block_n = 128;
 
   bool ready() const { return Lab::wgmma().ready(); }
   void use(const std::string& body) {
     variant = variant_of(body);
-    block_n = variant.head_dim > 128 ? 64 : 128;  // as shared memory allows
+    block_n = variant.head_dim > 128 ? 64 : 128;         // as shared memory allows
+    block_m = variant.value_head_dim > 128 ? 128 : 192;  // as registers allow
     kernel = preparing_kernel(
         device, variant,
-        fmt::format("wgmma=1 q_in_registers=0 block_m={} block_n={} warps=12 stages=2", kBlockM,
-                    block_n));
+        fmt::format("wgmma=1 q_in_registers=0 block_m={} block_n={} warps={} stages=2", block_m,
+                    block_n, block_m / 16));
   }
 };
 
@@ -198,7 +199,7 @@ void check_operands(const Fixture& f, const Inputs& inputs, Layout layout) {
   const reference::Quantized k_model = reference::quantize(problem.inputs().k, rule, mean);
   check_side(problem, "q",
              reference::quantize(problem.inputs().q, reference::query_groups(f.variant), {}), q,
-             kBlockM);
+             f.block_m);
   check_side(problem, "k", k_model, k, f.block_n);
   if (!rule.whole_tensor) check_k_scales(problem, rule, k_model);
   check_values(problem, f.variant, round_up(k[2], f.block_n));

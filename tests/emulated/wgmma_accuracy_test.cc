@@ -47,7 +47,7 @@ TEST_CASE("wgmma: spans away from the defaults", "[emulated][wgmma]") {
   int i = 0;
   for (const auto& [q, k, block_n] : {std::tuple("block(16)", "block(128)", 96),
                                       {"block(48)", "block(80)", 160},
-                                      {"warp(16)", "warp(112)", 224},
+                                      {"warp(16)", "warp(112)", 192},
                                       {"thread(16)", "thread(128)", 64},
                                       {"thread(96)", "thread(16)", 160},
                                       {"thread(128)", "block(16)", 96},

@@ -89,8 +89,10 @@ TEST_CASE("wgmma: key tiles of every size, one to three warpgroups", "[emulated]
   if (!lab.ready()) return;
   std::vector<Case> cases;
   size_t i = 0;
-  for (const int block_n : {32, 64, 96, 128, 160, 224, 256}) {
+  for (const int block_n : {32, 64, 96, 128, 160, 192, 224, 256}) {
     for (const int num_warps : {4, 8, 12}) {
+      // The sums of such products do not fit the registers of three warpgroups: check_schedule.
+      if (num_warps == 12 && block_n > 192) continue;
       const std::string body = fmt::format(
           "head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
           kMasks[(i + i / 6) % std::size(kMasks)], kTypes[block_n % 64 ? i % 2 : i % 3]);

@@ -81,8 +81,10 @@ Schedule wgmma_schedule_for(Draw& draw, const Body& body) {
   const auto padded = [](int64_t dim) { return (dim + 31) / 32 * 32; };
   const int64_t step_bytes = kStep * (padded(body.d) + 2 * padded(body.dv));
   const int64_t steps = std::clamp<int64_t>(kStageBytes / step_bytes, 1, kMostSteps);
-  const auto num_warps = static_cast<int>(4 * (1 + draw.below(3)));
+  constexpr int64_t kMostKeysOfThree = 192;  // and channels: their sums' registers
   const auto block_n = static_cast<int>(kStep * (1 + draw.below(steps)));
+  const bool fits_three = std::max<int64_t>(block_n, body.dv) <= kMostKeysOfThree;
+  const auto num_warps = static_cast<int>(4 * (1 + draw.below(fits_three ? 3 : 2)));
   return wgmma_schedule(num_warps, block_n, draw.one_in(2));
 }
 

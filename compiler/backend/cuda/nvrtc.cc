@@ -165,8 +165,10 @@ const std::string& Toolchain::version() const {
 }
 
 std::vector<std::string> Toolchain::flags(const Target& target, bool assemble) const {
-  // --fmad=false: every fused multiply-add is an explicit operation of the IR.
-  std::vector<std::string> result = {"--std=c++17", "--minimal", "--fmad=false"};
+  // --fmad=false: every fused multiply-add is an explicit operation of the IR. 177: a variable that
+  // nothing reads; generated code has many, and they would bury an error.
+  std::vector<std::string> result = {"--std=c++17", "--minimal", "--fmad=false",
+                                     "--diag-suppress=177"};
   if (assemble) {
     result.push_back(fmt::format("--gpu-architecture={}", target.name));
     result.push_back("--ptxas-options=-v");

@@ -120,6 +120,7 @@ class Printer {
         block(inst.body, indent + 2);
         break;
       case Op::kIf:
+      case Op::kIfUniform:
         fmt::format_to(out_, "if ({}) {{\n", operand(inst.operands[0]));
         block(inst.body, indent + 2);
         if (!inst.orelse.empty()) {

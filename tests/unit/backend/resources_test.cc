@@ -228,5 +228,43 @@ TEST_CASE("shipped variants assemble as their schedules predict", "[resources]")
   }
 }
 
+// The largest products of one to three warpgroups assemble; larger ones are refused by the
+// schedule, not by the assembler.
+TEST_CASE("schedules at the edge of the registers of products", "[resources]") {
+  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  if (!nvrtc) return;
+  struct Edge {
+    int head_dim, num_warps, block_n;
+    bool fits;
+  };
+  const Edge edges[] = {{32, 4, 256, true},   {32, 8, 256, true},   {32, 12, 192, true},
+                        {192, 12, 32, true},  {256, 8, 32, true},   {32, 12, 224, false},
+                        {32, 12, 256, false}, {208, 12, 32, false}, {256, 12, 32, false}};
+  const Target& target = find_target("sm_90a");
+  for (const Edge& edge : edges) {
+    const std::string text = fmt::format(
+        "edge {{ head_dim = {}; q = int8 per block(64); k = int8 "
+        "per block(64); p = f16; v = f16 }}",
+        edge.head_dim);
+    const Variant variant = resolve_variants("<test>", text).front();
+    Schedule schedule = default_schedule(variant, target);
+    schedule.num_warps = edge.num_warps;
+    schedule.block_m = 16 * edge.num_warps;
+    schedule.block_n = edge.block_n;
+    schedule.stages = 2;
+    schedule.overlap = false;
+    INFO(print_schedule(schedule));
+    bool fits = true;
+    try {
+      check_schedule(variant, schedule, target);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kUnsupported);
+      fits = false;
+    }
+    CHECK(fits == edge.fits);
+    if (fits) CHECK_NOTHROW(compile({variant, &target, schedule, true}, *nvrtc));
+  }
+}
+
 }  // namespace
 }  // namespace sagejit

@@ -292,6 +292,10 @@ TEST_CASE("a barrier that some threads may skip is refused") {
   CHECK(failure("if %4 {\nbarrier\n}\n") == reason);
   CHECK(failure("if %4 {\n} else {\nbarrier\n}\n") == reason);
   CHECK(failure("if %4 {\nfor %5:i32 = 0 to 4 step 1 {\nbarrier\n}\n}\n") == reason);
+  CHECK(failure("if %4 {\nif.uniform %4 {\nbarrier\n}\n}\n") == reason);
+  CHECK(failure("if.uniform %4 {\nif %4 {\nbarrier\n}\n}\n") == reason);
+  CHECK_NOTHROW(
+      verify(kernel("if.uniform %4 {\nbarrier\n} else {\nif.uniform %4 {\nbarrier\n}\n}\n"), 80));
 }
 
 TEST_CASE("a block has 1 to 1024 threads") {

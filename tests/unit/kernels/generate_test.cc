@@ -77,7 +77,7 @@ TEST_CASE("generated kernels read back from their text and keep the plan's ABI")
 TEST_CASE("so do the kernels that prepare the operands of wgmma") {
   const Target& target = find_target("sm_90a");
   const Schedule schedule =
-      parse_schedule("wgmma=1 q_in_registers=0 block_m=192 block_n=64 warps=12 stages=2");
+      parse_schedule("wgmma=1 q_in_registers=0 block_m=128 block_n=64 warps=8 stages=2");
   for (const int d : {16, 40, 72, 128, 256}) {
     for (const char* value : {"input = f16", "input = bf16; v = f16", "input = bf16; v = e4m3"}) {
       INFO(d << ", " << value);

@@ -1,5 +1,6 @@
 #include "compiler/plan/forward_plan.h"
 
+#include <algorithm>
 #include <array>
 
 #include "compiler/sema/resolve.h"
@@ -28,6 +29,11 @@ Strings params_of(const ForwardPlan& plan, std::string_view kernel) {
   Strings names;
   for (const KernelParam& param : launch->params) names.push_back(param.name);
   return names;
+}
+
+bool has_param(const ForwardPlan& plan, std::string_view kernel, std::string_view name) {
+  const Strings names = params_of(plan, kernel);
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 Strings buffers_of(const ForwardPlan& plan) {
@@ -82,43 +88,59 @@ Strings with(Strings list, const Strings& more) {
 
 }  // namespace
 
-TEST_CASE("without smoothing: K, then Q, then attention") {
+TEST_CASE("without smoothing: the operands, then attention") {
   const ForwardPlan plan = plan_of("head_dim = 64");
-  CHECK(kernels_of(plan) == Strings{"quantize_k", "quantize_q", "attention"});
+  CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
   CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
-  CHECK(params_of(plan, "quantize_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
-                                                 "tokens", "heads", "k_codes", "k_scales",
-                                                 "scales_stride_h"});
-  CHECK(params_of(plan, "quantize_q") == Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m",
-                                                 "tokens", "heads", "q_codes", "q_scales",
-                                                 "scales_stride_h"});
+  CHECK(params_of(plan, "quantize") == Strings{"kv_blocks",
+                                               "k",
+                                               "k_stride_b",
+                                               "k_stride_h",
+                                               "k_stride_n",
+                                               "n",
+                                               "hkv",
+                                               "k_tiles",
+                                               "k_codes",
+                                               "k_scales",
+                                               "k_scales_stride_h",
+                                               "q",
+                                               "q_stride_b",
+                                               "q_stride_h",
+                                               "q_stride_m",
+                                               "m",
+                                               "hq",
+                                               "q_tiles",
+                                               "q_codes",
+                                               "q_scales",
+                                               "q_scales_stride_h"});
   CHECK(params_of(plan, "attention") == kAttentionParams);
-  CHECK(plan.find_launch("k_mean") == nullptr);
+  CHECK(plan.find_launch("statistics") == nullptr);
 }
 
-TEST_CASE("the mean of K comes first, and is what its quantizer subtracts") {
+TEST_CASE("the sums of K come first, and its quantizer subtracts their mean") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
-  CHECK(kernels_of(plan) == Strings{"k_mean", "quantize_k", "quantize_q", "attention"});
-  CHECK(params_of(plan, "k_mean") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
-                                             "tokens", "heads", "chunk_tokens", "k_partial_sums"});
-  CHECK(params_of(plan, "quantize_k") ==
-        Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "tokens", "heads", "k_partial_sums",
-                "num_chunks", "k_codes", "k_scales", "scales_stride_h", "k_mean"});
-  CHECK(params_of(plan, "quantize_q").back() == "scales_stride_h");
+  CHECK(kernels_of(plan) == Strings{"statistics", "quantize", "attention"});
+  CHECK(params_of(plan, "statistics") == Strings{"n", "hkv", "num_chunks", "chunk_tokens", "k",
+                                                 "k_stride_b", "k_stride_h", "k_stride_n",
+                                                 "k_partial_sums"});
+  for (const char* name : {"k_partial_sums", "k_mean", "num_chunks"}) {
+    CHECK(has_param(plan, "quantize", name));
+  }
   CHECK(bytes_of(plan, "k_partial_sums") == 2 * 4 * 4 * 64 * 4);  // ceil(1000 / 256) chunks
   CHECK(bytes_of(plan, "k_mean") == 2 * 4 * 64 * 4);
-  CHECK(grid_of(plan, "k_mean") == std::array<int64_t, 3>{4, 4, 2});
+  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{4, 4, 2});
 }
 
-TEST_CASE("the chunks of the mean cover every token and stay within their maximum") {
+TEST_CASE("the chunks cover every token and stay within their maximum") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
-  const KernelLaunch& launch = *plan.find_launch("k_mean");
+  const KernelLaunch& launch = *plan.find_launch("statistics");
   for (int64_t n = 1; n < 20000; n += 37) {
     std::array<int64_t, kNumSymbols> values{1, 1, 1, 1, n};
     const int64_t chunks = launch.grid[0].evaluate(values);
-    const int64_t chunk_tokens = launch.params[6].value.evaluate(values);
+    const int64_t chunk_tokens = launch.params[3].value.evaluate(values);
+    CHECK(launch.params[2].value.evaluate(values) == chunks);
     CHECK(chunks * chunk_tokens >= n);
-    CHECK(chunks <= kMeanMaxChunks);
+    CHECK(chunks <= kMaxChunks);
   }
 }
 
@@ -131,13 +153,12 @@ TEST_CASE("the LSE is corrected by q . mean only where K is smoothed") {
   const ForwardPlan smoothed = plan_of("head_dim = 64; lse = on; smooth_k = mean");
   CHECK(params_of(smoothed, "attention") ==
         with(kAttentionParams, {"lse", "lse_stride_b", "lse_stride_h", "lse_bias"}));
-  CHECK(params_of(smoothed, "quantize_q") ==
-        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_codes",
-                "q_scales", "scales_stride_h", "hkv", "k_mean", "lse_bias"});
+  CHECK(has_param(smoothed, "quantize", "lse_bias"));
   CHECK(bytes_of(smoothed, "lse_bias") == 2 * 8 * 300 * 4);
 
   const ForwardPlan no_lse = plan_of("head_dim = 64; smooth_k = mean");
   CHECK(params_of(no_lse, "attention") == kAttentionParams);
+  CHECK_FALSE(has_param(no_lse, "quantize", "lse_bias"));
 }
 
 TEST_CASE(
@@ -146,17 +167,15 @@ TEST_CASE(
     const ForwardPlan plan =
         plan_of(fmt::format("head_dim = 64; q = int8 per {0}; k = int8 per {0}", granularity));
     INFO(granularity);
-    CHECK(kernels_of(plan) == Strings{"quantize_k", "quantize_q", "attention"});
+    CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
   }
   const ForwardPlan plan =
       plan_of("head_dim = 64; q = int8 per tensor; k = int8 per head; smooth_k = mean");
-  CHECK(kernels_of(plan) ==
-        Strings{"k_mean", "amax_k", "quantize_k", "amax_q", "quantize_q", "attention"});
-  CHECK(params_of(plan, "amax_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
-                                             "tokens", "heads", "k_partial_sums", "num_chunks",
-                                             "k_amax"});
+  CHECK(kernels_of(plan) == Strings{"statistics", "amax_k", "amax_q", "quantize", "attention"});
+  CHECK(params_of(plan, "amax_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "n",
+                                             "hkv", "k_partial_sums", "num_chunks", "k_amax"});
   CHECK(params_of(plan, "amax_q") ==
-        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "tokens", "heads", "q_amax"});
+        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "m", "hq", "q_amax"});
   CHECK(bytes_of(plan, "q_amax") == 4);
   CHECK(bytes_of(plan, "q_scales") == 4);
   CHECK(bytes_of(plan, "k_amax") == 2 * 4 * 4);
@@ -180,8 +199,8 @@ TEST_CASE("grids cover every token of every head") {
   const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per block(48); k = int8 per block(64)");
   CHECK(plan.q.tile_rows == 96);  // whole spans
   CHECK(plan.k.tile_rows == 128);
-  CHECK(grid_of(plan, "quantize_q") == std::array<int64_t, 3>{4, 8, 2});
-  CHECK(grid_of(plan, "quantize_k") == std::array<int64_t, 3>{8, 4, 2});
+  CHECK(grid_of(plan, "quantize") == std::array<int64_t, 3>{2 * 4 * 8 + 2 * 8 * 4, 1, 1});
+  CHECK(evaluate(plan.find_launch("quantize")->params[0].value) == 2 * 4 * 8);  // of K
   CHECK(grid_of(plan, "attention") == std::array<int64_t, 3>{3, 8, 2});
 }
 
@@ -212,7 +231,7 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
 
 TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 72; value_head_dim = 40");
-  CHECK(kernels_of(plan) == Strings{"quantize_k", "convert_v", "quantize_q", "attention"});
+  CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
   CHECK(buffers_of(plan) ==
         Strings{"tile_counters", "q_codes", "q_scales", "k_codes", "k_scales", "v_codes"});
   CHECK(plan.q.token_multiple == 192);
@@ -221,30 +240,38 @@ TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") 
   CHECK(bytes_of(plan, "k_codes") == 2 * 4 * 1024 * 96);
   CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 48 * 2);
   CHECK(bytes_of(plan, "q_scales") == 2 * 8 * 3 * 4);  // as without: 300 tokens in blocks of 128
-  CHECK(grid_of(plan, "quantize_q") == std::array<int64_t, 3>{3, 8, 2});
-  CHECK(grid_of(plan, "convert_v") == std::array<int64_t, 3>{1024 / plan.v.tile_tokens, 4, 2});
-  CHECK(params_of(plan, "quantize_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
-                                                 "tokens", "heads", "k_codes", "k_scales",
-                                                 "padded_tokens", "scales_stride_h"});
-  CHECK(params_of(plan, "convert_v") == Strings{"v", "v_stride_b", "v_stride_h", "v_stride_n",
-                                                "tokens", "heads", "v_codes", "padded_tokens"});
-  CHECK(evaluate(plan.find_launch("quantize_q")->params[8].value) == 384);
+  const auto parameter = [&](std::string_view name) {
+    const std::vector<KernelParam>& params = plan.find_launch("quantize")->params;
+    const auto it = std::find_if(params.begin(), params.end(),
+                                 [&](const KernelParam& param) { return param.name == name; });
+    REQUIRE(it != params.end());
+    return evaluate(it->value);
+  };
+  const int64_t v_tiles = (1024 + plan.v.tile_tokens - 1) / plan.v.tile_tokens;
+  CHECK(parameter("padded_m") == 384);
+  CHECK(parameter("padded_n") == 1024);
+  CHECK(parameter("q_tiles") == 3);
+  CHECK(parameter("k_tiles") == 8);
+  CHECK(parameter("v_tiles") == v_tiles);
+  CHECK(parameter("kv_blocks") == 2 * 4 * (8 + v_tiles));
+  CHECK(grid_of(plan, "quantize") ==
+        std::array<int64_t, 3>{2 * 4 * (8 + v_tiles) + 2 * 8 * 3, 1, 1});
 }
 
-TEST_CASE("8-bit V has a pass for the largest magnitude of each channel") {
+TEST_CASE("8-bit V shares the pass over K") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; smooth_k = mean");
-  CHECK(kernels_of(plan) ==
-        Strings{"k_mean", "quantize_k", "amax_v", "quantize_v", "quantize_q", "attention"});
-  CHECK(params_of(plan, "amax_v") ==
-        Strings{"v", "v_stride_b", "v_stride_h", "v_stride_n", "tokens", "heads", "v_amax"});
-  CHECK(params_of(plan, "quantize_v") == Strings{"v", "v_stride_b", "v_stride_h", "v_stride_n",
-                                                 "tokens", "heads", "v_amax", "v_codes",
-                                                 "padded_tokens", "v_scales"});
+  CHECK(kernels_of(plan) == Strings{"statistics", "quantize", "attention"});
+  CHECK(params_of(plan, "statistics") == Strings{"n", "hkv", "num_chunks", "chunk_tokens", "k",
+                                                 "k_stride_b", "k_stride_h", "k_stride_n",
+                                                 "k_partial_sums", "v", "v_stride_b", "v_stride_h",
+                                                 "v_stride_n", "v_partial_amax"});
+  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{2 * 4, 4, 2});
+  CHECK(has_param(plan, "quantize", "v_partial_amax"));
+  CHECK(has_param(plan, "quantize", "v_scales"));
   CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 64);
   CHECK(bytes_of(plan, "v_scales") == 2 * 4 * 64 * 4);
-  CHECK(bytes_of(plan, "v_amax") == 2 * 4 * 64 * 4);
-  CHECK(buffer(plan, "v_amax").zeroed);
-  CHECK_FALSE(buffer(plan, "v_scales").zeroed);
+  CHECK(bytes_of(plan, "v_partial_amax") == 2 * 4 * 4 * 64 * 4);
+  for (const WorkspaceBuffer& candidate : plan.plan.workspace) CHECK_FALSE(candidate.zeroed);
   CHECK(plan.v.range == 448.0f);
   CHECK(wgmma_plan_of("head_dim = 64; v = e4m3 range 2.25").v.range == 2.25f);
 }
@@ -252,19 +279,20 @@ TEST_CASE("8-bit V has a pass for the largest magnitude of each channel") {
 TEST_CASE("without keys the scales of V are written all the same") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3");
   const std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 0};
-  CHECK(plan.find_launch("quantize_v")->grid[0].evaluate(values) == 1);
-  CHECK(plan.find_launch("amax_v")->grid[0].evaluate(values) == 0);
+  CHECK(plan.find_launch("quantize")->params[0].value.evaluate(values) == 2 * 4);
+  CHECK(plan.find_launch("statistics")->grid[0].evaluate(values) == 0);
 }
 
 TEST_CASE("tiles of V are whole permuted groups and whole bands, in every head dim") {
   for (int dv = 16; dv <= 256; dv += 8) {
     INFO(dv);
     const ValuePlan v =
-        wgmma_plan_of(fmt::format("head_dim = 64; value_head_dim = {}; v = e4m3", dv)).v;
+        wgmma_plan_of(fmt::format("head_dim = 64; value_head_dim = {}; v = e4m3", dv),
+                      "warps=8 block_m=128")
+            .v;
     CHECK(v.columns == (dv + 15) / 16 * 16);
     CHECK(v.tile_tokens % 64 == 0);
     CHECK(v.tile_tokens * v.columns <= 24 << 10);  // shared memory
-    CHECK(v.amax_tokens * (v.columns / 8) >= kPrepareThreads);
   }
 }
 

@@ -117,6 +117,10 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
   for (const char* block_n : {"block_n=0", "block_n=48", "block_n=288"}) {
     CHECK(limit(block_n, v) == "block_n must be a multiple of 32 up to 256");
   }
+  CHECK(limit("block_n=224", v) ==
+        "a product needs 138 registers at once, 12 warps and the loader start with 128 a thread");
+  CHECK(limit("block_n=32", variant("head_dim = 256")) ==
+        "a product needs 158 registers at once, 12 warps and the loader start with 128 a thread");
   CHECK(limit("stages=1", v) == "stages must be at least 2");
   CHECK_THAT(limit("block_n=128 stages=4", v),
              Catch::Matches("it needs 2[45][0-9]{4} bytes of shared memory, sm_90a allows 232448 "
