@@ -4,14 +4,35 @@ namespace sagejit::ir {
 namespace {
 
 constexpr int kBarrierBytes = 8;
+constexpr int kUnitBytes = 16;
 constexpr int kDataAlignment = 128;
 constexpr int kWordBytes = 4;
 constexpr int kWordsAlignment = 16;
 
 }  // namespace
 
+RingCursor::RingCursor(Builder& b, int stages, Value first)
+    : b_(b), stages_(stages), stage_(b.var(first)), round_(b.var(constant(0))) {}
+
+Value RingCursor::stage() const {
+  return b_.get(stage_);
+}
+Value RingCursor::round() const {
+  return b_.get(round_);
+}
+
+void RingCursor::advance(int step) {
+  const Value at = stage();
+  const Value wraps = b_.emit1(Op::kGeS32, {at, constant(stages_ - step)});
+  b_.set(stage_, b_.add(at, b_.select(wraps, constant(step - stages_), constant(step))));
+  b_.set(round_, b_.bit_xor(round(), b_.select(wraps, constant(1), constant(0))));
+}
+
 BulkRing::BulkRing(Builder& b, const std::string& name, const Shape& shape) : b_(b), shape_(shape) {
-  data_ = b.smem(name, shape.stages * shape.data_bytes, kDataAlignment);
+  for (size_t i = 0; i < shape.piece_bytes.size(); ++i) {
+    const std::string piece = shape.piece_bytes.size() == 1 ? name : name.substr(i, 1);
+    pieces_.push_back(b.smem(piece, shape.stages * shape.piece_bytes[i], kDataAlignment));
+  }
   if (shape.num_words) {
     words_ = b.smem(name + "_words", shape.stages * shape.num_words * kWordBytes, kWordsAlignment);
   }
@@ -25,10 +46,6 @@ Value BulkRing::empty(Value stage) const {
   return b_.add(full(stage), constant(shape_.stages * kBarrierBytes));
 }
 
-BulkRing::Cursor BulkRing::cursor() const {
-  return {b_.var(constant(0)), b_.var(constant(0))};
-}
-
 void BulkRing::initialize() const {
   for (int stage = 0; stage < shape_.stages; ++stage) {
     b_.emit(Op::kMbarrierInit, {full(constant(stage)), constant(1)});
@@ -36,53 +53,57 @@ void BulkRing::initialize() const {
   }
 }
 
-void BulkRing::begin(const Cursor& cursor) const {
+void BulkRing::begin(const RingCursor& at) const {
   // The round before the first counts as released.
-  const Value round = b_.bit_xor(b_.get(cursor.round), constant(1));
-  b_.emit(Op::kMbarrierWait, {empty(b_.get(cursor.stage)), round});
+  b_.emit(Op::kMbarrierWait, {empty(at.stage()), b_.bit_xor(at.round(), constant(1))});
 }
 
-void BulkRing::fill(const Cursor& cursor, Value source) const {
+void BulkRing::fill(const RingCursor& at, const std::vector<Source>& sources) const {
   if (shape_.num_words) b_.emit(Op::kWarpSync, {});
-  const Value barrier = full(b_.get(cursor.stage)), bytes = constant(shape_.data_bytes);
+  const Value barrier = full(at.stage());
   b_.when(b_.equal(b_.lane(), constant(0)), [&] {
-    b_.emit(Op::kMbarrierExpect, {barrier, bytes});
-    b_.emit(Op::kBulkCopy, {address(cursor), source, bytes, barrier});
+    Value total = constant(0);
+    for (size_t i = 0; i < sources.size(); ++i) {
+      const Value bytes = constant(shape_.piece_bytes[i]), condition = sources[i].condition;
+      total = b_.add(total, condition ? b_.select(condition, bytes, constant(0)) : bytes);
+    }
+    b_.emit(Op::kMbarrierExpect, {barrier, total});
+    for (size_t i = 0; i < sources.size(); ++i) {
+      const auto copy = [&] {
+        b_.emit(Op::kBulkCopy, {piece(at.stage(), static_cast<int>(i)), sources[i].address,
+                                constant(shape_.piece_bytes[i]), barrier});
+      };
+      sources[i].condition ? b_.when(sources[i].condition, copy) : copy();
+    }
   });
-  advance(cursor);
 }
 
-void BulkRing::publish(const Cursor& cursor) const {
+void BulkRing::publish(const RingCursor& at) const {
   b_.emit(Op::kWarpSync, {});
-  const Value barrier = full(b_.get(cursor.stage));
+  const Value barrier = full(at.stage());
   b_.when(b_.equal(b_.lane(), constant(0)), [&] { b_.emit(Op::kMbarrierArrive, {barrier}); });
-  advance(cursor);
 }
 
-void BulkRing::wait(const Cursor& cursor) const {
-  b_.emit(Op::kMbarrierWait, {full(b_.get(cursor.stage)), b_.get(cursor.round)});
+void BulkRing::wait(const RingCursor& at) const {
+  b_.emit(Op::kMbarrierWait, {full(at.stage()), at.round()});
 }
 
-Value BulkRing::address(const Cursor& cursor) const {
-  return b_.add(data_, b_.mul(b_.get(cursor.stage), constant(shape_.data_bytes)));
-}
-Value BulkRing::words(const Cursor& cursor) const {
-  return b_.add(words_, b_.mul(b_.get(cursor.stage), constant(shape_.num_words * kWordBytes)));
+Value BulkRing::piece(Value stage, int index) const {
+  return b_.add(pieces_[index], b_.mul(stage, constant(shape_.piece_bytes[index])));
 }
 
-void BulkRing::release(const Cursor& cursor) const {
+Value BulkRing::units(const RingCursor& at, int index) const {
+  const int bytes = shape_.piece_bytes[index];
+  return b_.add(b_.shr(pieces_[index], 4), b_.mul(at.stage(), constant(bytes / kUnitBytes)));
+}
+Value BulkRing::words(const RingCursor& at) const {
+  return b_.add(words_, b_.mul(at.stage(), constant(shape_.num_words * kWordBytes)));
+}
+
+void BulkRing::release(const RingCursor& at) const {
   if (shape_.num_words) b_.emit(Op::kWarpSync, {});  // all lanes have read their words
-  const Value barrier = empty(b_.get(cursor.stage));
+  const Value barrier = empty(at.stage());
   b_.when(b_.equal(b_.lane(), constant(0)), [&] { b_.emit(Op::kMbarrierArrive, {barrier}); });
-}
-
-void BulkRing::advance(const Cursor& cursor, int step) const {
-  const Value stage = b_.get(cursor.stage);
-  const Value wraps = b_.emit1(Op::kGeS32, {stage, constant(shape_.stages - step)});
-  b_.set(cursor.stage,
-         b_.add(stage, b_.select(wraps, constant(step - shape_.stages), constant(step))));
-  b_.set(cursor.round,
-         b_.bit_xor(b_.get(cursor.round), b_.select(wraps, constant(1), constant(0))));
 }
 
 }  // namespace sagejit::ir

@@ -1,68 +1,80 @@
 // BulkRing: stages of shared memory that bulk copies fill and warpgroups drain, and the only owner
 // of the barriers between them.
 //
-//   one thread:     ring.initialize();          then fence and block barrier, once for all rings
-//   producing warp: Cursor c = ring.cursor();   loop: ring.begin(c); store words; ring.fill(c,
-//   source) consumers:      Cursor c = ring.cursor();   loop: ring.wait(c); use ring.address(c);
-//   ring.done(c)
+//   one thread:      ring.initialize();   then fence and block barrier, once for all rings
+//   both sides:      RingCursor c(b, stages);
+//   producing warp:  loop: ring.begin(c); store words; ring.fill(c, source);     c.advance()
+//   consuming warps: loop: ring.wait(c); use ring.address(c); ring.release(c);   c.advance()
 //
-// A stage is data, which one bulk copy brings, and words, which the producing warp stores. It is
-// full when both are there, and free again when every consuming warp has released it. Both sides
-// walk through the stages in the same order.
+// A stage is pieces of data, each of which one bulk copy brings, and words, which the producing
+// warp stores. It is full when all are there, and free again when every consuming warp has released
+// it. Both sides walk through the stages in the same order.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "compiler/ir/builder.h"
 
 namespace sagejit::ir {
 
+// A place in a walk through the stages of a ring: stage, and parity of the round.
+class RingCursor {
+ public:
+  RingCursor(Builder& b, int stages, Value first = constant(0));
+
+  Value stage() const;
+  Value round() const;
+  // To the stage `step` further; a walk's steps must divide the number of stages.
+  void advance(int step = 1);
+
+ private:
+  Builder& b_;
+  int stages_;
+  Var stage_, round_;
+};
+
 class BulkRing {
  public:
-  // A stage: `data_bytes` (a multiple of 16), then `num_words` of 4 bytes. num_warps: consuming
-  // warps, each of which releases every stage.
+  // A stage: pieces of so many bytes (multiples of 128), and `num_words` of 4 bytes. num_warps:
+  // consuming warps, each of which releases every stage.
   struct Shape {
-    int stages, data_bytes, num_words, num_warps;
+    int stages;
+    std::vector<int> piece_bytes;
+    int num_words, num_warps;
   };
   BulkRing(Builder& b, const std::string& name, const Shape& shape);
-
-  // A place in the walk: stage, and parity of the round.
-  struct Cursor {
-    Var stage, round;
-  };
-  Cursor cursor() const;
 
   void initialize() const;
 
   // Waits until the stage is free: its words may be stored. All lanes of the producing warp.
-  void begin(const Cursor& cursor) const;
-  // Starts the copy of the data from `source` (i64), publishes the words, and moves on. All lanes.
-  void fill(const Cursor& cursor, Value source) const;
-
-  // Publishes words alone, and moves on. All lanes.
-  void publish(const Cursor& cursor) const;
+  void begin(const RingCursor& at) const;
+  // Where a piece comes from (i64), and a predicate, the same in all lanes; without it, always.
+  struct Source {
+    Value address, condition;
+  };
+  // Starts the copies of the pieces and publishes the words. All lanes.
+  void fill(const RingCursor& at, const std::vector<Source>& sources) const;
+  // Publishes words alone. All lanes.
+  void publish(const RingCursor& at) const;
 
   // Waits until the stage is full. All threads of a consuming warp.
-  void wait(const Cursor& cursor) const;
-  // Address of the stage's data, and of its words.
-  Value address(const Cursor& cursor) const;
-  Value words(const Cursor& cursor) const;
-  // This warp is done with the stage that `cursor` is at.
-  void release(const Cursor& cursor) const;
-  // To the stage `step` further; a walk's steps must divide the number of stages.
-  void advance(const Cursor& cursor, int step = 1) const;
-  void done(const Cursor& cursor, int step = 1) const {
-    release(cursor);
-    advance(cursor, step);
-  }
+  void wait(const RingCursor& at) const;
+  // Address of a piece of the stage, in units of 16 bytes, and of its words, in bytes.
+  Value units(const RingCursor& at, int piece = 0) const;
+  Value words(const RingCursor& at) const;
+  // This warp is done with the stage.
+  void release(const RingCursor& at) const;
 
  private:
   Value full(Value stage) const;
   Value empty(Value stage) const;
+  Value piece(Value stage, int index) const;  // its address
 
   Builder& b_;
   Shape shape_;
-  Value data_, words_, barriers_;
+  std::vector<Value> pieces_;  // of the first stage
+  Value words_, barriers_;
 };
 
 }  // namespace sagejit::ir

@@ -18,6 +18,7 @@ using ir::Builder;
 using ir::BulkRing;
 using ir::constant;
 using ir::Op;
+using ir::RingCursor;
 using ir::Value;
 using ir::Var;
 
@@ -41,16 +42,18 @@ class WgmmaAttention {
         num_consumers_(schedule_.num_warps / kGroupWarps),
         b_("attention", (num_consumers_ + 1) * kWarpgroupThreads, 1),
         args_(b_, *plan.find_launch("attention")),
-        q_ring_(
-            b_, "q",
-            {kQueryStages * num_consumers_, q_bytes(), wgmma_query_words(variant_), kGroupWarps}),
-        k_ring_(b_, "k", {schedule_.stages, k_bytes(), schedule_.block_n, schedule_.num_warps}),
-        v_ring_(b_, "v", {schedule_.stages, v_bytes(), 0, schedule_.num_warps}),
-        group_(b_.emit1(Op::kShflI32, {b_.shr(b_.tid(), 7), constant(0)})) {}
+        q_ring_(b_, "q",
+                {num_query_stages(), {q_bytes()}, wgmma_query_words(variant_), kGroupWarps}),
+        kv_ring_(
+            b_, "kv",
+            {schedule_.stages, {k_bytes(), v_bytes()}, schedule_.block_n, schedule_.num_warps}),
+        group_(b_.emit1(Op::kShflI32, {b_.shr(b_.tid(), 7), constant(0)})),
+        taken_(b_.var(constant(0))),
+        passed_(b_.var(constant(0))) {}
 
   ir::Function generate() {
     b_.when(b_.equal(b_.tid(), constant(0)), [&] {
-      for (const BulkRing* ring : {&q_ring_, &k_ring_, &v_ring_}) ring->initialize();
+      for (const BulkRing* ring : {&q_ring_, &kv_ring_}) ring->initialize();
       b_.emit(Op::kMbarrierInitFence, {});
     });
     b_.barrier();
@@ -66,6 +69,12 @@ class WgmmaAttention {
     Value batch_head, batch_kv_head;
   };
 
+  // A stage of the ring holds K of one tile and V of the tile so far behind it: what the computing
+  // warpgroups use together.
+  int value_lag() const { return schedule_.overlap ? 1 : 0; }
+  enum Piece { kKeys, kValues };
+
+  int num_query_stages() const { return kQueryStages * num_consumers_; }
   int q_bytes() const { return kWarpgroupRows * padded_head_dim(variant_); }
   int k_bytes() const { return schedule_.block_n * padded_head_dim(variant_); }
   int v_bytes() const { return schedule_.block_n * value_row_bytes(); }
@@ -140,7 +149,7 @@ class WgmmaAttention {
     if (moves_registers())
       b_.emit(Op::kRegistersDown, {constant(wgmma_registers_of_roles(schedule_).load)});
     b_.when(b_.equal(b_.warp(), constant(num_consumers_ * kGroupWarps)), [&] {
-      const BulkRing::Cursor q = q_ring_.cursor(), k = k_ring_.cursor(), v = v_ring_.cursor();
+      RingCursor q(b_, num_query_stages()), kv(b_, schedule_.stages);
       // Every block begins with its own tile; who is done first takes the next.
       const Var number = b_.var(b_.emit1(Op::kBlockX, {}));
       const Var goes_on = b_.var(is_tile(b_.get(number)));
@@ -148,7 +157,7 @@ class WgmmaAttention {
         const Work work = work_of(b_.get(number));
         load_queries(work, q);
         b_.set(number, take_tile());
-        load_keys_and_values(work, k, v);
+        load_keys_and_values(work, kv);
         b_.set(goes_on, is_tile(b_.get(number)));
       });
       end_work(q);
@@ -171,7 +180,7 @@ class WgmmaAttention {
   }
 
   // Tells the computing warpgroups. The last block to end leaves the counters as it found them.
-  void end_work(const BulkRing::Cursor& q) {
+  void end_work(RingCursor& q) {
     for (int i = 0; i < num_consumers_; ++i) {
       q_ring_.begin(q);
       b_.when(b_.equal(b_.lane(), constant(0)), [&] {
@@ -179,6 +188,7 @@ class WgmmaAttention {
                                   constant(0), constant(0), constant(0)});
       });
       q_ring_.publish(q);
+      q.advance();
     }
     b_.when(b_.equal(b_.lane(), constant(0)), [&] {
       const Value counters = args_["tile_counters"];
@@ -191,7 +201,7 @@ class WgmmaAttention {
   }
 
   // All loads come before the first wait: their latencies overlap.
-  void load_queries(const Work& work, const BulkRing::Cursor& q) {
+  void load_queries(const Work& work, RingCursor& q) {
     std::vector<std::vector<Value>> row_factors(static_cast<size_t>(num_consumers_));
     for (int i = 0; i < num_consumers_; ++i) {
       for (int row = i * kWarpgroupRows; row < (i + 1) * kWarpgroupRows; row += ir::kWarpThreads) {
@@ -223,7 +233,8 @@ class WgmmaAttention {
         b_.emit(Op::kStSharedV4, {words, constant(kPlaceBytes), work.tile.batch, work.tile.head,
                                   work.tile.kv_head, first_row});
       });
-      q_ring_.fill(q, b_.add64(head, offset_of(first_row, row_bytes)));
+      q_ring_.fill(q, {{b_.add64(head, offset_of(first_row, row_bytes)), {}}});
+      q.advance();
     }
   }
 
@@ -256,29 +267,33 @@ class WgmmaAttention {
     }
   }
 
-  void load_keys_and_values(const Work& work, const BulkRing::Cursor& k,
-                            const BulkRing::Cursor& v) {
+  void load_keys_and_values(const Work& work, RingCursor& kv) {
     const MaskRegions regions = regions_of(work.tile.first_row, schedule_.block_m);
     const Value k_head = operand_address("k_codes", work.batch_kv_head, "n", schedule_.block_n,
                                          padded_head_dim(variant_));
     const Value v_head =
         operand_address("v_codes", work.batch_kv_head, "n", schedule_.block_n, value_row_bytes());
-    b_.when(b_.less(regions.first_tile(), regions.end_tile()), [&] {
+    const Value first = regions.first_tile(), end = regions.end_tile();
+    b_.when(b_.less(first, end), [&] {
       // The scales of the next tile are on their way while this one waits for a free stage.
       std::vector<Var> next;
-      for (const Value scale : load_key_scales(work, regions.first_tile())) {
-        next.push_back(b_.var(scale));
-      }
-      b_.loop(regions.first_tile(), regions.end_tile(), constant(1), [&](Value tile) {
+      for (const Value scale : load_key_scales(work, first)) next.push_back(b_.var(scale));
+      b_.loop(first, b_.add(end, constant(value_lag())), constant(1), [&](Value tile) {
         std::vector<Value> scales;
         for (const Var& scale : next) scales.push_back(b_.get(scale));
         const std::vector<Value> loaded = load_key_scales(work, b_.add(tile, constant(1)));
         for (size_t i = 0; i < loaded.size(); ++i) b_.set(next[i], loaded[i]);
-        k_ring_.begin(k);
-        store_lanes(k_ring_.words(k), scales, schedule_.block_n);
-        k_ring_.fill(k, b_.add64(k_head, offset_of(tile, k_bytes())));
-        v_ring_.begin(v);
-        v_ring_.fill(v, b_.add64(v_head, offset_of(tile, v_bytes())));
+        kv_ring_.begin(kv);
+        store_lanes(kv_ring_.words(kv), scales, schedule_.block_n);
+        BulkRing::Source keys{b_.add64(k_head, offset_of(tile, k_bytes())), {}};
+        const Value value_tile = b_.sub(tile, constant(value_lag()));
+        BulkRing::Source values{b_.add64(v_head, offset_of(value_tile, v_bytes())), {}};
+        if (value_lag() > 0) {
+          keys.condition = b_.less(tile, end);
+          values.condition = b_.less(first, tile);
+        }
+        kv_ring_.fill(kv, {keys, values});
+        kv.advance();
       });
     });
   }
@@ -298,8 +313,7 @@ class WgmmaAttention {
     if (moves_registers()) {
       b_.emit(Op::kRegistersUp, {constant(wgmma_registers_of_roles(schedule_).compute)});
     }
-    const BulkRing::Cursor q = {b_.var(group_), b_.var(constant(0))};
-    const BulkRing::Cursor k = k_ring_.cursor(), v = v_ring_.cursor();
+    RingCursor q(b_, num_query_stages(), group_), kv(b_, schedule_.stages);
     std::vector<Var> place;
     for (int i = 0; i < 4; ++i) place.push_back(b_.var(constant(0)));
     const Var goes_on = b_.var(constant(0));
@@ -314,17 +328,18 @@ class WgmmaAttention {
       const Value ends = b_.equal(b_.get(place[0]), constant(kNoTile));
       b_.set(goes_on, b_.select(ends, constant(0), constant(1)));
     };
+    start_turns();
     next_tile();
     b_.loop_while(goes_on, [&] {
-      compute_rows({b_.get(place[0]), b_.get(place[1]), b_.get(place[2]), b_.get(place[3])}, q, k,
-                   v);
-      q_ring_.done(q, num_consumers_);
+      compute_rows({b_.get(place[0]), b_.get(place[1]), b_.get(place[2]), b_.get(place[3])}, q, kv);
+      q_ring_.release(q);
+      q.advance(num_consumers_);
       next_tile();
     });
+    end_turns();
   }
 
-  void compute_rows(const QueryTile& tile, const BulkRing::Cursor& q, const BulkRing::Cursor& k,
-                    const BulkRing::Cursor& v) {
+  void compute_rows(const QueryTile& tile, const RingCursor& q, RingCursor& kv) {
     const Value words = q_ring_.words(q);
     const Value block_row = b_.sub(tile.first_row, b_.mul(group_, constant(kWarpgroupRows)));
     const MaskRegions block = regions_of(block_row, schedule_.block_m);
@@ -336,24 +351,26 @@ class WgmmaAttention {
     OnlineSoftmax softmax(b_, variant_, 1, true);
     WgmmaAccumulator o(b_, variant_, schedule_.block_n);
 
-    skip(block.first_tile(), regions.first_tile(), k, v);
-    const Value q_rows = token_rows_descriptor(b_, q_ring_.address(q), padded_head_dim(variant_));
-    // P of a key tile from its scores: dequantization, mask and softmax. Ends the use of K.
-    const auto to_probabilities = [&](Scores& s, Value key_tile, bool masked) {
-      const Value scales = k_ring_.words(k);
+    const Value first = regions.first_tile(), end = regions.end_tile();
+    skip(block.first_tile(), first, kv);
+    skip_turns(block.first_tile(), first);
+    const Value q_rows = token_rows_descriptor(b_, q_ring_.units(q), padded_head_dim(variant_));
+    // P of a key tile from its scores: dequantization, mask and softmax.
+    const auto to_probabilities = [&](Scores s, Value key_tile, bool masked) {
+      const Value scales = kv_ring_.words(kv);
       const std::vector<Value> key_factors = key_scales.load(scales);
       key_scales.apply(s, scales);
-      k_ring_.done(k);
       if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
-      return softmax.step(s, {rows.factors(), key_factors}, masked);
+      return softmax.step(s, {rows.factors(), key_factors}, masked, [&] { take_turn(); });
     };
     if (schedule_.overlap) {
-      compute_overlapped(regions, q_rows, k, v, o, to_probabilities);
+      compute_overlapped(regions, q_rows, kv, o, to_probabilities);
     } else {
-      compute_in_order(regions, q_rows, k, v, o, to_probabilities);
+      compute_in_order(regions, q_rows, kv, o, to_probabilities);
     }
     o.close();
-    skip(regions.end_tile(), block.end_tile(), k, v);
+    skip_turns(end, block.end_tile());
+    skip(stages_end(first, end), stages_end(block.first_tile(), block.end_tile()), kv);
     store(tile, softmax, o, words);
   }
 
@@ -389,90 +406,156 @@ class WgmmaAttention {
   }
 
   using ToProbabilities =
-      std::function<OnlineSoftmax::Rescale(Scores&, Value key_tile, bool masked)>;
+      std::function<OnlineSoftmax::Rescale(const Scores&, Value key_tile, bool masked)>;
 
-  void compute_in_order(const MaskRegions& regions, Value q_rows, const BulkRing::Cursor& k,
-                        const BulkRing::Cursor& v, WgmmaAccumulator& o,
-                        const ToProbabilities& to_probabilities) {
+  void compute_in_order(const MaskRegions& regions, Value q_rows, RingCursor& kv,
+                        WgmmaAccumulator& o, const ToProbabilities& to_probabilities) {
     for (const TileRun& run : regions.runs()) {
       b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
-      b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
-        Scores s = start_scores(q_rows, k);
+      b_.loop(run.begin, once(run.end), constant(1), [&](Value key_tile) {
+        const Scores s = new_scores();
+        kv_ring_.wait(kv);
+        start_scores(s, q_rows, kv);
         finish_scores(s, 0);
-        o.rescale(to_probabilities(s, key_tile, run.masked));
-        const std::vector<Var> p = o.convert(s);
-        v_ring_.wait(v);
-        o.add(p, value_descriptor(b_, variant_, v_ring_.address(v)), key_tile);
-        v_ring_.done(v);
+        const OnlineSoftmax::Rescale rescale = to_probabilities(s, key_tile, run.masked);
+        if (schedule_.ping_pong) b_.tie(s.registers());
+        o.rescale(rescale);
+        pass_turn();
+        o.add(o.convert(s), value_descriptor(b_, variant_, kv_ring_.units(kv, kValues)), key_tile);
+        kv_ring_.release(kv);
+        kv.advance();
       });
     }
   }
 
   // Q K^T of a tile and P V of the one before run beside the softmax: FlashAttention-3,
   // section 3.2.
-  void compute_overlapped(const MaskRegions& regions, Value q_rows, const BulkRing::Cursor& k,
-                          const BulkRing::Cursor& v, WgmmaAccumulator& o,
-                          const ToProbabilities& to_probabilities) {
+  void compute_overlapped(const MaskRegions& regions, Value q_rows, RingCursor& kv,
+                          WgmmaAccumulator& o, const ToProbabilities& to_probabilities) {
     const Value first = regions.first_tile();
-    const auto start_values = [&](const std::vector<Var>& p) {
-      v_ring_.wait(v);
-      o.start(p, value_descriptor(b_, variant_, v_ring_.address(v)));
+    const auto next_stage = [&] {
+      kv_ring_.release(kv);
+      kv.advance();
     };
     b_.when(b_.less(first, regions.end_tile()), [&] {
       b_.comment("the first key tile: nothing to overlap with");
-      Scores s = start_scores(q_rows, k);
+      const Scores s = new_scores();
+      kv_ring_.wait(kv);
+      start_scores(s, q_rows, kv);
       finish_scores(s, 0);
       to_probabilities(s, first, true);
+      if (schedule_.ping_pong) b_.tie(s.registers());
+      pass_turn();
+      next_stage();
       const std::vector<Var> p = o.convert(s);
+      const auto start_values = [&] {
+        o.start(p, value_descriptor(b_, variant_, kv_ring_.units(kv, kValues)));
+      };
       for (const TileRun& run : regions.runs()) {
         b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
-        b_.loop(b_.max(run.begin, b_.add(first, constant(1))), run.end, constant(1),
+        b_.loop(b_.max(run.begin, b_.add(first, constant(1))), once(run.end), constant(1),
                 [&](Value key_tile) {
-                  Scores next = start_scores(q_rows, k);
-                  start_values(p);
+                  const Scores next = new_scores();
+                  kv_ring_.wait(kv);
+                  start_scores(next, q_rows, kv);
+                  start_values();
                   finish_scores(next, 1);
                   const OnlineSoftmax::Rescale rescale =
                       to_probabilities(next, key_tile, run.masked);
                   b_.tie(next.registers());
-                  o.finish(rescale, b_.sub(key_tile, constant(1)));
-                  v_ring_.done(v);
+                  o.finish(rescale, b_.sub(key_tile, constant(1)), [&] { pass_turn(); });
+                  next_stage();
                   const std::vector<Var> converted = o.convert(next);
                   for (size_t i = 0; i < p.size(); ++i) b_.set(p[i], b_.get(converted[i]));
                 });
       }
-      start_values(p);
+      kv_ring_.wait(kv);
+      start_values();
       o.finish(b_.sub(regions.end_tile(), constant(1)));
-      v_ring_.done(v);
+      next_stage();
     });
   }
 
-  // Key tiles that only other warpgroups' rows see.
-  void skip(Value begin, Value end, const BulkRing::Cursor& k, const BulkRing::Cursor& v) {
+  // A value that is the same in all lanes, computed here and kept: what the assembler can derive
+  // from other uniform registers, it derives again in every iteration.
+  Value once(Value x) { return b_.emit1(Op::kShflI32, {x, constant(0)}); }
+
+  // The number of the stage behind those of key tiles [first, end).
+  Value stages_end(Value first, Value end) {
+    if (value_lag() == 0) return end;
+    return b_.add(end, b_.select(b_.less(first, end), constant(value_lag()), constant(0)));
+  }
+
+  // --- turns: with ping_pong one warpgroup at a time does not compute exponentials, which all need
+  // the same unit, but has its maxima and products to do (after FlashAttention-3, section 3.1).
+  // Left alone they fall into step: all compute exponentials, then all wait for products. Every
+  // warpgroup takes a turn, used or not, for every key tile of the block; it gets it from the next
+  // one, which may be two turns ahead: each has two barriers.
+  Value turn_barrier(Value group, const Var& parity) {
+    return b_.add(b_.add(b_.mul(group, constant(2)), constant(1)), b_.get(parity));
+  }
+  void flip(const Var& parity) { b_.set(parity, b_.bit_xor(b_.get(parity), constant(1))); }
+  void take_turn() {
+    if (!schedule_.ping_pong) return;
+    b_.emit(Op::kNamedBarrierSync, {turn_barrier(group_, taken_), constant(2 * kWarpgroupThreads)});
+    flip(taken_);
+  }
+  void pass_turn() {
+    if (!schedule_.ping_pong) return;
+    const Value is_first = b_.equal(group_, constant(0));
+    const Value previous =
+        b_.select(is_first, constant(num_consumers_ - 1), b_.sub(group_, constant(1)));
+    b_.emit(Op::kNamedBarrierArrive,
+            {turn_barrier(previous, passed_), constant(2 * kWarpgroupThreads)});
+    flip(passed_);
+  }
+  // All but the last begin with a turn, and have one left in the end.
+  void start_turns() {
+    if (!schedule_.ping_pong) return;
+    b_.when(b_.less(constant(0), group_), [&] { pass_turn(); });
+  }
+  void end_turns() {
+    if (!schedule_.ping_pong) return;
+    b_.when(b_.less(group_, constant(num_consumers_ - 1)), [&] { take_turn(); });
+  }
+  void skip_turns(Value begin, Value end) {
+    if (!schedule_.ping_pong) return;
     b_.loop(begin, end, constant(1), [&](Value) {
-      k_ring_.wait(k);
-      k_ring_.done(k);
-      v_ring_.wait(v);
-      v_ring_.done(v);
+      take_turn();
+      pass_turn();
     });
   }
 
-  // S = Q K^T as biased integers: the accumulators start at the bias.
-  Scores start_scores(Value q_rows, const BulkRing::Cursor& k) {
-    k_ring_.wait(k);
+  // Stages that only other warpgroups' rows need.
+  void skip(Value begin, Value end, RingCursor& kv) {
+    b_.loop(begin, end, constant(1), [&](Value) {
+      kv_ring_.wait(kv);
+      kv_ring_.release(kv);
+      kv.advance();
+    });
+  }
+
+  Scores new_scores() {
     Scores s;
     s.tiles.resize(1);
     for (int tile = 0; tile < schedule_.block_n / kFragmentColumns; ++tile) {
       s.tiles[0].emplace_back();
-      for (Var& x : s.tiles[0].back()) x = b_.var(constant(kBiasedZero));
+      for (Var& x : s.tiles[0].back()) x = b_.var(constant(0));
     }
-    const Value keys = token_rows_descriptor(b_, k_ring_.address(k), padded_head_dim(variant_));
+    return s;
+  }
+
+  // S = Q K^T as biased integers: the accumulators start at the bias.
+  void start_scores(const Scores& s, Value q_rows, const RingCursor& kv) {
+    for (const Var& x : s.registers()) b_.set(x, constant(kBiasedZero));
+    const Value keys =
+        token_rows_descriptor(b_, kv_ring_.units(kv, kKeys), padded_head_dim(variant_));
     for (int byte = 0; byte < padded_head_dim(variant_); byte += kQkStepBytes) {
       const int offset = byte / kCoreRowBytes * kCoreBytes;
       b_.wgmma(Op::kWgmmaS8, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
                {.fenced = byte == 0});
     }
     b_.emit(Op::kWgmmaCommit, {});
-    return s;
   }
 
   // in_flight: products started after these.
@@ -488,8 +571,9 @@ class WgmmaAttention {
   int num_consumers_;
   Builder b_;
   KernelArgs args_;
-  BulkRing q_ring_, k_ring_, v_ring_;
-  Value group_;  // this thread's warpgroup, the same register in all lanes
+  BulkRing q_ring_, kv_ring_;
+  Value group_;         // this thread's warpgroup, the same register in all lanes
+  Var taken_, passed_;  // turns, modulo 2
 };
 
 }  // namespace

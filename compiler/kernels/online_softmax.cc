@@ -107,11 +107,12 @@ void OnlineSoftmax::take_off_bias(Scores& scores, const Var& bias) const {
 }
 
 // The two rare cases behind one branch: maxima that were outgrown, and factors so large that the
-// bias // must be subtracted from the scores themselves, exactly. A row outgrew its limit if any
+// bias must be subtracted from the scores themselves, exactly. A row outgrew its limit if any
 // thread's keys did, so threads need to meet in the rare case alone. Rows are independent of one
 // another: which ones share a warp changes no bit.
 OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
-                                            const Factors& factors) {
+                                            const Factors& factors,
+                                            const std::function<void()>& before_exponentials) {
   Rescale rescale;
   Value large;
   for (size_t row = 0; row < max_.size(); ++row) {
@@ -126,6 +127,8 @@ OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   }
   rescale.any = b_.emit1(Op::kAnySync, {large ? b_.either(rescale.any, large) : rescale.any});
   const Var bias = b_.var(constant_f32(kScoreBias));
+  // In front of the branch, which the assembler moves no arithmetic across.
+  if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
     renew_maxima(tile_max, rescale);
     if (large) b_.when(large, [&] { take_off_bias(scores, bias); });
@@ -175,13 +178,14 @@ Value OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<
 }
 
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
-                                           bool masked) {
+                                           bool masked,
+                                           const std::function<void()>& before_exponentials) {
   const Factors c = factors(dequantization, masked);
   std::vector<Value> maxima;
   for (size_t row = 0; row < max_.size(); ++row) {
     maxima.push_back(tile_max(scores, static_cast<int>(row), c[row]));
   }
-  const Renewal renewal = renew(scores, maxima, c);
+  const Renewal renewal = renew(scores, maxima, c, before_exponentials);
   const Factors offset = offsets(c, renewal.bias, masked);
   for (size_t row = 0; row < max_.size(); ++row) {
     const Value sum = exponentials(scores, row, c[row], offset[row]);

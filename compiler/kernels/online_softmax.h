@@ -8,6 +8,7 @@
 // With threshold 0, m is the running maximum.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "compiler/ir/builder.h"
@@ -26,8 +27,9 @@ class OnlineSoftmax {
     std::vector<ir::Var> factors;  // by row of the thread
   };
   // Scores become P, in the same registers. `masked`: scores may be -inf, and rows may see no key
-  // at all.
-  Rescale step(Scores& scores, const Dequantization& dequantization, bool masked);
+  // at all. `before_exponentials`: what is to happen between the maxima and the exponentials.
+  Rescale step(Scores& scores, const Dequantization& dequantization, bool masked,
+               const std::function<void()>& before_exponentials = {});
 
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
@@ -44,7 +46,8 @@ class OnlineSoftmax {
     Rescale rescale;
     ir::Value bias;  // f32, still in the scores; none if they were numbers from the start
   };
-  Renewal renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Factors& factors);
+  Renewal renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Factors& factors,
+                const std::function<void()>& before_exponentials);
   ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
   void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
   void take_off_bias(Scores& scores, const ir::Var& bias) const;

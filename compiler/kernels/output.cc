@@ -23,10 +23,6 @@ class OutputWriter {
   void store(const RowResults& results) {
     const Value quad_lane = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(3));
     const int num_tiles = variant_.value_head_dim / kFragmentColumns;
-    std::vector<std::vector<Value>> scales;
-    for (int tile = 0; results.value_scales && tile < num_tiles; ++tile) {
-      scales.push_back(results.value_scales(tile));
-    }
     for (size_t i = 0; i < results.rows.size(); ++i) {
       const Value sum = results.sums[i];
       const Value empty = b_.emit1(Op::kEqF32, {sum, constant_f32(0)});
@@ -34,9 +30,10 @@ class OutputWriter {
       Row values;
       for (int tile = 0; tile < num_tiles; ++tile) {
         values.columns.push_back(columns(results, static_cast<int>(i), tile, inverse));
-        if (scales.empty()) continue;
+        if (!results.value_scales) continue;
+        const std::vector<Value> scales = results.value_scales(tile);  // loaded again for every row
         auto& [x, y] = values.columns.back();
-        x = b_.fmul(x, scales[tile][0]), y = b_.fmul(y, scales[tile][1]);
+        x = b_.fmul(x, scales[0]), y = b_.fmul(y, scales[1]);
       }
       gather_tiles(values, quad_lane);
       const Value row = results.rows[i];

@@ -141,7 +141,10 @@ KeyScales KeyScales::global(ir::Builder& b, const ForwardPlan& plan, const Kerne
 }
 
 KeyScales KeyScales::shared(ir::Builder& b, const ScaleGroups& groups, int block_n) {
-  const Value column_bytes = b.mul(first_column(b), constant(4));
+  // Kept in a register: the assembler would derive it from the lane again for every tile.
+  const ir::Var kept = b.var(b.mul(first_column(b), constant(4)));
+  b.tie({kept});
+  const Value column_bytes = b.get(kept);
   return KeyScales(b, groups, block_n, [&b, column_bytes](Value origin, int key, int count) {
     const Op op = count == 2 ? Op::kLdSharedV2F32 : Op::kLdSharedF32;
     return b.emit(op, {b.add(origin, column_bytes), constant(key * 4)});

@@ -124,12 +124,14 @@ void WgmmaAccumulator::start(const Vars& p, Value values) {
 
 // The assembler moves a wait above the arithmetic of its basic block, which would then no longer
 // run beside the products. The rare rescaling ends the block; hence it waits by itself.
-void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile) {
+void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile,
+                              const std::function<void()>& after_softmax) {
   b_.when(rescale.any, [&] {
     wait();
     scale(o_, o_is_packed_, rescale.factors);
     if (!inner_.empty()) scale(inner_, target_is_packed(), rescale.factors);
   });
+  if (after_softmax) after_softmax();
   finish(key_tile);
 }
 

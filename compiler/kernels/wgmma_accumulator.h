@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <vector>
 
 #include "compiler/ir/builder.h"
@@ -31,8 +32,10 @@ class WgmmaAccumulator {
 
   // The same in two steps, for tiles that an interval holds wholly.
   void start(const std::vector<ir::Var>& p, ir::Value values);
-  // Waits for what start() started with P of `key_tile`, and rescales the sum.
-  void finish(const OnlineSoftmax::Rescale& rescale, ir::Value key_tile);
+  // Waits for what start() started with P of `key_tile`, and rescales the sum. `after_softmax`:
+  // what is to happen between the exponentials before this call and the wait.
+  void finish(const OnlineSoftmax::Rescale& rescale, ir::Value key_tile,
+              const std::function<void()>& after_softmax);
   void finish(ir::Value key_tile);
 
   // After the last tile: what is left of an interval goes to O.

@@ -14,24 +14,26 @@ namespace {
 
 constexpr int kUnitBytes = 16;  // in which a descriptor counts
 
-// leading: bytes between core matrices that follow each other along k; stride: along m or n.
-Value descriptor(ir::Builder& b, Value address, int leading_bytes, int stride_bytes) {
-  const uint64_t fixed = static_cast<uint64_t>(leading_bytes / kUnitBytes) << 16 |
-                         static_cast<uint64_t>(stride_bytes / kUnitBytes) << 32;
-  const Value constant64{Value::Kind::kConst, ir::Type::kI64, fixed};
-  return b.add64(b.zext(b.shr(address, 4)), constant64);
+// leading: bytes between core matrices that follow each other along k; stride: along m or n. The
+// low word holds the address and the leading distance, the high word the stride.
+Value descriptor(ir::Builder& b, Value units, int leading_bytes, int stride_bytes) {
+  const Value low = b.add(units, constant(leading_bytes / kUnitBytes << 16));
+  const Value high{Value::Kind::kConst, ir::Type::kI64,
+                   static_cast<uint64_t>(stride_bytes / kUnitBytes) << 32};
+  return b.add64(b.zext(low), high);
 }
 
 }  // namespace
 
-Value token_rows_descriptor(ir::Builder& b, Value tile, int row_bytes) {
-  return descriptor(b, tile, kCoreBytes, kCoreRows * row_bytes);
+Value token_rows_descriptor(ir::Builder& b, Value units, int row_bytes) {
+  return descriptor(b, units, kCoreBytes, kCoreRows * row_bytes);
 }
 
-Value value_descriptor(ir::Builder& b, const Variant& variant, Value tile) {
+Value value_descriptor(ir::Builder& b, const Variant& variant, Value units) {
   const int columns = padded_value_head_dim(variant);
-  if (bits_of(variant.v.type) == 8) return descriptor(b, tile, kCoreRowBytes * columns, kCoreBytes);
-  return descriptor(b, tile, kCoreRows * columns * 2, kCoreBytes);
+  if (bits_of(variant.v.type) == 8)
+    return descriptor(b, units, kCoreRowBytes * columns, kCoreBytes);
+  return descriptor(b, units, kCoreRows * columns * 2, kCoreBytes);
 }
 
 Value moved(ir::Builder& b, Value descriptor, int bytes) {

@@ -41,8 +41,8 @@ int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
   const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
-  constexpr int kOthers = 32;
-  return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + kOthers;
+  const int others = schedule.num_warps > 8 ? 32 : 24;  // as measured
+  return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + others;
 }
 
 // The deepest ring that fits, up to a depth beyond which nothing was gained.
@@ -55,42 +55,63 @@ std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& varia
   return std::nullopt;
 }
 
-// Measured on an H100 (tests/perf/NOTES.md): three warpgroups of 64 rows hide each other's softmax
-// best where the accumulators leave the registers for it, two otherwise. Tiles of 64 keys are as
-// fast as larger ones at head dim 128 and waste less under a causal mask; with fewer products for a
-// score, at head dim 64, softmax needs longer tiles. Two levels with short intervals leave little
-// to run beside the softmax: long tiles in order.
-std::vector<Schedule> wgmma_schedules(const Variant& variant, const Target& target) {
-  const bool short_intervals =
-      variant.pv_accumulator.outer && variant.pv_accumulator.interval < 128;
-  const bool softmax_bound = padded_head_dim(variant) + padded_value_head_dim(variant) <= 128;
-  const auto sizes =
-      softmax_bound || short_intervals ? std::array{128, 96, 64, 32} : std::array{64, 96, 128, 32};
-  std::vector<Schedule> result;
-  const auto consider = [&](int warps, int block_n, bool overlap) {
+// Measured on an H100 (tests/perf/NOTES.md):
+// - Three warpgroups of 64 rows hide each other's softmax best where the accumulators leave the
+//   registers for it, two otherwise.
+// - P V beside the next softmax pays with tiles of 64 keys at head dim 128, where they also waste
+//   less under a causal mask, and with 128 keys where a score takes fewer products.
+// - With 8-bit P three warpgroups have the registers for 128 keys at head dim 128, in order: the
+//   fewer, longer tiles gain more than the overlap.
+// - Two levels with short intervals leave little to run beside the softmax: long tiles in order.
+// - Turns (ping_pong) pay where a tile's exponentials take long: from 128 keys on.
+class WgmmaSchedules {
+ public:
+  WgmmaSchedules(const Variant& variant, const Target& target)
+      : variant_(variant), target_(target) {}
+
+  // Best first.
+  std::vector<Schedule> list() {
+    const Accumulator& pv = variant_.pv_accumulator;
+    const bool short_intervals = pv.outer && pv.interval < 128;
+    const bool softmax_bound = padded_head_dim(variant_) + padded_value_head_dim(variant_) <= 128;
+    const bool prefers_long = softmax_bound || pv.outer;
+    const auto sizes = prefers_long ? std::array{128, 96, 64} : std::array{64, 96, 128};
+    if (!pv.outer && !softmax_bound && bits_of(variant_.p.type) == 8) consider(12, 128, false);
+    for (const int block_n : sizes) {
+      for (const int warps : kWarps) {
+        if (short_intervals) consider(warps, block_n, false);
+      }
+    }
+    for (const bool overlap : {true, false}) {
+      for (const int warps : kWarps) {
+        for (const int block_n : sizes) consider(warps, block_n, overlap);
+      }
+    }
+    for (const int warps : kWarps) consider(warps, 32, true);
+    for (const int warps : kWarps) consider(warps, 32, false);
+    return std::move(list_);
+  }
+
+ private:
+  static constexpr std::array kWarps = {12, 8, 4};
+
+  void consider(int warps, int block_n, bool overlap) {
     const Schedule schedule = {.wgmma = true,
                                .block_m = 16 * warps,
                                .block_n = block_n,
                                .num_warps = warps,
                                .q_in_registers = false,
-                               .overlap = overlap};
-    if (wgmma_registers(variant, schedule) > wgmma_registers_of_roles(schedule).compute) return;
-    const std::optional<Schedule> legal = with_most_stages(schedule, variant, target);
-    if (legal) result.push_back(*legal);
-  };
-  constexpr std::array kWarps = {12, 8, 4};
-  for (const int block_n : sizes) {
-    for (const int warps : kWarps) {
-      if (short_intervals) consider(warps, block_n, false);
-    }
+                               .overlap = overlap,
+                               .ping_pong = block_n >= 128 && warps > 4};
+    if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) return;
+    const std::optional<Schedule> legal = with_most_stages(schedule, variant_, target_);
+    if (legal) list_.push_back(*legal);
   }
-  for (const bool overlap : {true, false}) {
-    for (const int warps : kWarps) {
-      for (const int block_n : sizes) consider(warps, block_n, overlap);
-    }
-  }
-  return result;
-}
+
+  const Variant& variant_;
+  const Target& target_;
+  std::vector<Schedule> list_;
+};
 
 bool wants_wgmma(const Variant& variant, const Target& target) {
   return target.wgmma && variant.row_sum == RowSum::kExact;
@@ -100,7 +121,7 @@ bool wants_wgmma(const Variant& variant, const Target& target) {
 
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
   if (wants_wgmma(variant, target)) {
-    std::vector<Schedule> schedules = wgmma_schedules(variant, target);
+    std::vector<Schedule> schedules = WgmmaSchedules(variant, target).list();
     if (!schedules.empty()) return schedules;
   }
   // Fastest first, as measured on an H100 at head dim 128 (tests/perf/NOTES.md): 32 rows a warp

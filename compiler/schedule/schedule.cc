@@ -33,6 +33,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("q_in_registers", 1, q_in_registers),
     SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
     SCHEDULE_FIELD("overlap", 1, overlap),
+    SCHEDULE_FIELD("ping_pong", 1, ping_pong),
 };
 #undef SCHEDULE_FIELD
 
@@ -104,20 +105,21 @@ int wgmma_product_registers(const Variant& variant, const Schedule& schedule) {
 }
 
 // The rings of the wgmma kernel, Q of each warpgroup and K and V tiles, as ir::BulkRing lays them
-// out: data, words, barriers.
+// out: pieces of data, words, barriers.
 int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   int end = 0;
   const auto add = [&](int bytes, int align) { end = (end + align - 1) / align * align + bytes; };
-  const auto add_ring = [&](int stages, int data_bytes, int num_words) {
-    add(stages * data_bytes, 128);
+  const auto add_ring = [&](int stages, std::initializer_list<int> piece_bytes, int num_words) {
+    for (const int bytes : piece_bytes) add(stages * bytes, 128);
     if (num_words) add(stages * num_words * 4, 16);
     add(2 * stages * 8, 8);
   };
   const int value_bytes = padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
   add_ring(kQueryStages * schedule.block_m / kWarpgroupRows,
-           kWarpgroupRows * padded_head_dim(variant), wgmma_query_words(variant));
-  add_ring(schedule.stages, schedule.block_n * padded_head_dim(variant), schedule.block_n);
-  add_ring(schedule.stages, schedule.block_n * value_bytes, 0);
+           {kWarpgroupRows * padded_head_dim(variant)}, wgmma_query_words(variant));
+  add_ring(schedule.stages,
+           {schedule.block_n * padded_head_dim(variant), schedule.block_n * value_bytes},
+           schedule.block_n);
   return end;
 }
 
@@ -146,6 +148,8 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
             "warps must be 4, 8 or 12: one to three warpgroups that compute");
     require(schedule.block_m == 16 * schedule.num_warps, "block_m must be 16 rows for every warp");
     require(schedule.blocks_per_sm == 1, "blocks_per_sm must be 1");
+    require(!schedule.ping_pong || schedule.num_warps > 4,
+            "ping_pong needs two or three computing warpgroups");
     require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
   }
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
@@ -164,6 +168,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
                 kScaleRunTokens % schedule.block_n == 0,
             "block_n must be 16, 32, 64 or 128");
     require(!schedule.overlap, "overlap needs wgmma");
+    require(!schedule.ping_pong, "ping_pong needs wgmma");
   }
   require(schedule.stages >= 2, "stages must be at least 2");
   require(schedule.blocks_per_sm >= 1, "blocks_per_sm must be at least 1");

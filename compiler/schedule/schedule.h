@@ -27,6 +27,7 @@ struct Schedule {
   bool q_in_registers = true;  // Q's fragments are loaded once, not once per key tile
   int blocks_per_sm = 1;       // resident blocks that the register budget is set for
   bool overlap = false;        // wgmma: P V of a key tile runs beside the softmax of the next
+  bool ping_pong = false;      // wgmma: warpgroups take turns with their exponentials
   bool operator==(const Schedule&) const = default;
 };
 

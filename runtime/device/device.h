@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@ struct DeviceInfo {
   std::string product;             // "NVIDIA H100 80GB HBM3", "PTX emulator"
   const Target* target = nullptr;  // what kernels for it are compiled for
   int num_sms = 0;                 // 1 on an emulator that open_device gives
+  uint64_t l2_bytes = 0;           // of cache that all multiprocessors share; 0 on the emulator
   int driver_version = 0;          // 1000 * major + 10 * minor of CUDA; 0 on the emulator
   bool runs_machine_code = false;  // true: give it cubins; false: PTX is all it reads
 };
@@ -95,6 +97,8 @@ class Device {
   virtual void copy_out(void* to, uint64_t from, uint64_t bytes, Stream stream) = 0;
   virtual void synchronize(Stream stream) = 0;
   virtual std::unique_ptr<Timer> make_timer() = 0;
+  // The multiprocessors' clock at this moment; unset where nobody knows.
+  virtual std::optional<int> sm_clock_mhz() const { return std::nullopt; }
 };
 
 // Opens a device by name:

@@ -32,7 +32,8 @@ Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages) {
           .stages = stages,
           .q_in_registers = false,
           .blocks_per_sm = 1,
-          .overlap = overlap};
+          .overlap = overlap,
+          .ping_pong = num_warps > 4 && stages % 2 == 1};
 }
 
 Lab::Lab(const std::string& device, const std::string& schedules_of)

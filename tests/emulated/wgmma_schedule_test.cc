@@ -65,7 +65,7 @@ constexpr Family kFamilies[] = {
      64, true},
 };
 
-TEST_CASE("wgmma: warps, stages and overlap give the same bits", "[emulated][wgmma]") {
+TEST_CASE("wgmma: warps, stages, overlap and turns give the same bits", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
   for (const Family& family : kFamilies) {
@@ -73,7 +73,8 @@ TEST_CASE("wgmma: warps, stages and overlap give the same bits", "[emulated][wgm
     Bits expected[2];  // in order, overlapped
     for (const bool overlap : {false, true}) {
       Bits& first = expected[family.is_two_level && overlap];
-      for (const auto& [num_warps, stages] : {std::pair(4, 2), std::pair(8, 3), std::pair(12, 4)}) {
+      for (const auto& [num_warps, stages] :
+           {std::pair(4, 2), std::pair(8, 3), std::pair(12, 4), std::pair(12, 3)}) {
         CAPTURE(family.body, overlap, num_warps, stages);
         const auto kernel = lab.kernel(
             make_request(variant, wgmma_schedule(num_warps, family.block_n, overlap, stages)));
@@ -109,13 +110,14 @@ TEST_CASE("wgmma: the order of copies, products, warps and blocks does not show"
   };
   for (const Family& family : kFamilies) {
     const Variant variant = variant_of(family.body);
-    for (const auto& [num_warps, overlap] : {std::pair(4, true), std::pair(12, false)}) {
-      const auto kernel =
-          lab.kernel(make_request(variant, wgmma_schedule(num_warps, family.block_n, overlap)));
+    for (const auto& [num_warps, overlap, stages] :
+         {std::tuple(4, true, 2), std::tuple(12, false, 2), std::tuple(12, true, 3)}) {
+      const Schedule schedule = wgmma_schedule(num_warps, family.block_n, overlap, stages);
+      const auto kernel = lab.kernel(make_request(variant, schedule));
       const Bits expected = bits_of(*kernel, variant);
       Bits first;
       for (const Habit& habit : habits) {
-        CAPTURE(family.body, num_warps, overlap, static_cast<int>(habit.options.async),
+        CAPTURE(family.body, num_warps, overlap, stages, static_cast<int>(habit.options.async),
                 habit.options.seed, habit.num_sms);
         const Kernel other(std::make_shared<EmulatedDevice>(*lab.device()->info().target,
                                                             habit.options, habit.num_sms),

@@ -1,4 +1,4 @@
-"""Times torch's scaled_dot_product_attention, the yardstick of attention_bench.
+"""Times torch's scaled_dot_product_attention, the yardstick of `sagejit bench`.
 
 usage: sdpa.py [--backend flash|cudnn] [--dtype f16|bf16] [--shapes b,h,n,d[,causal] ...]
 One line per shape: median ms over 7 rounds and TFLOPS = 4 b h n n d / t (halved when causal). `flash` is

@@ -85,7 +85,9 @@ Schedule wgmma_schedule_for(Draw& draw, const Body& body) {
   const auto block_n = static_cast<int>(kStep * (1 + draw.below(steps)));
   const bool fits_three = std::max<int64_t>(block_n, body.dv) <= kMostKeysOfThree;
   const auto num_warps = static_cast<int>(4 * (1 + draw.below(fits_three ? 3 : 2)));
-  return wgmma_schedule(num_warps, block_n, draw.one_in(2));
+  Schedule schedule = wgmma_schedule(num_warps, block_n, draw.one_in(2));
+  schedule.ping_pong = num_warps > 4 && draw.one_in(2);
+  return schedule;
 }
 
 // P, V and how they add up, as the wgmma kernel has them; two levels where the tiles allow it.

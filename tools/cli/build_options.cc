@@ -50,6 +50,10 @@ void BuildOptions::add_to(CLI::App& command) {
       .add_option("--schedule", schedule,
                   "How to compute it, e.g. 'block_m=128 block_n=64'; see `report`")
       ->type_name("LINE");
+  add_cache_to(command);
+}
+
+void BuildOptions::add_cache_to(CLI::App& command) {
   command.add_option("--cache-dir", cache_dir, "Kernel cache to use")->type_name("DIR");
   command.add_flag("--no-cache", no_cache, "Compile afresh and store nothing");
   command.add_option("--nvrtc", nvrtc, "NVRTC library to use")->type_name("PATH");

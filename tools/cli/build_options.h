@@ -18,6 +18,7 @@ struct BuildOptions {
   bool no_cache = false;
 
   void add_to(CLI::App& command);
+  void add_cache_to(CLI::App& command);  // all but --schedule
   // Pairs that are missing are the default schedule's. Throws Error{kArgument}.
   std::optional<Schedule> parsed_schedule(const Variant& variant, const Target& target) const;
 };

@@ -9,6 +9,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/run_report.h"
+#include "tools/cli/shape.h"
 #include "tools/cli/stopwatch.h"
 #include "tools/cli/variant_options.h"
 
@@ -16,6 +17,7 @@ namespace sagejit::cli {
 namespace {
 
 constexpr int kMaxRepeats = 100000;
+constexpr reference::ProblemShape kDefaultShape = {1, 4, 4, 256, 256, 0, 0};
 const std::map<std::string, Layout> kLayoutNames = {{"bhtd", Layout::kBhtd},
                                                     {"bthd", Layout::kBthd}};
 
@@ -47,7 +49,7 @@ Job make_job(const RunOptions& options, const std::vector<Variant>& variants) {
     job.variant =
         choose_for_data(variants, {static_cast<int>(first.d), static_cast<int>(first.dv)});
   } else {
-    ShapeOption option = parse_shape(options.shape);
+    ShapeOption option = parse_shape(options.shape, kDefaultShape);
     DataTraits traits;
     if (option.has_d) traits.head_dim = static_cast<int>(option.shape.d);
     if (option.has_dv) traits.value_head_dim = static_cast<int>(option.shape.dv);
@@ -63,17 +65,6 @@ Job make_job(const RunOptions& options, const std::vector<Variant>& variants) {
     reference::check_problem(job.variant, layer.inputs.q, layer.inputs.k, layer.inputs.v);
   }
   return job;
-}
-
-// Share of all query-key pairs that the mask leaves visible, for the first layer's shape.
-double attended_share(const Variant& variant, const reference::ProblemShape& shape) {
-  if (shape.m == 0 || shape.n == 0) return 0;
-  int64_t pairs = 0;
-  for (int64_t i = 0; i < shape.m; ++i) {
-    const reference::KeyRange range = reference::visible_keys(variant.mask, i, shape.m, shape.n);
-    pairs += range.end - range.begin;
-  }
-  return static_cast<double>(pairs) / static_cast<double>(shape.m * shape.n);
 }
 
 FoundKernel build_kernel(const RunOptions& options, const Job& job,
@@ -121,9 +112,9 @@ ExitCode run_run(const RunOptions& options) {
   const Job job = make_job(options, variants);
   const std::shared_ptr<Device> device = open_device(options.device, &report.why_no_gpu);
   report.variant_name = job.variant.name;
+  report.mask = job.variant.mask;
   report.bar = cosine_bar(job.variant);
   report.device = device->info();
-  report.attended_share = attended_share(job.variant, job.layers.front().shape());
   const FoundKernel found = build_kernel(options, job, device, report);
   report.artifact = found.kernel->artifact();
   run_layers(options, job, *found.kernel, report);

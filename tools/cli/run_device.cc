@@ -2,41 +2,19 @@
 
 #include <utility>
 
+#include "tools/cli/device_buffer.h"
+
 namespace sagejit::cli {
 namespace {
 
 using reference::HostTensor;
 using reference::Shape4;
 
-class DeviceBuffer {
- public:
-  DeviceBuffer(Device& device, uint64_t bytes)
-      : device_(device), bytes_(bytes), address_(bytes ? device.allocate(bytes) : 0) {}
-  ~DeviceBuffer() {
-    if (address_) device_.free(address_);
-  }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-
-  uint64_t address() const { return address_; }
-  void write(const HostTensor& tensor) {
-    if (bytes_) device_.copy_in(address_, tensor.bytes().data(), bytes_, nullptr);
-  }
-  void read(HostTensor& tensor) const {
-    if (bytes_) device_.copy_out(tensor.bytes().data(), address_, bytes_, nullptr);
-  }
-
- private:
-  Device& device_;
-  uint64_t bytes_;
-  uint64_t address_;
-};
-
 // A host tensor with its copy on the device.
 struct Pair {
   Pair(Device& device, HostTensor tensor)
       : host(std::move(tensor)), buffer(device, host.bytes().size()) {
-    buffer.write(host);
+    buffer.write(host.bytes().data(), host.bytes().size());
   }
   Tensor argument(int rank) const {
     Tensor tensor{true, buffer.address(), host.type(), rank, {}, {}};
@@ -85,8 +63,8 @@ class Forward {
   void read_outputs(HostTensor& o, HostTensor& lse) {
     o = o_.host;
     lse = lse_.host;
-    o_.buffer.read(o);
-    lse_.buffer.read(lse);
+    o_.buffer.read(o.bytes().data());
+    lse_.buffer.read(lse.bytes().data());
   }
 
   uint64_t workspace_bytes() const { return workspace_bytes_; }

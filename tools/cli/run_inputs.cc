@@ -1,8 +1,6 @@
 #include "tools/cli/run_inputs.h"
 
 #include <algorithm>
-#include <charconv>
-#include <sstream>
 
 #include "compiler/support/error.h"
 #include "tests/reference/safetensors.h"
@@ -14,32 +12,6 @@ using reference::HostTensor;
 using reference::ProblemShape;
 using reference::SafetensorsFile;
 using reference::Shape4;
-
-constexpr int64_t kMaxSize = int64_t{1} << 31;
-
-struct ShapeKey {
-  std::string_view name;
-  int64_t ProblemShape::*field;
-  int64_t min;
-};
-constexpr ShapeKey kShapeKeys[] = {
-    {"b", &ProblemShape::b, 0},   {"hq", &ProblemShape::hq, 1}, {"hkv", &ProblemShape::hkv, 1},
-    {"m", &ProblemShape::m, 0},   {"n", &ProblemShape::n, 0},   {"d", &ProblemShape::d, 1},
-    {"dv", &ProblemShape::dv, 1},
-};
-
-constexpr ProblemShape kDefaultShape{1, 4, 4, 256, 256, 0, 0};
-
-int64_t parse_size(std::string_view pair, std::string_view digits, int64_t min) {
-  int64_t value = -1;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc() || end != digits.data() + digits.size() || value < min ||
-      value >= kMaxSize) {
-    fail(ErrorKind::kArgument, "--shape: '{}' is not a whole number from {} to {}", pair, min,
-         kMaxSize - 1);
-  }
-  return value;
-}
 
 // "layer.10" after "layer.9": runs of digits compare as numbers.
 bool natural_less(const std::string& a, const std::string& b) {
@@ -87,36 +59,6 @@ HostTensor converted(const HostTensor& x, DType type, Layout layout) {
 ProblemShape Layer::shape() const {
   const Shape4 &q = inputs.q.shape(), &k = inputs.k.shape();
   return {q[0], q[1], k[1], q[2], k[2], q[3], inputs.v.shape()[3]};
-}
-
-ShapeOption parse_shape(const std::string& text) {
-  ShapeOption option;
-  option.shape = kDefaultShape;
-  bool has_hkv = false, has_n = false;
-  std::istringstream stream(text);
-  for (std::string pair; std::getline(stream, pair, ',');) {
-    const size_t equals = pair.find('=');
-    const std::string name = pair.substr(0, equals);
-    const auto* key = std::find_if(std::begin(kShapeKeys), std::end(kShapeKeys),
-                                   [&](const ShapeKey& row) { return row.name == name; });
-    if (equals == std::string::npos || key == std::end(kShapeKeys)) {
-      fail(ErrorKind::kArgument,
-           "--shape: '{}' is not a size of b, hq, hkv, m, n, d or dv; write b=1,hq=8", pair);
-    }
-    option.shape.*key->field =
-        parse_size(pair, std::string_view(pair).substr(equals + 1), key->min);
-    has_hkv |= name == "hkv";
-    has_n |= name == "n";
-    option.has_d |= name == "d";
-    option.has_dv |= name == "dv";
-  }
-  if (!has_hkv) option.shape.hkv = option.shape.hq;
-  if (!has_n) option.shape.n = option.shape.m;
-  if (option.shape.hq % option.shape.hkv != 0) {
-    fail(ErrorKind::kArgument, "--shape: hq {} is not a multiple of hkv {}", option.shape.hq,
-         option.shape.hkv);
-  }
-  return option;
 }
 
 std::vector<Layer> load_layers(const std::string& path) {

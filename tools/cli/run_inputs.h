@@ -17,15 +17,6 @@ struct Layer {
   reference::ProblemShape shape() const;
 };
 
-struct ShapeOption {
-  reference::ProblemShape shape;
-  bool has_d = false, has_dv = false;  // whether the text gave them; else the variant does
-};
-
-// "b=1,hq=8,hkv=2,m=100,n=128,d=64,dv=64", any of them; hkv follows hq, n follows m and dv follows
-// d. Throws Error{kArgument} for unknown names and values out of range.
-ShapeOption parse_shape(const std::string& text);
-
 // Every layer of a safetensors file: tensors q, k, v, or PREFIX.q, PREFIX.k, PREFIX.v, in natural
 // order. Throws Error{kIo} or Error{kArgument}.
 std::vector<Layer> load_layers(const std::string& path);

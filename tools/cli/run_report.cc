@@ -6,25 +6,16 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/cli/artifact_report.h"
+#include "tools/cli/shape.h"
+#include "tools/cli/statistics.h"
 #include "tools/cli/table.h"
+#include "tools/cli/work.h"
 
 namespace sagejit::cli {
 namespace {
 
 using nlohmann::json;
 using reference::ProblemShape;
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-std::string shape_text(const ProblemShape& s) {
-  return fmt::format("b={} hq={} hkv={} m={} n={} d={} dv={}", s.b, s.hq, s.hkv, s.m, s.n, s.d,
-                     s.dv);
-}
 
 struct Stage {
   const char* key;
@@ -77,8 +68,7 @@ std::string accuracy_table(const RunReport& report) {
 }
 
 double tflops(const RunReport& report, const ProblemShape& s, double ms) {
-  const double products = static_cast<double>(s.b * s.hq * s.m * s.n) * report.attended_share;
-  return 2 * products * static_cast<double>(s.d + s.dv) / (ms * 1e9);
+  return attention_flops(report.mask, s) / (ms * 1e9);
 }
 
 std::string time_table(const RunReport& report) {
@@ -114,18 +104,10 @@ std::string verdict_text(const RunReport& report) {
 }
 
 json layer_json(const RunReport& report, const LayerReport& layer) {
-  const ProblemShape& s = layer.shape;
   const Judgement& j = layer.judgement;
   const reference::OutputMetrics& m = j.metrics;
   json result = {{"name", layer.name},
-                 {"shape",
-                  {{"b", s.b},
-                   {"hq", s.hq},
-                   {"hkv", s.hkv},
-                   {"m", s.m},
-                   {"n", s.n},
-                   {"d", s.d},
-                   {"dv", s.dv}}},
+                 {"shape", shape_json(layer.shape)},
                  {"cosine", m.overall.cosine},
                  {"relative_l1", m.overall.relative_l1},
                  {"rmse", m.overall.rmse},
@@ -151,7 +133,7 @@ json layer_json(const RunReport& report, const LayerReport& layer) {
                  {"quantize_ms", layer.times.quantize_ms},
                  {"attend_ms", layer.times.attend_ms},
                  {"workspace_bytes", layer.workspace_bytes}};
-  result["tflops"] = tflops(report, s, median(layer.times.total_ms));
+  result["tflops"] = tflops(report, layer.shape, median(layer.times.total_ms));
   return result;
 }
 

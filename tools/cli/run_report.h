@@ -20,6 +20,7 @@ struct LayerReport {
 
 struct RunReport {
   std::string variant_name;
+  Mask mask;  // what it leaves counts for TFLOP/s
   double bar = 0;
   DeviceInfo device;
   std::string why_no_gpu;  // where --device auto fell back to the emulator
@@ -29,7 +30,6 @@ struct RunReport {
   BuildTimes build;
   double load_ms = 0;  // cache look-up and loading the module
   double reference_ms = 0;
-  double attended_share = 1;  // share of query-key pairs the mask leaves, for TFLOP/s
   std::vector<LayerReport> layers;
 
   bool passed() const;

@@ -6,6 +6,7 @@
 
 #include "compiler/support/error.h"
 #include "runtime/device/cuda/driver.h"
+#include "runtime/device/cuda/nvml.h"
 
 namespace sagejit {
 namespace {
@@ -245,6 +246,17 @@ class CudaDevice final : public Device {
 
   std::unique_ptr<Timer> make_timer() override { return std::make_unique<EventTimer>(state_); }
 
+  // Loads NVML when first asked: those who only launch kernels do not pay for it.
+  std::optional<int> sm_clock_mhz() const override {
+    const cuda::Nvml* nvml = cuda::Nvml::find();
+    if (!nvml) return std::nullopt;
+    std::array<char, 32> place{};
+    state_->check(driver_.device_pci_bus_id(place.data(), place.size(), state_->device),
+                  "its place on the bus");
+    const cuda::Nvml::Handle handle = nvml->device_at(place.data());
+    return handle ? nvml->sm_clock_mhz(handle) : std::nullopt;
+  }
+
  private:
   std::shared_ptr<const CudaState> state_;
   const Driver& driver_;
@@ -287,6 +299,7 @@ std::shared_ptr<Device> open_with(const Driver& driver, int ordinal) {
   state->check(driver.device_name(product.data(), product.size(), state->device), "its name");
   state->info.product = product.data();
   state->info.num_sms = attribute(*state, cuda::kAttributeNumSms);
+  state->info.l2_bytes = static_cast<uint64_t>(attribute(*state, cuda::kAttributeL2Bytes));
   state->check(driver.driver_version(&state->info.driver_version), "the driver's version");
   state->info.runs_machine_code = true;
   state->reaches_pageable_memory = attribute(*state, cuda::kAttributePageableMemoryAccess) != 0;

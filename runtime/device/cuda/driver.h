@@ -24,6 +24,7 @@ inline constexpr int kErrorOutOfMemory = 2;
 inline constexpr int kErrorDeinitialized = 4;
 
 inline constexpr int kAttributeNumSms = 16;
+inline constexpr int kAttributeL2Bytes = 38;
 inline constexpr int kAttributeComputeMajor = 75;
 inline constexpr int kAttributeComputeMinor = 76;
 inline constexpr int kAttributePageableMemoryAccess = 88;

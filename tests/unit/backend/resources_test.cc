@@ -252,7 +252,7 @@ TEST_CASE("schedules at the edge of the registers of products", "[resources]") {
     schedule.block_m = 16 * edge.num_warps;
     schedule.block_n = edge.block_n;
     schedule.stages = 2;
-    schedule.overlap = false;
+    schedule.overlap = schedule.ping_pong = false;
     INFO(print_schedule(schedule));
     bool fits = true;
     try {

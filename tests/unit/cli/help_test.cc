@@ -15,7 +15,7 @@ void check_golden(const std::string& name, const std::string& text) {
 }
 
 TEST_CASE("help is complete and goes to standard output") {
-  const char* const commands[] = {"", "check", "compile", "run", "doctor"};
+  const char* const commands[] = {"", "check", "compile", "run", "bench", "doctor"};
   for (const std::string command : commands) {
     const Outcome outcome = sagejit(command + " --help");
     CHECK(outcome.exit_code == 0);
@@ -42,6 +42,7 @@ TEST_CASE("bad command lines are user errors that point to the help") {
       {"run x.attn --repeat 0", "--repeat: Value 0 not in range 1 to 100000"},
       {"run x.attn --input a --shape b=1", "--input excludes --shape"},
       {"run x.attn --layout nhwc", "--layout: "},
+      {"bench x.attn --rounds 0", "--rounds: Value 0 not in range 1 to 1000"},
   };
   for (const Case& c : cases) {
     CAPTURE(c.arguments);

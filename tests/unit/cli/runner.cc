@@ -35,6 +35,16 @@ const fs::path& folder() {
   return instance.path();
 }
 
+// `environment`: shell text, assignments.
+Outcome run(const std::string& environment, const std::string& arguments) {
+  const std::string out = folder() / "stdout", err = folder() / "stderr";
+  const std::string command = environment + " SAGEJIT_CACHE_DIR='" + (folder() / "cache").string() +
+                              "' '" SAGEJIT_CLI "' " + arguments + " >'" + out + "' 2>'" + err +
+                              "'";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+}
+
 }  // namespace
 
 std::string read_file(const std::string& path) {
@@ -43,12 +53,11 @@ std::string read_file(const std::string& path) {
 }
 
 Outcome sagejit(const std::string& arguments) {
-  const std::string out = folder() / "stdout", err = folder() / "stderr";
-  const std::string command = "SAGEJIT_CACHE_DIR='" + (folder() / "cache").string() +
-                              "' '" SAGEJIT_CLI "' " + arguments + " >'" + out + "' 2>'" + err +
-                              "'";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+  return run("", arguments);
+}
+
+Outcome sagejit_with_fake_gpus(const std::string& arguments) {
+  return run("LD_LIBRARY_PATH='" SAGEJIT_FAKE_CUDA_DIR "':\"$LD_LIBRARY_PATH\"", arguments);
 }
 
 std::string file_with(const std::string& name, const std::string& text) {

@@ -13,6 +13,9 @@ struct Outcome {
 // `arguments` is shell text. The kernel cache is a folder of this process's own.
 Outcome sagejit(const std::string& arguments);
 
+// The same with two GPUs, of the driver that tests/unit/runtime/fake_cuda.cc makes up.
+Outcome sagejit_with_fake_gpus(const std::string& arguments);
+
 // A file with this text in the test's folder; its path.
 std::string file_with(const std::string& name, const std::string& text);
 

@@ -1,4 +1,5 @@
-// A stand-in for libcuda.so.1 with two GPUs, an H100 and an A100, that compute nothing.
+// A stand-in for libcuda.so.1 with two GPUs, an H100 and an A100, that compute nothing and take a
+// millisecond for every kernel.
 //
 // It keeps account of contexts as the driver does, tells whose memory an address is, and refuses
 // what is used in the wrong context. Device memory starts at (ordinal + 1) << 40.
@@ -6,8 +7,10 @@
 
 #include <array>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/device/cuda/driver.h"
@@ -25,13 +28,16 @@ constexpr int kErrorInvalidHandle = 400;
 
 struct Gpu {
   const char* name;
-  int major, minor, num_sms;
+  int major, minor, num_sms, l2_bytes;
 };
-constexpr Gpu kGpus[kNumDevices] = {{"Fake H100", 9, 0, 132}, {"Fake A100", 8, 0, 108}};
+constexpr Gpu kGpus[kNumDevices] = {{"Fake H100", 9, 0, 132, 50 << 20},
+                                    {"Fake A100", 8, 0, 108, 40 << 20}};
 
 std::array<std::atomic<int>, kNumDevices> num_launches;
 std::array<std::atomic<uint64_t>, kNumDevices> next_address;
 thread_local std::vector<int> context_stack;
+// Launches before the latest two events.
+thread_local int at_last_event = 0, at_event_before = 0;
 
 // Contexts, modules and functions are pointers to a byte of their device.
 std::array<char, kNumDevices> handles;
@@ -97,11 +103,16 @@ EXPORTED int cuDeviceGetName(char* name, int bytes, int device) {
   std::strncpy(name, kGpus[device].name, static_cast<size_t>(bytes) - 1);
   return kSuccess;
 }
+EXPORTED int cuDeviceGetPCIBusId(char* id, int bytes, int device) {
+  std::snprintf(id, static_cast<size_t>(bytes), "FFFF:%02X:00.0", device);
+  return kSuccess;
+}
 EXPORTED int cuDeviceGetAttribute(int* value, int attribute, int device) {
   const Gpu& gpu = kGpus[device];
   *value = attribute == kAttributeComputeMajor   ? gpu.major
            : attribute == kAttributeComputeMinor ? gpu.minor
            : attribute == kAttributeNumSms       ? gpu.num_sms
+           : attribute == kAttributeL2Bytes      ? gpu.l2_bytes
                                                  : 0;
   return kSuccess;
 }
@@ -188,12 +199,16 @@ EXPORTED int cuEventDestroy_v2(Event) {
   return kSuccess;
 }
 EXPORTED int cuEventRecord(Event event, CudaStream) {
-  return check_current(event);
+  const int result = check_current(event);
+  if (result == kSuccess) {
+    at_event_before = std::exchange(at_last_event, num_launches.at(static_cast<size_t>(current())));
+  }
+  return result;
 }
 EXPORTED int cuEventSynchronize(Event) {
   return kSuccess;
 }
 EXPORTED int cuEventElapsedTime(float* ms, Event, Event) {
-  *ms = 0;
+  *ms = static_cast<float>(at_last_event - at_event_before);
   return kSuccess;
 }

@@ -78,6 +78,8 @@ TEST_CASE("two GPUs: each is opened as what it is") {
   CHECK(open_device("auto")->info().name == "cuda:0");
   CHECK(error_of([] { open_device("cuda:2"); }, ErrorKind::kDevice) ==
         "there is no cuda:2: the driver shows 2 GPUs");
+  CHECK(open_device("cuda:1")->info().l2_bytes == 40 << 20);
+  CHECK_FALSE(open_device("cuda:1")->sm_clock_mhz());  // on no bus that NVML knows
 }
 
 TEST_CASE("two GPUs: a kernel of one refuses memory of the other, whichever argument it is") {

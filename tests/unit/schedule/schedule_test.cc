@@ -36,14 +36,15 @@ std::string parse_error(std::string_view line) {
 TEST_CASE("a schedule is one line that reads back") {
   CHECK(print_schedule({}) ==
         "wgmma=0 block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1 "
-        "overlap=0");
+        "overlap=0 ping_pong=0");
   const Schedule schedule{.block_m = 64,
                           .block_n = 32,
                           .num_warps = 2,
                           .stages = 5,
                           .q_in_registers = false,
                           .blocks_per_sm = 3,
-                          .overlap = true};
+                          .overlap = true,
+                          .ping_pong = true};
   CHECK(parse_schedule(print_schedule(schedule)) == schedule);
   CHECK(parse_schedule("") == Schedule{});
   CHECK(parse_schedule("  stages=3   warps=8 ") == Schedule{.num_warps = 8, .stages = 3});
@@ -54,7 +55,7 @@ TEST_CASE("a schedule is one line that reads back") {
 TEST_CASE("a schedule that cannot be read names the pair and what would be right") {
   const std::string known =
       "is not key=value with a known key; known keys: wgmma, block_m, block_n, warps, stages, "
-      "q_in_registers, blocks_per_sm, overlap";
+      "q_in_registers, blocks_per_sm, overlap, ping_pong";
   CHECK(parse_error("stages=2 tile=3") == "schedule: 'tile=3' " + known);
   CHECK(parse_error("block_m") == "schedule: 'block_m' " + known);
   CHECK(parse_error("=3") == "schedule: '=3' " + known);
@@ -135,6 +136,10 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
         check_schedule(two_level, parse_schedule(start + changes), find_target("sm_90a")));
   }
   CHECK(limit_of(v, "overlap=1", "sm_90a") == "overlap needs wgmma");
+  CHECK(limit_of(v, "ping_pong=1", "sm_90a") == "ping_pong needs wgmma");
+  CHECK(limit("warps=4 block_m=64 ping_pong=1", v) ==
+        "ping_pong needs two or three computing warpgroups");
+  CHECK_NOTHROW(check_schedule(v, parse_schedule(start + " ping_pong=1"), find_target("sm_90a")));
 }
 
 TEST_CASE("warpgroups share out the registers that their block starts with") {
@@ -195,6 +200,26 @@ TEST_CASE("the default schedule is legal for every supported variant, or the lim
     }
   }
   CHECK(num_refused > 0);
+}
+
+// What was measured to be fastest on an H100 (tests/perf/NOTES.md).
+TEST_CASE("the first schedules of Hopper") {
+  const auto first = [](std::string_view entries) {
+    return print_schedule(default_schedule(variant(entries), find_target("sm_90a")));
+  };
+  const std::string e4m3 = "p = e4m3; v = e4m3 per channel; pv_accumulator = f32; head_dim = ";
+  CHECK(first(e4m3 + "64") ==
+        "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=1 ping_pong=1");
+  CHECK(first(e4m3 + "128") ==
+        "wgmma=1 block_m=192 block_n=128 warps=12 stages=5 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=0 ping_pong=1");
+  CHECK(first(e4m3 + "256") ==
+        "wgmma=1 block_m=128 block_n=64 warps=8 stages=4 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=1 ping_pong=0");
+  CHECK(first("head_dim = 128; pv_accumulator = f32") ==
+        "wgmma=1 block_m=192 block_n=64 warps=12 stages=7 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=1 ping_pong=0");
 }
 
 TEST_CASE("every default schedule is legal, and none comes without a reason") {
