@@ -35,4 +35,8 @@ void check_supported(const Variant& variant, const Target& target);
 // That nearest variant; the variant itself if it is supported.
 Variant nearest_supported(const Variant& variant, const Target& target);
 
+// What a supported variant loses on this target that its keys do not tell, and the line to write
+// instead; empty: nothing.
+std::string caution_about(const Variant& variant, const Target& target);
+
 }  // namespace sagejit

@@ -5,7 +5,10 @@
 // together, one table for each, so that every pair of neighbours occurs and the suite stays fast.
 #include <fmt/format.h>
 
+#include "tests/emulated/judge.h"
 #include "tests/emulated/table.h"
+#include "tests/reference/attention.h"
+#include "tests/reference/metrics.h"
 #include "tests/support/catch.h"
 
 namespace sagejit::test {
@@ -112,6 +115,37 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
                      schedule});
   }
   run_cases(cases, lab);
+}
+
+// What numerics.md says of e4m3 products, 4.2: the tensor core's cut off bits are of one sign where
+// V has a mean, and add up over a row; over an interval they do not matter.
+TEST_CASE("wgmma: what one level of accumulators loses of e4m3 products", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  const auto error_of = [&](std::string_view accumulator, int64_t n) {
+    const Variant variant = variant_of(
+        fmt::format("head_dim = 32; {}q = int8 per thread(32); k = int8 per thread(64); p = e4m3 "
+                    "range 16; v = e4m3 per channel; rescale_threshold = 4; pv_accumulator = {}",
+                    kSmoothed, accumulator));
+    const auto kernel = lab.kernel(lab.request(variant, wgmma_schedule(4, 64)));
+    const reference::ProblemShape shape = {
+        .b = 1, .hq = 2, .hkv = 2, .m = 64, .n = n, .d = 32, .dv = 32};
+    Problem problem(*kernel, make_inputs("outlier_v", shape, variant.input, 20241));
+    problem.launch();
+    CHECK(judge(variant, problem, demand_for(variant, "outlier_v")) == std::vector<std::string>{});
+    const Inputs& in = problem.inputs();
+    const reference::AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
+    return reference::compare_output({1, 2, 64, 32}, problem.o().to_f64(), exact.o)
+        .overall.relative_l1;
+  };
+  for (const auto& [n, least, most] :
+       {std::tuple(512, 0.005, 0.009), {2048, 0.03, 0.042}, {8192, 0.12, 0.18}}) {
+    CAPTURE(n);
+    const double one = error_of("f32", n), two = error_of("f32 + f32 every 64", n);
+    CHECK(one > least);
+    CHECK(one < most);
+    CHECK(two < 0.003);
+  }
 }
 
 TEST_CASE("wgmma: every type of input and output, with and without LSE and smoothing",

@@ -1,7 +1,9 @@
 // sagejit check: reads variant files and says what is in them, or what is wrong.
 #include <fmt/format.h>
 
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "compiler/sema/check.h"
@@ -31,21 +33,49 @@ void print_variants(const CheckOptions& options, const std::vector<Variant>& var
   }
 }
 
+// Each caution once, with the first variant that it is about.
+class Cautions {
+ public:
+  void add(const Variant& variant, const Target& target) {
+    const std::string text = caution_about(variant, target);
+    if (text.empty()) return;
+    const auto [about, is_new] = about_.try_emplace(text, About{variant.name, 0});
+    if (!is_new) ++about->second.num_others;
+  }
+  void print() const {
+    for (const auto& [text, about] : about_) {
+      const std::string others =
+          about.num_others == 0 ? "" : fmt::format(" and {} more", about.num_others);
+      fmt::print(stderr, "sagejit: warning: {}{}: {}\n", about.first, others, text);
+    }
+  }
+
+ private:
+  struct About {
+    std::string first;
+    size_t num_others;
+  };
+  std::map<std::string, About> about_;
+};
+
 // Unsupported variants are all reported; the first of other errors ends the file.
 ExitCode check_file(const CheckOptions& options, const std::string& file, const Target* target) {
   ExitCode worst = kSuccess;
   try {
     const std::vector<Variant> variants = load_variants(file, options.variant);
     size_t num_supported = 0;
+    Cautions cautions;
     for (const Variant& variant : variants) {
       if (!target) continue;
       try {
         check_supported(variant, *target);
         ++num_supported;
+        cautions.add(variant, *target);
       } catch (const Error& error) {
         worst = report_error(error);
       }
     }
+    cautions.print();
     // With --print the output is variant text and nothing else.
     if (!options.print) {
       fmt::print(

@@ -62,6 +62,24 @@ TEST_CASE("an unsupported variant is exit code 2, with what would work") {
   CHECK_THAT(outcome.out, Catch::EndsWith(": 1 variant, 0 supported on sm_80\n"));
 }
 
+TEST_CASE("e4m3 products in one level of f32 are warned about where the target is known") {
+  const std::string sweep = file_with("eight.attn",
+                                      "eight {\n  head_dim in {64, 128}\n  p = e4m3\n  v = e4m3\n"
+                                      "  pv_accumulator in {f32, f32 + f32 every 64}\n}\n");
+  Outcome outcome = sagejit("check --target sm_90a " + sweep);
+  CHECK(outcome.exit_code == 0);
+  CHECK_THAT(outcome.err,
+             Catch::StartsWith("sagejit: warning: eight[head_dim=64, pv_accumulator=f32] and 1 "
+                               "more: ") &&
+                 Catch::EndsWith("\n  note: write pv_accumulator = f32 + f32 every 64\n"));
+  CHECK(sagejit("check " + sweep).err.empty());
+  CHECK(sagejit("check --target sm_90a --set 'pv_accumulator=f32 + f32 every 32' " + sweep)
+            .err.empty());
+  CHECK(sagejit("check --target sm_90a --set p=f16 --set v=f16 " + sweep).err.empty());
+  outcome = sagejit("check --target sm_90a --set head_dim=256 --set pv_accumulator=f32 " + sweep);
+  CHECK_THAT(outcome.err, Catch::Contains("does not fit this value_head_dim"));
+}
+
 TEST_CASE("missing files, bad overrides, targets and selectors are user errors or limits") {
   const std::string file = file_with("good.attn", kGood);
   Outcome outcome = sagejit("check /nonexistent.attn");

@@ -12,6 +12,7 @@
 // D, 32-bit: register r of a lane: row 16 * warp + lane / 4 + 8 * (r / 2 % 2), column 8 * (r / 4) +
 // 2 * (lane % 4) + r % 2. 16-bit: the pair of columns is in one register. A in registers: as for
 // mma.m16n8k32 and .m16n8k16, 16 rows per warp.
+#include "runtime/device/emulator/semantics/float8_sum.h"
 #include "runtime/device/emulator/semantics/numerics.h"
 #include "runtime/device/emulator/semantics/wgmma.h"
 
@@ -191,16 +192,21 @@ void accumulate16(Warp& w, const MmaOp& op, const MmaForm& form, const Scratch<d
   }
 }
 
+void load_operands(const Block& b, uint32_t warpgroup, const MmaOp& op, const MmaForm& form,
+                   RawA& raw_a, RawB& raw_b) {
+  if (form.a_in_registers) {
+    load_fragments(b, warpgroup, *op.instr, form.num_d(), raw_a);
+  } else {
+    load_rows(b, op.descriptor_a, kMmaM, form.trans_a, raw_a.data());
+  }
+  load_rows(b, op.descriptor_b, form.n, form.trans_b, raw_b.data());
+}
+
 template <class Value>
 void execute(Block& b, uint32_t warpgroup, const MmaOp& op, const MmaForm& form) {
   static thread_local std::unique_ptr<Scratch<Value>> scratch = std::make_unique<Scratch<Value>>();
   Scratch<Value>& s = *scratch;
-  if (form.a_in_registers) {
-    load_fragments(b, warpgroup, *op.instr, form.num_d(), s.raw_a);
-  } else {
-    load_rows(b, op.descriptor_a, kMmaM, form.trans_a, s.raw_a.data());
-  }
-  load_rows(b, op.descriptor_b, form.n, form.trans_b, s.raw_b.data());
+  load_operands(b, warpgroup, op, form, s.raw_a, s.raw_b);
   fill_operands(s, form);
   multiply(s, form.n, is_half(form.a) ? kMmaRowBytes / 2 : kMmaRowBytes);
   for (unsigned i = 0; i < kWarpgroupWarps; ++i) {
@@ -212,6 +218,44 @@ void execute(Block& b, uint32_t warpgroup, const MmaOp& op, const MmaForm& form)
     } else {
       accumulate16(w, op, form, s);
     }
+  }
+}
+
+// D of one warp, 32-bit: to a matrix or from it.
+template <class Move>
+void each_d32(Warp& w, const MmaOp& op, const MmaForm& form, Move move) {
+  const unsigned first = w.index % kWarpgroupWarps * kWarpRows;
+  for (unsigned r = 0; r < form.num_d(); ++r) {
+    uint32_t* d = w.dst<uint32_t>(op.instr->op[r]);
+    for (unsigned l = 0; l < kWarpLanes; ++l) {
+      move(d[l], first + l / 4 + 8 * (r / 2 % 2), 8 * (r / 4) + 2 * (l % 4) + r % 2);
+    }
+  }
+}
+
+void execute_float8(Block& b, uint32_t warpgroup, const MmaOp& op, const MmaForm& form) {
+  struct Memory {
+    Float8Sum sum;
+    RawA raw_a;
+    RawB raw_b;
+  };
+  static thread_local std::unique_ptr<Memory> memory = std::make_unique<Memory>();
+  Float8Sum& s = memory->sum;
+  load_operands(b, warpgroup, op, form, memory->raw_a, memory->raw_b);
+  for (unsigned i = 0; i < kMmaM; ++i) {
+    s.set_row(i, form.a, form.negate, memory->raw_a[i].data());
+  }
+  for (unsigned j = 0; j < form.n; ++j) s.set_column(j, form.b, memory->raw_b[j].data());
+  const std::span<Warp> warps(&b.warps[warpgroup * kWarpgroupWarps], kWarpgroupWarps);
+  for (Warp& w : warps) {
+    each_d32(w, op, form, [&](uint32_t d, unsigned row, unsigned column) {
+      s.c[row][column] = op.scale_d ? d : 0;
+    });
+  }
+  s.add_up(form.n);
+  for (Warp& w : warps) {
+    each_d32(w, op, form,
+             [&](uint32_t& d, unsigned row, unsigned column) { d = s.out[row][column]; });
   }
 }
 
@@ -253,6 +297,8 @@ void execute_mma(Block& block, uint32_t warpgroup, const MmaOp& op) {
   const MmaForm form = MmaForm::unpack(op.instr->aux);
   if (form.d == MmaAccumulator::kS32) {
     execute<float>(block, warpgroup, op, form);
+  } else if (form.d == MmaAccumulator::kF32 && !is_half(form.a)) {
+    execute_float8(block, warpgroup, op, form);
   } else {
     execute<double>(block, warpgroup, op, form);
   }
