@@ -194,7 +194,8 @@ class AttentionKernel {
         .range_log2 = softmax.range_log2(),
         .elements = [&](int row_tile,
                         int column_tile) { return o.elements(row_tile, column_tile); },
-        .value_scales = {}};
+        .value_scales = {},
+        .value_means = {}};
     store_output(b_, plan_, args_, tile, results);
   }
 

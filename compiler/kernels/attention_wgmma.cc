@@ -212,9 +212,9 @@ class WgmmaAttention {
     // The loader has few registers: more value scales than this are loaded in portions, for each
     // warpgroup again.
     constexpr int kPortion = 4 * ir::kWarpThreads;
-    const int channels = has_value_scales() ? padded_value_head_dim(variant_) : 0;
+    const int num_scales = value_scale_words(variant_);
     std::vector<Value> value_scales;
-    if (channels <= kPortion) value_scales = load_value_scales(work, 0, channels);
+    if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
     const int row_bytes = padded_head_dim(variant_);
     const Value head =
         operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
@@ -223,10 +223,10 @@ class WgmmaAttention {
       q_ring_.begin(q);
       const Value words = q_ring_.words(q);
       store_lanes(b_.add(words, constant(kRowFactorBytes)), row_factors[i], kWarpgroupRows);
-      for (int first = 0; first < channels; first += kPortion) {
-        const int count = std::min(kPortion, channels - first);
+      for (int first = 0; first < num_scales; first += kPortion) {
+        const int count = std::min(kPortion, num_scales - first);
         store_lanes(b_.add(words, constant(kValueScaleBytes + first * 4)),
-                    channels <= kPortion ? value_scales : load_value_scales(work, first, count),
+                    num_scales <= kPortion ? value_scales : load_value_scales(work, first, count),
                     count);
       }
       b_.when(b_.equal(b_.lane(), constant(0)), [&] {
@@ -238,17 +238,15 @@ class WgmmaAttention {
     }
   }
 
-  bool has_value_scales() const { return bits_of(variant_.v.type) == 8; }
-
-  // Lane l gets those of channels first + l, first + l + 32, ...
+  // Lane l gets the words first + l, first + l + 32, ...
   std::vector<Value> load_value_scales(const Work& work, int first, int count) {
     std::vector<Value> scales;
     if (count == 0) return scales;
-    const int channels = padded_value_head_dim(variant_);
-    const Value head = b_.address(args_["v_scales"], work.batch_kv_head, channels * 4);
+    const int num_scales = value_scale_words(variant_);
+    const Value head = b_.address(args_["v_scales"], work.batch_kv_head, num_scales * 4);
     for (int at = first; at < first + count; at += ir::kWarpThreads) {
-      const Value channel = b_.min(b_.add(b_.lane(), constant(at)), constant(channels - 1));
-      scales.push_back(b_.emit1(Op::kLdGlobalF32, {b_.address(head, channel, 4), constant(0)}));
+      const Value index = b_.min(b_.add(b_.lane(), constant(at)), constant(num_scales - 1));
+      scales.push_back(b_.emit1(Op::kLdGlobalF32, {b_.address(head, index, 4), constant(0)}));
     }
     return scales;
   }
@@ -394,13 +392,18 @@ class WgmmaAttention {
                           .maxima = softmax.row_max(),
                           .range_log2 = softmax.range_log2(),
                           .elements = [&](int, int column_tile) { return o.elements(column_tile); },
-                          .value_scales = {}};
+                          .value_scales = {},
+                          .value_means = {}};
     const Value scales = b_.add(words, b_.mul(column, constant(4)));
-    if (has_value_scales()) {
-      results.value_scales = [&](int column_tile) {
-        const int bytes = kValueScaleBytes + column_tile * kFragmentColumns * 4;
-        return b_.emit(Op::kLdSharedV2F32, {scales, constant(bytes)});
+    const auto from = [&](int first_word) {
+      return [this, scales, first_word](int column_tile) {
+        const int word = first_word + column_tile * kFragmentColumns;
+        return b_.emit(Op::kLdSharedV2F32, {scales, constant(kValueScaleBytes + word * 4)});
       };
+    };
+    if (value_scale_words(variant_) > 0) results.value_scales = from(0);
+    if (variant_.v.smoothing == Smoothing::kMean) {
+      results.value_means = from(padded_value_head_dim(variant_));
     }
     store_output(b_, plan_, args_, tile, results);
   }

@@ -34,6 +34,10 @@ class OutputWriter {
         const std::vector<Value> scales = results.value_scales(tile);  // loaded again for every row
         auto& [x, y] = values.columns.back();
         x = b_.fmul(x, scales[0]), y = b_.fmul(y, scales[1]);
+        if (!results.value_means) continue;
+        const std::vector<Value> means = results.value_means(tile);
+        const Value share = b_.select(empty, constant_f32(0), constant_f32(1));  // sum of P / l
+        x = b_.fma(share, means[0], x), y = b_.fma(share, means[1], y);
       }
       gather_tiles(values, quad_lane);
       const Value row = results.rows[i];

@@ -1,6 +1,7 @@
 // The end of an attention kernel: O and LSE of one warp's query rows go to memory.
 //
-//   O = acc / l (times V's scale of the channel)         0 for rows that see no key
+//   O = acc / l (times V's scale of the channel, plus its mean if it was smoothed)
+//     0 for rows that see no key
 //   LSE = ln 2 (m + log2 (l / range)) + scale q . mean(K)      natural logarithm of the true scores
 #pragma once
 
@@ -21,6 +22,8 @@ struct RowResults {
   std::function<std::array<ir::Value, 4>(int row_tile, int column_tile)> elements;
   // V's scales of the thread's two columns of a tile; empty where V has none.
   std::function<std::vector<ir::Value>(int column_tile)> value_scales;
+  // V's means that its codes are without, likewise.
+  std::function<std::vector<ir::Value>(int column_tile)> value_means;
 };
 
 void store_output(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,

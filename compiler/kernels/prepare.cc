@@ -65,7 +65,7 @@ void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
 }  // namespace
 
 Value fold_chunks(Builder& b, const KernelArgs& args, const std::string& partial, int channels,
-                  const ChunkPlace& place, Op op) {
+                  const ChunkPlace& place, Op op, float neutral) {
   wait_for_statistics(b, args, place.batch_head);
   constexpr int kInFlight = 8;
   const Value num_chunks = args["num_chunks"];
@@ -73,14 +73,13 @@ Value fold_chunks(Builder& b, const KernelArgs& args, const std::string& partial
   const Value first_row = b.mul64(b.zext(place.batch_head), b.zext(num_chunks));
   const Value base =
       b.address(b.add64(args[partial], b.mul64(first_row, row_bytes)), place.channel, 4);
-  const Var total = b.var(constant_f32(0));
+  const Var total = b.var(constant_f32(neutral));
   b.loop(constant(0), num_chunks, constant(kInFlight), [&](Value first) {
-    // A chunk that does not exist is +0, which changes neither a sum that starts there nor a
-    // maximum of magnitudes.
+    // A chunk that does not exist is neutral.
     std::vector<Var> loaded;
     for (int i = 0; i < kInFlight; ++i) {
       const Value chunk = b.add(first, constant(i));
-      loaded.push_back(b.var(constant_f32(0)));
+      loaded.push_back(b.var(constant_f32(neutral)));
       b.when(b.less(chunk, num_chunks), [&] {
         const Value address = b.add64(base, b.mul64(b.zext(chunk), row_bytes));
         b.set(loaded.back(), b.emit1(Op::kLdGlobalF32, {address, constant(0)}));

@@ -1,4 +1,6 @@
 // Preparation of V for the wgmma kernel.
+#include <limits>
+
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/prepare.h"
 #include "compiler/layout/core_matrix.h"
@@ -130,7 +132,9 @@ class ValueQuantizer {
         groups_per_row_(plan.columns / kLaneElements),
         num_groups_(plan.tile_tokens / kCoreRowBytes * groups_per_row_),
         codes_(b.smem("v_codes", plan.tile_tokens * plan.columns, 128)),
-        inverses_(b.smem("v_inverses", plan.columns * 4)) {}
+        inverses_(b.smem("v_inverses", plan.columns * 4)) {
+    if (plan.subtract_mean) means_ = b.smem("v_means", plan.columns * 4);
+  }
 
   void run() {
     std::vector<Item> items;
@@ -149,6 +153,7 @@ class ValueQuantizer {
     Value in_range;
     Value group, quad, first_channel;
     std::vector<std::vector<Value>> tokens;
+    Value kept;  // of a word of four codes, the bytes of tokens that exist; only with a mean
   };
 
   // Eight groups in a row, then the next of their four words: a warp reads 128 bytes of a token
@@ -165,28 +170,56 @@ class ValueQuantizer {
     const Value in_tile =
         b_.add(b_.mul(sixteen, constant(kCoreRowBytes)), b_.mul(item.quad, constant(kPairTokens)));
     const Value token = b_.add(tile_.first_token(), in_tile);
+    if (plan_.subtract_mean) item.kept = constant(0);
+    uint32_t byte = 0xff;
     for (const int distance : {0, 1, kPairStride, kPairStride + 1}) {
       const Value t = b_.add(token, constant(distance));
       const Value valid = both_if_set(b_, tile_.exists(t, item.first_channel), in_range);
       item.tokens.push_back(tile_.load(t, item.first_channel, valid));
+      if (item.kept) {
+        const Value mask = constant(static_cast<int32_t>(byte));
+        item.kept = b_.bit_or(item.kept, b_.select(valid, mask, constant(0)));
+      }
+      byte <<= 8;
     }
     return item;
   }
 
-  // inverse = range / amax into shared memory, 0 where amax is; the head's first block writes the
-  // scales.
+  Value fold(const std::string& partial, Op op, float neutral = 0) {
+    return fold_chunks(b_, args_, partial, plan_.columns, {tile_.batch_head(), b_.tid()}, op,
+                       neutral);
+  }
+
+  // Of this thread's channel: the mean over the tokens, and the largest magnitude of x - mean,
+  // which is that of an extreme.
+  struct Channel {
+    Value mean, amax;
+  };
+  Channel channel() {
+    if (!plan_.subtract_mean) return {{}, fold("v_partial_amax", Op::kMaxF32)};
+    constexpr float kNone = -std::numeric_limits<float>::infinity();
+    const Value count = b_.emit1(Op::kF32FromS32, {b_.max(args_["n"], constant(1))});
+    const Value mean = b_.fdiv(fold("v_partial_sums", Op::kAddF32), count);
+    const Value above = b_.fsub(fold("v_partial_highest", Op::kMaxF32, kNone), mean);
+    const Value below = b_.fadd(fold("v_partial_lowest", Op::kMaxF32, kNone), mean);
+    return {mean, b_.fmax(b_.fmax(above, below), constant_f32(0))};
+  }
+
+  // inverse = range / amax into shared memory, 0 where amax is, and the mean; the head's first
+  // block writes the scales, and behind them the means.
   void scale_channels() {
     b_.when(b_.less(b_.tid(), constant(plan_.columns)), [&] {
-      const Value amax = fold_chunks(b_, args_, "v_partial_amax", plan_.columns,
-                                     {tile_.batch_head(), b_.tid()}, Op::kMaxF32);
+      const auto [mean, amax] = channel();
+      if (mean) b_.emit(Op::kStSharedF32, {b_.add(means_, b_.shl(b_.tid(), 2)), constant(0), mean});
       const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
       const Value range = constant_f32(plan_.range);
       const Value inverse = b_.select(is_zero, constant_f32(0), b_.fdiv(range, amax));
       b_.emit(Op::kStSharedF32, {b_.add(inverses_, b_.shl(b_.tid(), 2)), constant(0), inverse});
       b_.when(b_.equal(tile_.first_token(), constant(0)), [&] {
-        const Value row = b_.address(args_["v_scales"], tile_.batch_head(), plan_.columns * 4);
-        b_.emit(Op::kStGlobalF32,
-                {b_.address(row, b_.tid(), 4), constant(0), b_.fdiv(amax, range)});
+        const Value row = b_.address(args_["v_scales"], tile_.batch_head(), plan_.scales() * 4);
+        const Value mine = b_.address(row, b_.tid(), 4);
+        b_.emit(Op::kStGlobalF32, {mine, constant(0), b_.fdiv(amax, range)});
+        if (mean) b_.emit(Op::kStGlobalF32, {mine, constant(plan_.columns * 4), mean});
       });
     });
   }
@@ -199,15 +232,21 @@ class ValueQuantizer {
   void store_words(const Item& item) {
     std::vector<std::vector<Value>> x;
     for (const std::vector<Value>& pairs : item.tokens) x.push_back(unpack(b_, plan_.input, pairs));
-    const std::vector<Value> inverses =
-        load_shared_f32s(b_, b_.add(inverses_, b_.shl(item.first_channel, 2)));
+    const Value channel_bytes = b_.shl(item.first_channel, 2);
+    const std::vector<Value> inverses = load_shared_f32s(b_, b_.add(inverses_, channel_bytes));
+    std::vector<Value> means(kLaneElements);
+    if (plan_.subtract_mean) means = load_shared_f32s(b_, b_.add(means_, channel_bytes));
     const Value group =
         b_.add(b_.add(codes_, b_.mul(item.group, constant(kCoreBytes))), b_.shl(item.quad, 2));
     const Value turn = b_.mul(b_.rem(item.group, constant(8)), constant(kCoreRowBytes));
     for (int i = 0; i < kLaneElements; ++i) {
       std::vector<Value> codes;
-      for (const std::vector<Value>& token : x) codes.push_back(scaled(token[i], inverses[i]));
-      const Value word = b_.emit1(Op::kPackE4M3, {codes[0], codes[1], codes[2], codes[3]});
+      for (const std::vector<Value>& token : x) {
+        const Value centred = means[i] ? b_.fsub(token[i], means[i]) : token[i];
+        codes.push_back(scaled(centred, inverses[i]));
+      }
+      Value word = b_.emit1(Op::kPackE4M3, {codes[0], codes[1], codes[2], codes[3]});
+      if (item.kept) word = b_.bit_and(word, item.kept);
       const Value column = b_.bit_xor(turn, constant(i * kCoreRowBytes));
       b_.emit(Op::kStSharedI32, {b_.add(group, column), constant(0), word});
     }
@@ -245,7 +284,7 @@ class ValueQuantizer {
   ValueTile tile_;
   int groups_per_row_;
   int num_groups_;  // of 8 channels and 16 positions, in a tile
-  Value codes_, inverses_;
+  Value codes_, inverses_, means_;
 };
 
 }  // namespace

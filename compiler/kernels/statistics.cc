@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/prepare.h"
 
@@ -12,15 +14,32 @@ using ir::Var;
 
 namespace {
 
-// What is folded of K or V, over the tokens of a chunk and per channel.
+// What is folded, over the tokens of a chunk and per channel.
+enum class FoldKind {
+  kSum,
+  kAmax,     // the largest magnitude
+  kHighest,  // the largest element
+  kLowest,   // the largest of the negated elements
+};
+struct Fold {
+  FoldKind kind;
+  std::string partial;  // the buffer that gets it, f32 [b, hkv, chunks, channels]
+};
 struct Statistic {
   std::string operand;  // "k" or "v"
-  std::string partial;  // the buffer that gets it, f32 [b, hkv, chunks, channels]
   DType input;
   int row_elements;  // of the tensor
   int channels;      // of the result; those past row_elements fold nothing
-  bool is_sum;       // else the largest magnitude
+  std::vector<Fold> folds;
 };
+
+bool takes_zeros(FoldKind kind) {
+  return kind == FoldKind::kSum || kind == FoldKind::kAmax;
+}
+// What a fold starts from.
+Value neutral(FoldKind kind) {
+  return constant_f32(takes_zeros(kind) ? 0 : -std::numeric_limits<float>::infinity());
+}
 
 // A block folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
 // meets in shared memory and is folded in order of the threads, so that sums do not depend on
@@ -37,14 +56,21 @@ class ChunkFold {
         shared_(shared) {}
 
   void run() {
-    for (int i = 0; i < kLaneElements; ++i) folds_.push_back(b_.var(constant_f32(0)));
-    fold_rows();
-    for (int i = 0; i < kLaneElements; ++i) {
-      b_.emit(Op::kStSharedF32,
-              {b_.add(shared_, b_.shl(b_.tid(), 2)), constant(i * kPlaneBytes), b_.get(folds_[i])});
+    for (const Fold& fold : statistic_.folds) {
+      folds_.emplace_back();
+      for (int i = 0; i < kLaneElements; ++i) folds_.back().push_back(b_.var(neutral(fold.kind)));
     }
-    b_.barrier();
-    b_.when(b_.less(b_.tid(), constant(statistic_.channels)), [&] { store(); });
+    fold_rows();
+    for (size_t f = 0; f < folds_.size(); ++f) {
+      if (f > 0) b_.barrier();  // the fold before has been read
+      for (int i = 0; i < kLaneElements; ++i) {
+        b_.emit(Op::kStSharedF32, {b_.add(shared_, b_.shl(b_.tid(), 2)), constant(i * kPlaneBytes),
+                                   b_.get(folds_[f][i])});
+      }
+      b_.barrier();
+      b_.when(b_.less(b_.tid(), constant(statistic_.channels)),
+              [&] { store(statistic_.folds[f]); });
+    }
   }
 
   static constexpr int shared_bytes() { return kLaneElements * kPlaneBytes; }
@@ -55,13 +81,18 @@ class ChunkFold {
   static constexpr int kPlaneBytes = (kPrepareThreads + 4) * 4;
   static constexpr int kRowsInFlight = 8;  // of a thread
 
-  Value fold(Value folded, Value x) {
-    if (statistic_.is_sum) return b_.fadd(folded, x);
-    return b_.fmax(folded, b_.emit1(Op::kAbsF32, {x}));
+  // Of an element as a fold takes it. Rows past the chunk's end are zeros, which change neither a
+  // sum that starts at +0 nor a magnitude; other folds must know.
+  Value element(FoldKind kind, Value x, Value exists) {
+    if (kind == FoldKind::kSum) return x;
+    if (kind == FoldKind::kAmax) return b_.emit1(Op::kAbsF32, {x});
+    return b_.select(exists, kind == FoldKind::kLowest ? b_.fneg(x) : x, neutral(kind));
+  }
+  Value combine(FoldKind kind, Value a, Value b) {
+    return kind == FoldKind::kSum ? b_.fadd(a, b) : b_.fmax(a, b);
   }
 
-  // Rows past the chunk's end are zeros, which change neither a sum that starts at +0 nor a
-  // magnitude: all of a pass are loaded before the first is folded.
+  // All rows of a pass are loaded before the first is folded.
   void fold_rows() {
     const Value begin = b_.mul(place_.tile, args_["chunk_tokens"]);
     const Value end = b_.min(b_.add(begin, args_["chunk_tokens"]), args_["n"]);
@@ -73,35 +104,45 @@ class ChunkFold {
     const int step = kRowsInFlight * lanes_.rows_per_pass;
     b_.loop(begin, end, constant(step), [&](Value first) {
       std::vector<std::vector<Value>> rows;
+      std::vector<Value> exist;
       for (int i = 0; i < kRowsInFlight; ++i) {
         const Value token = b_.add(b_.add(first, lanes_.row), constant(i * lanes_.rows_per_pass));
         const Value address = b_.add64(base, b_.mul64(b_.zext(token), stride));
-        rows.push_back(load_pairs(b_, address, b_.both(b_.less(token, end), in_row)));
+        exist.push_back(b_.both(b_.less(token, end), in_row));
+        rows.push_back(load_pairs(b_, address, exist.back()));
       }
-      for (const std::vector<Value>& pairs : rows) {
-        const std::vector<Value> x = unpack(b_, statistic_.input, pairs);
-        for (int i = 0; i < kLaneElements; ++i) {
-          b_.set(folds_[i], fold(b_.get(folds_[i]), x[i]));
-        }
+      for (size_t row = 0; row < rows.size(); ++row) {
+        fold_row(unpack(b_, statistic_.input, rows[row]), exist[row]);
       }
     });
   }
 
+  void fold_row(const std::vector<Value>& x, Value exists) {
+    for (size_t f = 0; f < folds_.size(); ++f) {
+      const FoldKind kind = statistic_.folds[f].kind;
+      for (int i = 0; i < kLaneElements; ++i) {
+        const Var& folded = folds_[f][i];
+        b_.set(folded, combine(kind, b_.get(folded), element(kind, x[i], exists)));
+      }
+    }
+  }
+
   // This thread's channel.
-  void store() {
+  void store(const Fold& fold) {
     const Value plane = b_.mul(b_.rem(b_.tid(), constant(kLaneElements)), constant(kPlaneBytes));
     const Value lane = b_.shl(b_.div(b_.tid(), constant(kLaneElements)), 2);
     const Value column = b_.add(b_.add(shared_, plane), lane);
-    Value total = constant_f32(0);
+    Value total = neutral(fold.kind);
     for (int row = 0; row < lanes_.rows_per_pass; ++row) {
-      total = fold(total,
-                   b_.emit1(Op::kLdSharedF32, {column, constant(row * lanes_.lanes_per_row * 4)}));
+      const Value one =
+          b_.emit1(Op::kLdSharedF32, {column, constant(row * lanes_.lanes_per_row * 4)});
+      total = combine(fold.kind, total, one);
     }
     const Value batch_head = b_.add(b_.mul(place_.batch, args_["hkv"]), place_.head);
     const Value slot =
         b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["num_chunks"])), b_.zext(place_.tile));
-    const Value row = b_.add64(args_[statistic_.partial],
-                               b_.mul64(slot, b_.zext(constant(statistic_.channels * 4))));
+    const Value row =
+        b_.add64(args_[fold.partial], b_.mul64(slot, b_.zext(constant(statistic_.channels * 4))));
     b_.emit(Op::kStGlobalF32, {b_.address(row, b_.tid(), 4), constant(0), total});
   }
 
@@ -111,7 +152,7 @@ class ChunkFold {
   RowLanes lanes_;
   TilePlace place_;
   Value shared_;
-  std::vector<Var> folds_;
+  std::vector<std::vector<Var>> folds_;  // [fold][element]
 };
 
 }  // namespace
@@ -120,20 +161,27 @@ void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
                  const TilePlace& place) {
   const QuantizePlan& k = plan.k;
   const ValuePlan& v = plan.v;
-  const Statistic sums{"k", "k_partial_sums", k.input, k.head_dim, k.head_dim, true};
-  const Statistic maxima{"v", "v_partial_amax", v.input, v.value_head_dim, v.columns, false};
+  const Statistic of_k{"k", k.input, k.head_dim, k.head_dim, {{FoldKind::kSum, "k_partial_sums"}}};
+  Statistic of_v{"v", v.input, v.value_head_dim, v.columns, {}};
+  if (v.subtract_mean) {
+    of_v.folds = {{FoldKind::kSum, "v_partial_sums"},
+                  {FoldKind::kHighest, "v_partial_highest"},
+                  {FoldKind::kLowest, "v_partial_lowest"}};
+  } else {
+    of_v.folds = {{FoldKind::kAmax, "v_partial_amax"}};
+  }
   const Value shared = b.smem("folds", ChunkFold::shared_bytes());
   const auto run = [&](const Statistic& statistic, Value chunk) {
     ChunkFold(b, args, statistic, {chunk, place.head, place.batch}, shared).run();
   };
   if (!v.is_scaled) {
-    run(sums, place.tile);
+    run(of_k, place.tile);
   } else if (!k.subtract_mean) {
-    run(maxima, place.tile);
+    run(of_v, place.tile);
   } else {
     b.when_uniform(
-        b.less(place.tile, args["num_chunks"]), [&] { run(sums, place.tile); },
-        [&] { run(maxima, b.sub(place.tile, args["num_chunks"])); });
+        b.less(place.tile, args["num_chunks"]), [&] { run(of_k, place.tile); },
+        [&] { run(of_v, b.sub(place.tile, args["num_chunks"])); });
   }
 }
 

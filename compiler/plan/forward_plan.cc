@@ -116,6 +116,7 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   plan.is_prepared = schedule.wgmma;
   if (!plan.is_prepared) return plan;
   plan.is_scaled = bits_of(v.v.type) == 8;
+  plan.subtract_mean = v.v.smoothing == Smoothing::kMean;
   plan.input = v.input;
   plan.type = v.v.type;
   plan.value_head_dim = v.value_head_dim;
@@ -183,12 +184,20 @@ void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   if (plan.lse_bias) out.buffer("lse_bias", "b * hq * m * 4");
 }
 
+// What statistics find of V.
+std::vector<std::string> partials_of(const ValuePlan& v) {
+  if (!v.subtract_mean) return {"v_partial_amax"};
+  return {"v_partial_sums", "v_partial_highest", "v_partial_lowest"};
+}
+
 void add_value_buffers(PlanWriter& out, const ValuePlan& v) {
   out.buffer("v_codes", fmt::format("b * hkv * {} * {}", padded_tokens("n", v.token_multiple),
                                     v.columns * bits_of(v.type) / 8));
   if (!v.is_scaled) return;
-  out.buffer("v_scales", fmt::format("b * hkv * {} * 4", v.columns));
-  out.buffer("v_partial_amax", fmt::format("b * hkv * {} * {} * 4", kNumChunks, v.columns));
+  out.buffer("v_scales", fmt::format("b * hkv * {} * 4", v.scales()));
+  for (const std::string& partial : partials_of(v)) {
+    out.buffer(partial, fmt::format("b * hkv * {} * {} * 4", kNumChunks, v.columns));
+  }
 }
 
 // Of a head: chunks of K, then chunks of V.
@@ -206,7 +215,8 @@ void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
     out.tensor("k", "n", bits_of(plan.k.input) / 8).from_buffer("k_partial_sums");
   }
   if (plan.v.is_scaled) {
-    out.tensor("v", "n", bits_of(plan.v.input) / 8).from_buffer("v_partial_amax");
+    out.tensor("v", "n", bits_of(plan.v.input) / 8);
+    for (const std::string& partial : partials_of(plan.v)) out.from_buffer(partial);
   }
 }
 
@@ -256,7 +266,9 @@ void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
 
 void pass_values(PlanWriter& out, const ValuePlan& v) {
   out.tensor("v", "n", bits_of(v.input) / 8).i32("v_tiles", num_tiles(v)).from_buffer("v_codes");
-  if (v.is_scaled) out.from_buffer("v_partial_amax").from_buffer("v_scales");
+  if (!v.is_scaled) return;
+  for (const std::string& partial : partials_of(v)) out.from_buffer(partial);
+  out.from_buffer("v_scales");
 }
 
 // Of a head's K and V together.

@@ -50,7 +50,11 @@ struct QuantizePlan {
 // and tokens past the end are 0. The mma.sync kernel reads the caller's V and has none of this.
 struct ValuePlan {
   bool is_prepared = false;
-  bool is_scaled = false;  // codes are e4m3; with v_scales f32 [b, hkv, columns] = amax / range
+  // Codes are e4m3, with v_scales f32 [b, hkv, columns] = amax / range; if the mean is subtracted
+  // before, [b, hkv, 2, columns]: the scales, and the means.
+  bool is_scaled = false;
+  bool subtract_mean = false;
+  int scales() const { return subtract_mean ? 2 * columns : columns; }  // of a head
   DType input = DType::kF16;
   DType type = DType::kF16;
   int value_head_dim = 0;

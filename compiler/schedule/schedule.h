@@ -77,9 +77,15 @@ constexpr RoleRegisters wgmma_registers_of_roles(const Schedule& schedule) {
   return {start, compute, std::min(kMostUsed, pool - consumers * compute)};
 }
 inline constexpr int kQueryStages = 2;  // Q tiles of a warpgroup in shared memory
-// Words of 4 bytes that come with a Q tile: its place, the factors of its rows, V's scales.
+// Words of 4 bytes that 8-bit V has in all for a head: a scale and, if it is smoothed, a mean for
+// each channel.
+constexpr int value_scale_words(const Variant& v) {
+  if (bits_of(v.v.type) != 8) return 0;
+  return padded_value_head_dim(v) * (v.v.smoothing == Smoothing::kMean ? 2 : 1);
+}
+// Words that come with a Q tile: its place, the factors of its rows, V's scales.
 constexpr int wgmma_query_words(const Variant& v) {
-  return 4 + kWarpgroupRows + (bits_of(v.v.type) == 8 ? padded_value_head_dim(v) : 0);
+  return 4 + kWarpgroupRows + value_scale_words(v);
 }
 
 // The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, 16-bit V.

@@ -165,8 +165,10 @@ constexpr Limit kLimits[] = {
     {"v", "V must have the type of P and, as e4m3, be scaled per channel",
      [](const Variant& v, const Target& t) { return !t.wgmma || v_holds_with_wgmma(v); },
      mend_v_with_wgmma},
-    {"smooth_v", "V must not be smoothed",
-     [](const Variant& v, const Target&) { return v.v.smoothing == Smoothing::kNone; },
+    {"smooth_v", "V must not be smoothed unless it is e4m3, for wgmma",
+     [](const Variant& v, const Target& t) {
+       return v.v.smoothing == Smoothing::kNone || (t.wgmma && v.v.type == DType::kE4M3);
+     },
      [](Variant& v) { v.v.smoothing = Smoothing::kNone; }},
     {"pv_accumulator", "products of P and V must add up in f32 or, where P is f16, in f16",
      [](const Variant& v, const Target&) {
@@ -243,6 +245,7 @@ void check_supported(const Variant& variant, const Target& target) {
 // specs/numerics.md, 4.2.
 std::string caution_about(const Variant& variant, const Target& target) {
   if (!target.wgmma || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
+  if (variant.v.smoothing == Smoothing::kMean) return "";  // what has no mean is a random walk
   Variant two_level = variant;
   two_level.pv_accumulator = {DType::kF32, DType::kF32, 64};
   const std::string line =
@@ -254,8 +257,9 @@ std::string caution_about(const Variant& variant, const Target& target) {
       target.name,
       nearest_supported(two_level, target) == two_level
           ? fmt::format("write {}", line)
-          : fmt::format("{} keeps it small, but does not fit this value_head_dim; f16 P and V lose nothing",
-                        line));
+          : fmt::format(
+                "{} keeps it small, but does not fit this value_head_dim; f16 P and V lose nothing",
+                line));
 }
 
 }  // namespace sagejit

@@ -79,12 +79,19 @@ void check_against_truth(Findings& f, const Demand& demand) {
 
 // How much one sign prevails in the values whose sums are a head of O, 0 to 1: RMS over O of what
 // its channel of V has more of one sign than of the other, as a share of the keys.
-double one_sidedness(const HostTensor& v, const AttentionResult& o, int64_t head) {
+// Smoothed V is taken about its mean.
+double one_sidedness(const HostTensor& v, Smoothing smoothing, const AttentionResult& o,
+                     int64_t head) {
   const int64_t h_of_v = head % o.h / (o.h / v.shape()[1]), n = v.shape()[2];
-  std::vector<double> surplus(static_cast<size_t>(o.dv));
+  std::vector<double> surplus(static_cast<size_t>(o.dv)), mean(surplus.size());
+  for (int64_t j = 0; smoothing == Smoothing::kMean && j < n; ++j) {
+    for (int64_t c = 0; c < o.dv; ++c) {
+      mean[static_cast<size_t>(c)] += v.get(head / o.h, h_of_v, j, c) / static_cast<double>(n);
+    }
+  }
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t c = 0; c < o.dv; ++c) {
-      const float x = v.get(head / o.h, h_of_v, j, c);
+      const double x = v.get(head / o.h, h_of_v, j, c) - mean[static_cast<size_t>(c)];
       surplus[static_cast<size_t>(c)] += x > 0 ? 1 : x < 0 ? -1 : 0;
     }
   }
@@ -106,8 +113,9 @@ void check_against_model(Findings& f, const HostTensor& v) {
     const double error = rms_difference(f.o.data() + head * per_head, y, per_head);
     if (error == 0) continue;
     const bool is_e4m3 = f.variant.p.type == DType::kE4M3;
-    const double tolerance = model_tolerance(f.variant, f.exact.m, num_keys,
-                                             is_e4m3 ? one_sidedness(v, f.model, head) : 0);
+    const double tolerance =
+        model_tolerance(f.variant, f.exact.m, num_keys,
+                        is_e4m3 ? one_sidedness(v, f.variant.v.smoothing, f.model, head) : 0);
     const double relative = scale == 0 ? kInfinity : error / scale;
     if (relative <= tolerance) continue;
     f.add("(b{}, h{}) is {:.3g} from the model of the variant, more than {:.3g}", head / f.exact.h,

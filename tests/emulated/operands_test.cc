@@ -2,6 +2,7 @@
 // matrices, padding included, V in 16 bits and in e4m3.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -172,6 +173,39 @@ void check_k_scales(const Problem& problem, const reference::GroupRule& rule,
   CHECK(num_wrong == 0);
 }
 
+// With smoothed V, v_scales holds a head's scales and, behind them, its means, both for padded
+// channels.
+struct ScalesAndMeans {
+  std::vector<float> scales, means;  // [b, h, padded channels] and [b, h, dv]
+};
+ScalesAndMeans split_scales(const std::vector<float>& found, const Shape4& shape) {
+  ScalesAndMeans result;
+  const int64_t columns = static_cast<int64_t>(found.size()) / (2 * shape[0] * shape[1]);
+  for (int64_t head = 0; head < shape[0] * shape[1]; ++head) {
+    const auto scales = found.begin() + head * 2 * columns, means = scales + columns;
+    result.scales.insert(result.scales.end(), scales, means);
+    result.means.insert(result.means.end(), means, means + shape[3]);
+    CHECK(std::all_of(means + shape[3], means + columns, [](float x) { return x == 0; }));
+  }
+  return result;
+}
+
+// The mean over the tokens, summed in f32 in whatever order; where such a sum overflows, anything
+// that is not a number of its size.
+void check_means(const std::vector<float>& means, const HostTensor& v) {
+  const std::vector<double> truth = reference::token_mean(v);
+  REQUIRE(means.size() == truth.size());
+  const double largest =
+      std::numeric_limits<float>::max() / std::max(1.0, static_cast<double>(v.shape()[2]));
+  for (size_t i = 0; i < means.size(); ++i) {
+    if (!(std::abs(truth[i]) < largest)) {
+      CHECK(!std::isfinite(means[i]));
+      continue;
+    }
+    CHECK(std::abs(means[i] - truth[i]) <= 0x1p-20 * (1 + std::abs(truth[i])));
+  }
+}
+
 void check_values(const Problem& problem, const Variant& variant, int64_t padded_tokens) {
   const HostTensor& v = problem.inputs().v;
   if (variant.v.type != DType::kE4M3) {
@@ -179,12 +213,16 @@ void check_values(const Problem& problem, const Variant& variant, int64_t padded
           "");
     return;
   }
+  const std::vector<float> found = elements<float>(problem.workspace("v_scales"));
+  const bool smooth = variant.v.smoothing == Smoothing::kMean;
+  const ScalesAndMeans parts = smooth ? split_scales(found, v.shape()) : ScalesAndMeans{found, {}};
+  if (smooth) check_means(parts.means, v);
   const reference::QuantizedValues model =
-      reference::quantize_values(v, reference::value_range(variant));
+      reference::quantize_values(v, reference::value_range(variant), parts.means);
   CHECK(difference(problem.workspace("v_codes"),
                    expected_values(model, v.shape(), padded_tokens)) == "");
-  CHECK(difference(problem.workspace("v_scales"),
-                   bytes_of(expected_value_scales(model, v.shape()))) == "");
+  CHECK(difference(bytes_of(parts.scales), bytes_of(expected_value_scales(model, v.shape()))) ==
+        "");
 }
 
 void check_operands(const Fixture& f, const Inputs& inputs, Layout layout) {
@@ -212,6 +250,8 @@ constexpr std::string_view kValues[] = {
     "input = bf16; v = f16; smooth_k = mean",
     "input = f16; v = e4m3; smooth_k = mean",
     "input = bf16; v = e4m3 range 2.25",
+    "input = f16; v = e4m3; smooth_v = mean",
+    "input = bf16; v = e4m3; smooth_v = mean; smooth_k = mean",
 };
 
 TEST_CASE("operands of the wgmma kernel in every head dim", "[emulated][operands]") {

@@ -207,7 +207,8 @@ TEST_CASE("wgmma: inputs that hurt", "[emulated][wgmma]") {
     for (const std::string_view types :
          {std::string_view("pv_accumulator = f32"), kBrain, kBytes,
           std::string_view("pv_accumulator = f16 + f32 every 64"),
-          std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4")}) {
+          std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"),
+          std::string_view("p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean")}) {
       // Sums of 64 values near the f16 maximum overflow f16.
       if (input == "fp16_max" && types.find("f16 + f32") != std::string_view::npos) continue;
       const std::string_view k = types == kBrain ? "token" : "block(64)";

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::string_view kMasks[] = {"none",          "causal(top_left)", "causal(bottom_right)",
                                        "window(40, 0)", "window(3, 70)",    "window(0, 0)"};
-constexpr std::string_view kTypes[] = {"input = f16", "p = e4m3 range 448; v = e4m3 per channel",
+constexpr std::string_view kTypes[] = {"input = f16",
+                                       "p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean",
                                        "input = bf16; pv_accumulator = f32 + f32 every 64"};
 
 // Masks, types, tiles and both orders, all of them in every pair that meets in the generator.

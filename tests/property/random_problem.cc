@@ -97,7 +97,8 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
   constexpr std::string_view kBytes[] = {
       "p = e4m3 range 448; v = e4m3 per channel",
       "p = e4m3 range 112; v = e4m3 per channel range 2.25",
-      "p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"};
+      "p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4",
+      "p = e4m3 range 16; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 4"};
   const bool is_bytes = draw.one_in(2);
   const bool is_f16 = body.input == "f16" && !is_bytes;
   std::string text = is_bytes ? std::string(draw.of(kBytes)) : "";

@@ -1,6 +1,7 @@
 #include "tests/reference/quantized_attention.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
@@ -19,9 +20,9 @@ double rounded_to(DType type, double value) {
   return type == DType::kF16 ? f16_to_f32(f64_to_f16(value)) : bf16_to_f32(f64_to_bf16(value));
 }
 
-std::vector<float> key_mean(const Variant& variant, const HostTensor& k) {
-  if (variant.smooth_k == Smoothing::kNone) return {};
-  const std::vector<double> mean = token_mean(k);
+std::vector<float> mean_of(Smoothing smoothing, const HostTensor& x) {
+  if (smoothing == Smoothing::kNone) return {};
+  const std::vector<double> mean = token_mean(x);
   return {mean.begin(), mean.end()};
 }
 
@@ -32,13 +33,15 @@ struct QuantizedInputs {
   std::vector<float> mean;  // [b, hkv, d] or empty
   Quantized q_codes, k_codes;
   int64_t hkv;
-  QuantizedValues v_codes;  // of 8-bit V alone
+  QuantizedValues v_codes;    // of 8-bit V alone
+  std::vector<float> v_mean;  // [b, hkv, dv] or empty
 
   double value(int64_t b, int64_t h, int64_t j, int64_t c) const {
     if (v_codes.codes.empty()) return rounded_to(variant.v.type, v.get(b, h, j, c));
     const int64_t head = b * hkv + h, n = v.shape()[2], dv = v.shape()[3];
+    const auto channel = static_cast<size_t>(head * dv + c);
     return double{e4m3_to_f32(v_codes.codes[static_cast<size_t>((head * n + j) * dv + c)])} *
-           v_codes.scales[static_cast<size_t>(head * dv + c)];
+           v_codes.scales[channel];
   }
 };
 
@@ -80,6 +83,20 @@ KeyOperand load_keys(const QuantizedInputs& in, int64_t b, int64_t h) {
   return operand;
 }
 
+// What smoothing took out of V comes back for every row that sees a key.
+void add_mean(AttentionResult& result, const std::vector<float>& mean, int64_t hkv) {
+  if (mean.empty()) return;
+  for (int64_t row = 0; row < result.b * result.h * result.m; ++row) {
+    if (std::isinf(result.lse[static_cast<size_t>(row)])) continue;
+    const int64_t batch = row / (result.h * result.m), head = row / result.m % result.h;
+    const int64_t kv_head = batch * hkv + head / (result.h / hkv);
+    for (int64_t c = 0; c < result.dv; ++c) {
+      result.o[static_cast<size_t>(row * result.dv + c)] +=
+          mean[static_cast<size_t>(kv_head * result.dv + c)];
+    }
+  }
+}
+
 }  // namespace
 
 bool models_quantization(const Variant& variant, std::string* why) {
@@ -97,7 +114,9 @@ bool models_quantization(const Variant& variant, std::string* why) {
     missing = "8-bit V with scales other than per channel";
   }
   if (variant.smooth_q != Smoothing::kNone) missing = "smoothing of Q";
-  if (variant.v.smoothing != Smoothing::kNone) missing = "smoothing of V";
+  if (variant.v.smoothing != Smoothing::kNone && variant.v.type != DType::kE4M3) {
+    missing = "smoothing of V other than e4m3";
+  }
   if (variant.hadamard) missing = "Hadamard rotation";
   if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
     missing = "a softcap over smoothed K";
@@ -113,13 +132,24 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
   if (std::string why; !models_quantization(variant, &why)) {
     fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
   }
-  QuantizedInputs in{
-      variant,      q, v, query_groups(variant), key_groups(variant), key_mean(variant, k), {}, {},
-      k.shape()[1], {}};
+  QuantizedInputs in{variant,
+                     q,
+                     v,
+                     query_groups(variant),
+                     key_groups(variant),
+                     mean_of(variant.smooth_k, k),
+                     {},
+                     {},
+                     k.shape()[1],
+                     {},
+                     {}};
   if (!in.mean.empty() && !k_mean.empty()) in.mean = k_mean;
   in.q_codes = quantize(q, in.q_rule, {});
   in.k_codes = quantize(k, in.k_rule, in.mean);
-  if (variant.v.type == DType::kE4M3) in.v_codes = quantize_values(v, value_range(variant));
+  if (variant.v.type == DType::kE4M3) {
+    in.v_mean = mean_of(variant.v.smoothing, v);
+    in.v_codes = quantize_values(v, value_range(variant), in.v_mean);
+  }
   AttentionEngine engine{variant,      q.shape()[0],
                          q.shape()[1], k.shape()[1],
                          q.shape()[2], k.shape()[2],
@@ -127,7 +157,9 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                          variant.p,    variant.row_sum == RowSum::kQuantized};
   engine.load_queries = [&](int64_t b, int64_t h) { return load_queries(in, b, h); };
   engine.load_keys = [&](int64_t b, int64_t h) { return load_keys(in, b, h); };
-  return run_engine(engine);
+  AttentionResult result = run_engine(engine);
+  add_mean(result, in.v_mean, k.shape()[1]);
+  return result;
 }
 
 }  // namespace sagejit::reference

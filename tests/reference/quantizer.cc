@@ -118,21 +118,24 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector
   return result;
 }
 
-QuantizedValues quantize_values(const HostTensor& x, float range) {
+QuantizedValues quantize_values(const HostTensor& x, float range, const std::vector<float>& mean) {
   const Shape4& s = x.shape();
   const auto channel_of = [&](int64_t b, int64_t h, int64_t d) {
     return static_cast<size_t>((b * s[1] + h) * s[3] + d);
   };
+  const auto centred = [&](int64_t b, int64_t h, int64_t t, int64_t d) {
+    return x.get(b, h, t, d) - (mean.empty() ? 0.0f : mean[channel_of(b, h, d)]);
+  };
   std::vector<float> maxima(static_cast<size_t>(s[0] * s[1] * s[3]), 0.0f);
   for_each_index(s, [&](int64_t b, int64_t h, int64_t t, int64_t d) {
     float& amax = maxima[channel_of(b, h, d)];
-    amax = std::fmax(amax, std::fabs(x.get(b, h, t, d)));  // fmax passes over NaNs
+    amax = std::fmax(amax, std::fabs(centred(b, h, t, d)));  // fmax passes over NaNs
   });
   QuantizedValues result;
   for_each_index(s, [&](int64_t b, int64_t h, int64_t t, int64_t d) {
     const float amax = maxima[channel_of(b, h, d)];
     const float inverse = amax == 0 ? 0.0f : range / amax;
-    const float scaled = x.get(b, h, t, d) * inverse;
+    const float scaled = centred(b, h, t, d) * inverse;
     result.codes.push_back(std::isnan(scaled) ? uint8_t{0} : f64_to_e4m3(scaled));
   });
   for (const float amax : maxima) result.scales.push_back(amax / range);

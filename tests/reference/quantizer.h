@@ -43,6 +43,7 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector
 
 // V in e4m3 with a scale per channel. For every channel of a (batch, head), in f32 with every
 // operation rounded to nearest even:
+//   x     = x - mean where there is one
 //   amax  = max |x| over the tokens, a NaN is passed over
 //   scale = amax / range
 //   inv   = amax == 0 ? 0 : range / amax
@@ -52,8 +53,9 @@ struct QuantizedValues {
   std::vector<float> scales;   // [b, h, dv]
 };
 
-// x is f16 or bf16 [b, h, t, dv]; range in (0, 448].
-QuantizedValues quantize_values(const HostTensor& x, float range);
+// x is f16 or bf16 [b, h, t, dv]; range in (0, 448]. mean: f32 [b, h, dv], or empty for none.
+QuantizedValues quantize_values(const HostTensor& x, float range,
+                                const std::vector<float>& mean = {});
 
 // The largest magnitude that the variant's V is scaled to.
 float value_range(const Variant& variant);

@@ -378,6 +378,19 @@ TEST_CASE("8-bit V shares the pass over K") {
   CHECK(wgmma_plan_of("head_dim = 64; v = e4m3 range 2.25").v.range == 2.25f);
 }
 
+TEST_CASE("smoothed V: its sums and extremes, and its means behind the scales") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; smooth_v = mean");
+  for (const char* partial : {"v_partial_sums", "v_partial_highest", "v_partial_lowest"}) {
+    INFO(partial);
+    CHECK(has_param(plan, "prepare", partial));
+    CHECK(bytes_of(plan, partial) == 2 * 4 * 4 * 64 * 4);
+  }
+  CHECK_FALSE(has_param(plan, "prepare", "v_partial_amax"));
+  CHECK(bytes_of(plan, "v_scales") == 2 * 4 * 2 * 64 * 4);
+  const Variant plain = wgmma_plan_of("head_dim = 64; v = e4m3").variant;
+  CHECK(wgmma_query_words(plan.variant) == wgmma_query_words(plain) + 64);
+}
+
 TEST_CASE("without keys the scales of V are written all the same") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3");
   const std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 0};

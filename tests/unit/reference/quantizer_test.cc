@@ -117,6 +117,13 @@ TEST_CASE("V per channel: codes of a hand-computed tensor") {
   CHECK(narrow.codes[0] == 0x41);  // 2.25
 }
 
+TEST_CASE("V about its mean") {
+  const HostTensor x = rows_of({{1, 5}, {3, 5}});
+  const QuantizedValues result = quantize_values(x, 448.0f, {2.0f, 5.0f});
+  CHECK(result.scales == std::vector<float>{1.0f / 448.0f, 0.0f});
+  CHECK(result.codes == std::vector<uint8_t>{0xfe, 0, 0x7e, 0});
+}
+
 TEST_CASE("V survives the ends of its types") {
   HostTensor tiny(DType::kBF16, {1, 1, 2, 1});
   tiny.set(0, 0, 0, 0, 0x1p-133);  // range / amax overflows f32
