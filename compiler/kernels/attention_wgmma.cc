@@ -351,7 +351,6 @@ class WgmmaAttention {
 
     const Value first = regions.first_tile(), end = regions.end_tile();
     skip(block.first_tile(), first, kv);
-    skip_turns(block.first_tile(), first);
     const Value q_rows = token_rows_descriptor(b_, q_ring_.units(q), padded_head_dim(variant_));
     // P of a key tile from its scores: dequantization, mask and softmax.
     const auto to_probabilities = [&](Scores s, Value key_tile, bool masked) {
@@ -367,8 +366,8 @@ class WgmmaAttention {
       compute_in_order(regions, q_rows, kv, o, to_probabilities);
     }
     o.close();
-    skip_turns(end, block.end_tile());
-    skip(stages_end(first, end), stages_end(block.first_tile(), block.end_tile()), kv);
+    skip(end, block.end_tile(), kv);
+    skip_last_stage(regions, block, kv);
     store(tile, softmax, o, words);
   }
 
@@ -483,12 +482,6 @@ class WgmmaAttention {
   // from other uniform registers, it derives again in every iteration.
   Value once(Value x) { return b_.emit1(Op::kShflI32, {x, constant(0)}); }
 
-  // The number of the stage behind those of key tiles [first, end).
-  Value stages_end(Value first, Value end) {
-    if (value_lag() == 0) return end;
-    return b_.add(end, b_.select(b_.less(first, end), constant(value_lag()), constant(0)));
-  }
-
   // --- turns: with ping_pong one warpgroup at a time does not compute exponentials, which all need
   // the same unit, but has its maxima and products to do (after FlashAttention-3, section 3.1).
   // Left alone they fall into step: all compute exponentials, then all wait for products. Every
@@ -521,21 +514,28 @@ class WgmmaAttention {
     if (!schedule_.ping_pong) return;
     b_.when(b_.less(group_, constant(num_consumers_ - 1)), [&] { take_turn(); });
   }
-  void skip_turns(Value begin, Value end) {
-    if (!schedule_.ping_pong) return;
+
+  // Key tiles that only other warpgroups' rows see: their turns, and as many stages.
+  void skip(Value begin, Value end, RingCursor& kv) {
     b_.loop(begin, end, constant(1), [&](Value) {
       take_turn();
       pass_turn();
+      skip_stage(kv);
     });
   }
-
-  // Stages that only other warpgroups' rows need.
-  void skip(Value begin, Value end, RingCursor& kv) {
-    b_.loop(begin, end, constant(1), [&](Value) {
-      kv_ring_.wait(kv);
-      kv_ring_.release(kv);
-      kv.advance();
-    });
+  void skip_stage(RingCursor& kv) {
+    kv_ring_.wait(kv);
+    kv_ring_.release(kv);
+    kv.advance();
+  }
+  // With values behind the keys there is one stage more than key tiles; a warpgroup that sees none
+  // has not met it yet.
+  void skip_last_stage(const MaskRegions& own, const MaskRegions& block, RingCursor& kv) {
+    if (value_lag() == 0) return;
+    const Value sees_none = b_.equal(own.first_tile(), own.end_tile());
+    const Value has_stages = b_.less(block.first_tile(), block.end_tile());
+    const Value count = b_.select(b_.both(sees_none, has_stages), constant(1), constant(0));
+    b_.loop(constant(0), count, constant(1), [&](Value) { skip_stage(kv); });
   }
 
   Scores new_scores() {

@@ -79,7 +79,8 @@ class ChunkFold {
   // Element i of all threads is a plane. The gap lets 32 channels, 4 threads' elements, be read
   // from as many banks.
   static constexpr int kPlaneBytes = (kPrepareThreads + 4) * 4;
-  static constexpr int kRowsInFlight = 8;  // of a thread
+  // Of a thread: as many as registers hold beside the folds.
+  int rows_in_flight() const { return statistic_.folds.size() > 1 ? 4 : 8; }
 
   // Of an element as a fold takes it. Rows past the chunk's end are zeros, which change neither a
   // sum that starts at +0 nor a magnitude; other folds must know.
@@ -101,11 +102,11 @@ class ChunkFold {
         row_address(b_, args_, statistic_.operand, "n", {place_.batch, place_.head, constant(0)}),
         lanes_.first, bits_of(statistic_.input) / 8);
     const Value stride = args_[statistic_.operand + "_stride_n"];
-    const int step = kRowsInFlight * lanes_.rows_per_pass;
+    const int step = rows_in_flight() * lanes_.rows_per_pass;
     b_.loop(begin, end, constant(step), [&](Value first) {
       std::vector<std::vector<Value>> rows;
       std::vector<Value> exist;
-      for (int i = 0; i < kRowsInFlight; ++i) {
+      for (int i = 0; i < rows_in_flight(); ++i) {
         const Value token = b_.add(b_.add(first, lanes_.row), constant(i * lanes_.rows_per_pass));
         const Value address = b_.add64(base, b_.mul64(b_.zext(token), stride));
         exist.push_back(b_.both(b_.less(token, end), in_row));

@@ -140,6 +140,8 @@ double largest(const HostTensor& tensor) {
 
 void compare_workspace(const Kernel& kernel, const Problem& gpu, const Problem& emulated) {
   for (const WorkspaceBuffer& buffer : kernel.artifact().plan.workspace) {
+    // How many items blocks asked for depends on how many blocks there are.
+    if (buffer.name == "prepare_counters") continue;
     CAPTURE(buffer.name);
     const std::vector<uint8_t> x = gpu.workspace(buffer.name), y = emulated.workspace(buffer.name);
     REQUIRE(x.size() == y.size());
