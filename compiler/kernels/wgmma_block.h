@@ -1,0 +1,62 @@
+// What the loading and the computing warpgroups of the wgmma kernel share: the rings between them,
+// the words that travel with tiles, and which key tiles query rows see.
+#pragma once
+
+#include "compiler/ir/builder.h"
+#include "compiler/ir/bulk_ring.h"
+#include "compiler/kernels/kernel_args.h"
+#include "compiler/kernels/mask_regions.h"
+#include "compiler/plan/forward_plan.h"
+
+namespace sagejit {
+
+inline constexpr int kGroupWarps = 4;
+
+// Shared memory: two stages of Q for each computing warpgroup, and a ring of K and V tiles; all as
+// core matrices (core_matrix.h). With a Q tile come, as words, where it lies and the scale factors
+// of its rows and of V's channels; with a K tile the scales of its keys. So nobody who computes
+// waits for global memory.
+struct WgmmaBlock {
+  explicit WgmmaBlock(const ForwardPlan& forward_plan);
+
+  const ForwardPlan& plan;
+  const Variant& variant;
+  const Schedule& schedule;
+  int num_consumers;  // computing warpgroups; the loading one comes behind them
+  ir::Builder b;
+  KernelArgs args;
+  ir::BulkRing q_ring, kv_ring;
+  ir::Value group;  // this thread's warpgroup, the same register in all lanes
+
+  // A stage of kv_ring holds K of one tile and V of the tile so far behind it: what the computing
+  // warpgroups use together.
+  int value_lag() const { return schedule.overlap ? 1 : 0; }
+  enum Piece { kKeys, kValues };
+
+  int num_query_stages() const { return kQueryStages * num_consumers; }
+  int q_bytes() const { return kWarpgroupRows * padded_head_dim(variant); }
+  int k_bytes() const { return schedule.block_n * padded_head_dim(variant); }
+  int v_bytes() const { return schedule.block_n * value_row_bytes(); }
+  int value_row_bytes() const {
+    return padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
+  }
+
+  // --- words of a Q stage, in bytes from their start
+  static constexpr int kPlaceBytes = 0;  // batch (or kNoTile), head, kv_head, first row
+  static constexpr int kRowFactorBytes = 16;
+  static constexpr int kValueScaleBytes = kRowFactorBytes + kWarpgroupRows * 4;
+
+  static constexpr int kNoTile = -1;  // no tile is left
+
+  // Key tiles that `num_rows` query rows from `first_row` on see.
+  MaskRegions regions_of(ir::Value first_row, int num_rows) {
+    return MaskRegions(b, variant.mask, args["m"], args["n"], {first_row, num_rows},
+                       schedule.block_n);
+  }
+
+  // Two warpgroups have more registers than a thread can use from the start; setmaxnreg.inc must
+  // not take any away.
+  bool moves_registers() const { return num_consumers > 1; }
+};
+
+}  // namespace sagejit

@@ -1,0 +1,265 @@
+#include "compiler/kernels/wgmma_loader.h"
+
+#include <algorithm>
+
+#include "compiler/ir/fragment.h"
+#include "compiler/kernels/scores.h"
+
+namespace sagejit {
+
+using ir::Builder;
+using ir::BulkRing;
+using ir::constant;
+using ir::Op;
+using ir::RingCursor;
+using ir::Value;
+using ir::Var;
+
+namespace {
+
+class Loader {
+ public:
+  explicit Loader(WgmmaBlock& block)
+      : block_(block),
+        b_(block.b),
+        args_(block.args),
+        plan_(block.plan),
+        variant_(block.variant),
+        schedule_(block.schedule) {}
+
+  void load() {
+    if (block_.moves_registers())
+      b_.emit(Op::kRegistersDown, {constant(wgmma_registers_of_roles(schedule_).load)});
+    b_.when(b_.equal(b_.warp(), constant(block_.num_consumers * kGroupWarps)), [&] {
+      RingCursor q(b_, block_.num_query_stages()), kv(b_, schedule_.stages);
+      // Every block begins with its own tile; who is done first takes the next.
+      const Var number = b_.var(b_.emit1(Op::kBlockX, {}));
+      const Var goes_on = b_.var(is_tile(b_.get(number)));
+      b_.loop_while(goes_on, [&] {
+        const Work work = work_of(b_.get(number));
+        load_queries(work, q);
+        b_.set(number, take_tile());
+        load_keys_and_values(work, kv);
+        b_.set(goes_on, is_tile(b_.get(number)));
+      });
+      end_work(q);
+    });
+  }
+
+ private:
+  // A query tile of the block, and the key tiles that any of its rows sees.
+  struct Work {
+    QueryTile tile;
+    Value batch_head, batch_kv_head;
+  };
+
+  // --- of the counters
+  static constexpr int kTakenBytes = 0;
+  static constexpr int kDoneBytes = 4;
+
+  bool is_causal() const {
+    return variant_.mask.kind == MaskKind::kCausalTopLeft ||
+           variant_.mask.kind == MaskKind::kCausalBottomRight;
+  }
+
+  Value num_row_tiles() {
+    return b_.div(b_.add(args_["m"], constant(schedule_.block_m - 1)), constant(schedule_.block_m));
+  }
+  Value num_tiles() { return b_.mul(b_.mul(args_["b"], args_["hq"]), num_row_tiles()); }
+
+  // Tiles in the order of their numbers: heads in groups whose K and V stay in the L2 cache
+  // together; within a group all heads' tiles with the most keys first, so that the last ones are
+  // short.
+  Work work_of(Value number) {
+    const Value row_tiles = num_row_tiles();
+    const Value heads = b_.mul(args_["b"], args_["hq"]);
+    // a / b and a mod b by one division.
+    const auto divide = [&](Value a, Value b) {
+      const Value quotient = b_.div(a, b);
+      return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
+    };
+    const auto [group, in_group] = divide(number, b_.mul(args_["group_heads"], row_tiles));
+    const Value first_head = b_.mul(group, args_["group_heads"]);
+    const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
+    const auto [rank, head_in_group] = divide(in_group, group_heads);
+    const Value row_tile = is_causal() ? b_.sub(b_.sub(row_tiles, constant(1)), rank) : rank;
+    const Value batch_head = b_.add(first_head, head_in_group);
+    const auto [batch, head] = divide(batch_head, args_["hq"]);
+    const Value kv_head = b_.div(head, b_.div(args_["hq"], args_["hkv"]));
+    const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
+    return {{batch, head, kv_head, first_row},
+            batch_head,
+            b_.add(b_.mul(batch, args_["hkv"]), kv_head)};
+  }
+
+  // Address of a (batch, head)'s part of an operand of `row_bytes` a token, `step` tokens padded.
+  Value operand_address(const std::string& name, Value batch_head, const std::string& tokens,
+                        int step, int row_bytes) {
+    const Value padded =
+        b_.mul(b_.div(b_.add(args_[tokens], constant(step - 1)), constant(step)), constant(step));
+    const Value row = b_.mul64(b_.zext(batch_head), b_.zext(padded));
+    return b_.add64(args_[name], b_.mul64(row, b_.zext(constant(row_bytes))));
+  }
+  Value offset_of(Value token, int row_bytes) {
+    return b_.mul64(b_.zext(token), b_.zext(constant(row_bytes)));
+  }
+
+  // 1 or 0.
+  Value is_tile(Value number) {
+    return b_.select(b_.less(number, num_tiles()), constant(1), constant(0));
+  }
+
+  // The number of a tile that no block has taken yet.
+  Value take_tile() {
+    const Var taken = b_.var(constant(0));
+    b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+      b_.set(taken, b_.emit1(Op::kAtomGlobalAddI32,
+                             {args_["tile_counters"], constant(kTakenBytes), constant(1)}));
+    });
+    return b_.add(b_.emit1(Op::kShflI32, {b_.get(taken), constant(0)}), b_.emit1(Op::kGridX, {}));
+  }
+
+  // Tells the computing warpgroups. The last block to end leaves the counters as it found them.
+  void end_work(RingCursor& q) {
+    for (int i = 0; i < block_.num_consumers; ++i) {
+      block_.q_ring.begin(q);
+      b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+        b_.emit(Op::kStSharedV4,
+                {block_.q_ring.words(q), constant(WgmmaBlock::kPlaceBytes),
+                 constant(WgmmaBlock::kNoTile), constant(0), constant(0), constant(0)});
+      });
+      block_.q_ring.publish(q);
+      q.advance();
+    }
+    b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+      const Value counters = args_["tile_counters"];
+      const Value done =
+          b_.emit1(Op::kAtomGlobalAddI32, {counters, constant(kDoneBytes), constant(1)});
+      b_.when(b_.equal(b_.add(done, constant(1)), b_.emit1(Op::kGridX, {})), [&] {
+        b_.emit(Op::kStGlobalV2, {counters, constant(kTakenBytes), constant(0), constant(0)});
+      });
+    });
+  }
+
+  // All loads come before the first wait: their latencies overlap.
+  void load_queries(const Work& work, RingCursor& q) {
+    std::vector<std::vector<Value>> row_factors(static_cast<size_t>(block_.num_consumers));
+    for (int i = 0; i < block_.num_consumers; ++i) {
+      for (int row = i * kWarpgroupRows; row < (i + 1) * kWarpgroupRows; row += ir::kWarpThreads) {
+        const Value number = b_.add(work.tile.first_row, b_.add(b_.lane(), constant(row)));
+        row_factors[i].push_back(load_row_factor(b_, plan_, args_, work.tile, number));
+      }
+    }
+    // The loader has few registers: more value scales than this are loaded in portions, for each
+    // warpgroup again.
+    constexpr int kPortion = 4 * ir::kWarpThreads;
+    const int num_scales = value_scale_words(variant_);
+    std::vector<Value> value_scales;
+    if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
+    const int row_bytes = padded_head_dim(variant_);
+    const Value head =
+        operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
+    for (int i = 0; i < block_.num_consumers; ++i) {
+      const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
+      block_.q_ring.begin(q);
+      const Value words = block_.q_ring.words(q);
+      store_lanes(b_.add(words, constant(WgmmaBlock::kRowFactorBytes)), row_factors[i],
+                  kWarpgroupRows);
+      for (int first = 0; first < num_scales; first += kPortion) {
+        const int count = std::min(kPortion, num_scales - first);
+        store_lanes(b_.add(words, constant(WgmmaBlock::kValueScaleBytes + first * 4)),
+                    num_scales <= kPortion ? value_scales : load_value_scales(work, first, count),
+                    count);
+      }
+      b_.when(b_.equal(b_.lane(), constant(0)), [&] {
+        b_.emit(Op::kStSharedV4, {words, constant(WgmmaBlock::kPlaceBytes), work.tile.batch,
+                                  work.tile.head, work.tile.kv_head, first_row});
+      });
+      block_.q_ring.fill(q, {{b_.add64(head, offset_of(first_row, row_bytes)), {}}});
+      q.advance();
+    }
+  }
+
+  // Lane l gets the words first + l, first + l + 32, ...
+  std::vector<Value> load_value_scales(const Work& work, int first, int count) {
+    std::vector<Value> scales;
+    if (count == 0) return scales;
+    const int num_scales = value_scale_words(variant_);
+    const Value head = b_.address(args_["v_scales"], work.batch_kv_head, num_scales * 4);
+    for (int at = first; at < first + count; at += ir::kWarpThreads) {
+      const Value index = b_.min(b_.add(b_.lane(), constant(at)), constant(num_scales - 1));
+      scales.push_back(b_.emit1(Op::kLdGlobalF32, {b_.address(head, index, 4), constant(0)}));
+    }
+    return scales;
+  }
+
+  // Word 32 i + l of the first `count` is lane l's i-th value.
+  void store_lanes(Value words, const std::vector<Value>& values, int count) {
+    const Value mine = b_.add(words, b_.mul(b_.lane(), constant(4)));
+    for (int i = 0; i < static_cast<int>(values.size()); ++i) {
+      const int first = i * ir::kWarpThreads;
+      const auto store = [&] { b_.emit(Op::kStSharedF32, {mine, constant(first * 4), values[i]}); };
+      if (first + ir::kWarpThreads <= count) {
+        store();
+      } else {
+        b_.when(b_.less(b_.lane(), constant(count - first)), store);
+      }
+    }
+  }
+
+  void load_keys_and_values(const Work& work, RingCursor& kv) {
+    const MaskRegions regions = block_.regions_of(work.tile.first_row, schedule_.block_m);
+    const Value k_head = operand_address("k_codes", work.batch_kv_head, "n", schedule_.block_n,
+                                         padded_head_dim(variant_));
+    const Value v_head = operand_address("v_codes", work.batch_kv_head, "n", schedule_.block_n,
+                                         block_.value_row_bytes());
+    const Value first = regions.first_tile(), end = regions.end_tile();
+    b_.when(b_.less(first, end), [&] {
+      // The scales of the next tile are on their way while this one waits for a free stage.
+      std::vector<Var> next;
+      for (const Value scale : load_key_scales(work, first)) next.push_back(b_.var(scale));
+      b_.loop(first, b_.add(end, constant(block_.value_lag())), constant(1), [&](Value tile) {
+        std::vector<Value> scales;
+        for (const Var& scale : next) scales.push_back(b_.get(scale));
+        const std::vector<Value> loaded = load_key_scales(work, b_.add(tile, constant(1)));
+        for (size_t i = 0; i < loaded.size(); ++i) b_.set(next[i], loaded[i]);
+        block_.kv_ring.begin(kv);
+        store_lanes(block_.kv_ring.words(kv), scales, schedule_.block_n);
+        BulkRing::Source keys{b_.add64(k_head, offset_of(tile, block_.k_bytes())), {}};
+        const Value value_tile = b_.sub(tile, constant(block_.value_lag()));
+        BulkRing::Source values{b_.add64(v_head, offset_of(value_tile, block_.v_bytes())), {}};
+        if (block_.value_lag() > 0) {
+          keys.condition = b_.less(tile, end);
+          values.condition = b_.less(first, tile);
+        }
+        block_.kv_ring.fill(kv, {keys, values});
+        kv.advance();
+      });
+    });
+  }
+
+  std::vector<Value> load_key_scales(const Work& work, Value tile) {
+    const Value first_key = b_.add(b_.mul(tile, constant(schedule_.block_n)), b_.lane());
+    std::vector<Value> scales;
+    for (int key = 0; key < schedule_.block_n; key += ir::kWarpThreads) {
+      scales.push_back(
+          load_key_scale(b_, plan_, args_, work.tile, b_.add(first_key, constant(key))));
+    }
+    return scales;
+  }
+
+  WgmmaBlock& block_;
+  Builder& b_;
+  const KernelArgs& args_;
+  const ForwardPlan& plan_;
+  const Variant& variant_;
+  const Schedule& schedule_;
+};
+
+}  // namespace
+
+void load_tiles(WgmmaBlock& block) {
+  Loader(block).load();
+}
+
+}  // namespace sagejit
