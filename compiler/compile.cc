@@ -70,6 +70,21 @@ struct Attempt {
   bool is_clean = false;  // no spills, nothing serialized
 };
 
+// Warpgroups take registers from what the assembler gave the block; with less than the schedule
+// counts on they would wait for ever, and such a kernel must never be launched.
+void check_register_pool(const Attempt& attempt) {
+  if (!moves_registers(attempt.schedule)) return;
+  const int start = wgmma_registers_of_roles(attempt.schedule).start;
+  for (const KernelResources& kernel : attempt.output.resources) {
+    if (kernel.kernel != "attention" || kernel.registers >= start) continue;
+    fail(ErrorKind::kToolchain,
+         "the assembler gave kernel 'attention' {} registers a thread where its warpgroups share "
+         "out {}; it "
+         "would hang. Use the NVRTC that sagejit's set-up installs, or a schedule with warps=4",
+         kernel.registers, start);
+  }
+}
+
 Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolchain& toolchain,
                 CompileTimes& spent) {
   Stopwatch watch;
@@ -85,6 +100,7 @@ Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolcha
   for (const KernelResources& kernel : result.output.resources) {
     result.spill_bytes += kernel.spill_store_bytes + kernel.spill_load_bytes;
   }
+  check_register_pool(result);
   result.is_clean = find_assembly_fault(result.output).empty();
   return result;
 }

@@ -29,9 +29,8 @@ void RingCursor::advance(int step) {
 }
 
 BulkRing::BulkRing(Builder& b, const std::string& name, const Shape& shape) : b_(b), shape_(shape) {
-  for (size_t i = 0; i < shape.piece_bytes.size(); ++i) {
-    const std::string piece = shape.piece_bytes.size() == 1 ? name : name.substr(i, 1);
-    pieces_.push_back(b.smem(piece, shape.stages * shape.piece_bytes[i], kDataAlignment));
+  for (const Piece& piece : shape.pieces) {
+    pieces_.push_back(b.smem(piece.name, shape.stages * piece.bytes, kDataAlignment));
   }
   if (shape.num_words) {
     words_ = b.smem(name + "_words", shape.stages * shape.num_words * kWordBytes, kWordsAlignment);
@@ -64,14 +63,14 @@ void BulkRing::fill(const RingCursor& at, const std::vector<Source>& sources) co
   b_.when(b_.equal(b_.lane(), constant(0)), [&] {
     Value total = constant(0);
     for (size_t i = 0; i < sources.size(); ++i) {
-      const Value bytes = constant(shape_.piece_bytes[i]), condition = sources[i].condition;
+      const Value bytes = constant(shape_.pieces[i].bytes), condition = sources[i].condition;
       total = b_.add(total, condition ? b_.select(condition, bytes, constant(0)) : bytes);
     }
     b_.emit(Op::kMbarrierExpect, {barrier, total});
     for (size_t i = 0; i < sources.size(); ++i) {
       const auto copy = [&] {
         b_.emit(Op::kBulkCopy, {piece(at.stage(), static_cast<int>(i)), sources[i].address,
-                                constant(shape_.piece_bytes[i]), barrier});
+                                constant(shape_.pieces[i].bytes), barrier});
       };
       sources[i].condition ? b_.when(sources[i].condition, copy) : copy();
     }
@@ -89,11 +88,11 @@ void BulkRing::wait(const RingCursor& at) const {
 }
 
 Value BulkRing::piece(Value stage, int index) const {
-  return b_.add(pieces_[index], b_.mul(stage, constant(shape_.piece_bytes[index])));
+  return b_.add(pieces_[index], b_.mul(stage, constant(shape_.pieces[index].bytes)));
 }
 
 Value BulkRing::units(const RingCursor& at, int index) const {
-  const int bytes = shape_.piece_bytes[index];
+  const int bytes = shape_.pieces[index].bytes;
   return b_.add(b_.shr(pieces_[index], 4), b_.mul(at.stage(), constant(bytes / kUnitBytes)));
 }
 Value BulkRing::words(const RingCursor& at) const {

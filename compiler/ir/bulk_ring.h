@@ -3,8 +3,8 @@
 //
 //   one thread:      ring.initialize();   then fence and block barrier, once for all rings
 //   both sides:      RingCursor c(b, stages);
-//   producing warp:  loop: ring.begin(c); store words; ring.fill(c, source);     c.advance()
-//   consuming warps: loop: ring.wait(c); use ring.address(c); ring.release(c);   c.advance()
+//   producing warp:  loop: ring.begin(c); store words; ring.fill(c, sources);     c.advance()
+//   consuming warps: loop: ring.wait(c); use ring.units(c); ring.release(c);   c.advance()
 //
 // A stage is pieces of data, each of which one bulk copy brings, and words, which the producing
 // warp stores. It is full when all are there, and free again when every consuming warp has released
@@ -36,11 +36,15 @@ class RingCursor {
 
 class BulkRing {
  public:
-  // A stage: pieces of so many bytes (multiples of 128), and `num_words` of 4 bytes. num_warps:
+  // A stage: pieces of so many bytes (multiples of 16), and `num_words` of 4 bytes. num_warps:
   // consuming warps, each of which releases every stage.
+  struct Piece {
+    std::string name;
+    int bytes;
+  };
   struct Shape {
     int stages;
-    std::vector<int> piece_bytes;
+    std::vector<Piece> pieces;
     int num_words, num_warps;
   };
   BulkRing(Builder& b, const std::string& name, const Shape& shape);

@@ -52,7 +52,7 @@ class WgmmaAttention {
  private:
   // --- the computing warpgroups
   void compute() {
-    if (block_.moves_registers()) {
+    if (moves_registers(schedule_)) {
       b_.emit(Op::kRegistersUp, {constant(wgmma_registers_of_roles(schedule_).compute)});
     }
     RingCursor q(b_, block_.num_query_stages(), block_.group), kv(b_, schedule_.stages);

@@ -9,22 +9,26 @@
 
 namespace sagejit {
 
-// statistics: k_partial_sums[b, hkv, chunk, d] = sum over the chunk's tokens of K, and
-// v_partial_amax[b, hkv, chunk, channel] = max |V| over them; f32.
+// statistics, f32, per chunk of tokens and channel: k_partial_sums[b, hkv, chunk, d] = sum of K;
+// v_partial_amax[b, hkv, chunk, channel] = max |V|, or for smoothed V v_partial_sums = sum of V,
+// v_partial_highest = max V and v_partial_lowest = max -V.
 ir::Function generate_statistics(const ForwardPlan& plan);
 
 // amax: amax[b, h] (or amax[0]) = bits of max |X - mean|, over all tokens; the buffer starts as
 // zeros.
 ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand);
 
-// prepare: statistics and quantize by the same blocks, head by head.
+// prepare: statistics and quantize by the same blocks, head by head, so that K and V come from DRAM
+// once. Blocks take items by ticket, in the order of prepare_order.h; one that needs the statistics
+// of a head waits for them.
 ir::Function generate_prepare(const ForwardPlan& plan);
 
 // quantize: every operand that attention reads.
 // Q and K: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
-// 8-bit V: codes = e4m3(V * range / amax) as kChannelRows (core_matrix.h), scales = amax / range,
-// per channel (SageAttention 2, arXiv 2411.10958); a channel of zeros has scale 0 and codes 0.
+// 8-bit V: codes = e4m3((V - mean) * range / amax) as kChannelRows (core_matrix.h), scales = amax /
+// range, per channel, the mean only with smooth_v (SageAttention 2, arXiv 2411.10958); a channel of
+// zeros has scale 0 and codes 0.
 // 16-bit V: codes = V rounded to v.type, as kTokenRows.
 ir::Function generate_quantize(const ForwardPlan& plan);
 

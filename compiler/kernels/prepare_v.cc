@@ -190,8 +190,8 @@ class ValueQuantizer {
                        neutral);
   }
 
-  // Of this thread's channel: the mean over the tokens, and the largest magnitude of x - mean,
-  // which is that of an extreme.
+  // Of this thread's channel: the mean over the tokens, 0 if it is not finite, and the largest
+  // magnitude of x - mean, which is that of an extreme.
   struct Channel {
     Value mean, amax;
   };
@@ -199,7 +199,10 @@ class ValueQuantizer {
     if (!plan_.subtract_mean) return {{}, fold("v_partial_amax", Op::kMaxF32)};
     constexpr float kNone = -std::numeric_limits<float>::infinity();
     const Value count = b_.emit1(Op::kF32FromS32, {b_.max(args_["n"], constant(1))});
-    const Value mean = b_.fdiv(fold("v_partial_sums", Op::kAddF32), count);
+    const Value quotient = b_.fdiv(fold("v_partial_sums", Op::kAddF32), count);
+    const Value is_finite =
+        b_.emit1(Op::kLtF32, {b_.emit1(Op::kAbsF32, {quotient}), constant_f32(-kNone)});
+    const Value mean = b_.select(is_finite, quotient, constant_f32(0));
     const Value above = b_.fsub(fold("v_partial_highest", Op::kMaxF32, kNone), mean);
     const Value below = b_.fadd(fold("v_partial_lowest", Op::kMaxF32, kNone), mean);
     return {mean, b_.fmax(b_.fmax(above, below), constant_f32(0))};
@@ -209,7 +212,8 @@ class ValueQuantizer {
   // block writes the scales, and behind them the means.
   void scale_channels() {
     b_.when(b_.less(b_.tid(), constant(plan_.columns)), [&] {
-      const auto [mean, amax] = channel();
+      const Channel found = channel();
+      const Value mean = found.mean, amax = found.amax;
       if (mean) b_.emit(Op::kStSharedF32, {b_.add(means_, b_.shl(b_.tid(), 2)), constant(0), mean});
       const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
       const Value range = constant_f32(plan_.range);

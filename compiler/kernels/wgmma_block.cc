@@ -12,9 +12,13 @@ WgmmaBlock::WgmmaBlock(const ForwardPlan& forward_plan)
       num_consumers(schedule.num_warps / kGroupWarps),
       b("attention", (num_consumers + 1) * kWarpgroupThreads, 1),
       args(b, *plan.find_launch("attention")),
-      q_ring(b, "q", {num_query_stages(), {q_bytes()}, wgmma_query_words(variant), kGroupWarps}),
+      q_ring(b, "q",
+             {num_query_stages(), {{"q", q_bytes()}}, wgmma_query_words(variant), kGroupWarps}),
       kv_ring(b, "kv",
-              {schedule.stages, {k_bytes(), v_bytes()}, schedule.block_n, schedule.num_warps}),
+              {schedule.stages,
+               {{"k", k_bytes()}, {"v", v_bytes()}},
+               schedule.block_n,
+               schedule.num_warps}),
       group(b.emit1(Op::kShflI32, {b.shr(b.tid(), 7), constant(0)})) {}
 
 }  // namespace sagejit

@@ -14,8 +14,8 @@ inline constexpr int kGroupWarps = 4;
 
 // Shared memory: two stages of Q for each computing warpgroup, and a ring of K and V tiles; all as
 // core matrices (core_matrix.h). With a Q tile come, as words, where it lies and the scale factors
-// of its rows and of V's channels; with a K tile the scales of its keys. So nobody who computes
-// waits for global memory.
+// of its rows, and V's scales and means; with a K tile the scales of its keys. So nobody who
+// computes waits for global memory before its rows are stored.
 struct WgmmaBlock {
   explicit WgmmaBlock(const ForwardPlan& forward_plan);
 
@@ -53,10 +53,6 @@ struct WgmmaBlock {
     return MaskRegions(b, variant.mask, args["m"], args["n"], {first_row, num_rows},
                        schedule.block_n);
   }
-
-  // Two warpgroups have more registers than a thread can use from the start; setmaxnreg.inc must
-  // not take any away.
-  bool moves_registers() const { return num_consumers > 1; }
 };
 
 }  // namespace sagejit

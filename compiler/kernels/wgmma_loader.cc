@@ -28,7 +28,7 @@ class Loader {
         schedule_(block.schedule) {}
 
   void load() {
-    if (block_.moves_registers())
+    if (moves_registers(schedule_))
       b_.emit(Op::kRegistersDown, {constant(wgmma_registers_of_roles(schedule_).load)});
     b_.when(b_.equal(b_.warp(), constant(block_.num_consumers * kGroupWarps)), [&] {
       RingCursor q(b_, block_.num_query_stages()), kv(b_, schedule_.stages);

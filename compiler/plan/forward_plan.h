@@ -4,11 +4,11 @@
 //
 //   statistics  of chunks of tokens, per channel: sums of K where it   smoothing of K, 8-bit V
 //               is smoothed, largest magnitudes of V where it is
-//               quantized
+//               quantized, or sums and extremes where it is smoothed
 //   amax_q/k    largest magnitude per head or tensor                  those granularities alone
 //   quantize    K - mean and Q -> int8 codes and scales, the mean,    always
 //               q . mean for the LSE; with wgmma, V -> 16-bit v.type
-//               or e4m3 codes and scales
+//               or e4m3 codes, scales and means
 //   attention   O and LSE
 //
 // `statistics` and `quantize` are one launch, `prepare`, which reads K and V from DRAM once; only

@@ -131,13 +131,39 @@ int attention_smem_bytes(const Variant& variant, const Schedule& schedule) {
   return q_tile(variant, schedule).bytes() + schedule.stages * stage;
 }
 
-void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
-  const auto require = [&](bool condition, std::string_view limit) {
+namespace {
+
+// Throws unless the condition holds: `limit` is what the schedule breaks.
+class Requirements {
+ public:
+  explicit Requirements(const Schedule& schedule) : schedule_(schedule) {}
+  void operator()(bool condition, std::string_view limit) const {
     if (!condition) {
-      fail(ErrorKind::kUnsupported, "schedule '{}' is not possible: {}", print_schedule(schedule),
+      fail(ErrorKind::kUnsupported, "schedule '{}' is not possible: {}", print_schedule(schedule_),
            limit);
     }
-  };
+  }
+
+ private:
+  const Schedule& schedule_;
+};
+
+void check_shared_memory(const Variant& variant, const Schedule& schedule, const Target& target,
+                         const Requirements& require) {
+  const int bytes = attention_smem_bytes(variant, schedule);
+  require(bytes <= target.smem_per_block,
+          fmt::format("it needs {} bytes of shared memory, {} allows {} to a block", bytes,
+                      target.name, target.smem_per_block));
+  constexpr int kReservedBytes = 1024;  // per resident block
+  require(schedule.blocks_per_sm * (bytes + kReservedBytes) <= target.smem_per_sm,
+          fmt::format("{} blocks of {} bytes of shared memory exceed the {} of one SM of {}",
+                      schedule.blocks_per_sm, bytes, target.smem_per_sm, target.name));
+}
+
+}  // namespace
+
+void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
+  const Requirements require(schedule);
   const int threads = schedule.num_warps * 32;
   require(threads <= kMaxThreadsPerBlock,
           fmt::format("a block has at most {} threads, {} warps are {}", kMaxThreadsPerBlock,
@@ -184,14 +210,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
           fmt::format("overlap needs the two-level accumulation interval, {}, to be a multiple of "
                       "block_n",
                       pv.interval));
-  const int bytes = attention_smem_bytes(variant, schedule);
-  require(bytes <= target.smem_per_block,
-          fmt::format("it needs {} bytes of shared memory, {} allows {} to a block", bytes,
-                      target.name, target.smem_per_block));
-  constexpr int kReservedBytes = 1024;  // per resident block
-  require(schedule.blocks_per_sm * (bytes + kReservedBytes) <= target.smem_per_sm,
-          fmt::format("{} blocks of {} bytes of shared memory exceed the {} of one SM of {}",
-                      schedule.blocks_per_sm, bytes, target.smem_per_sm, target.name));
+  check_shared_memory(variant, schedule, target, require);
 }
 
 }  // namespace sagejit

@@ -76,6 +76,11 @@ constexpr RoleRegisters wgmma_registers_of_roles(const Schedule& schedule) {
   const int compute = std::min(kMostUsed, (pool - kLeastForLoading) / consumers / kStep * kStep);
   return {start, compute, std::min(kMostUsed, pool - consumers * compute)};
 }
+// Two or three computing warpgroups move registers. One has more than a thread can use from the
+// start; setmaxnreg.inc must not take any away.
+constexpr bool moves_registers(const Schedule& schedule) {
+  return schedule.wgmma && schedule.num_warps > 4;
+}
 inline constexpr int kQueryStages = 2;  // Q tiles of a warpgroup in shared memory
 // Words of 4 bytes that 8-bit V has in all for a head: a scale and, if it is smoothed, a mean for
 // each channel.

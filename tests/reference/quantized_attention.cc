@@ -148,6 +148,7 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
   in.k_codes = quantize(k, in.k_rule, in.mean);
   if (variant.v.type == DType::kE4M3) {
     in.v_mean = mean_of(variant.v.smoothing, v);
+    for (float& mean : in.v_mean) mean = std::isfinite(mean) ? mean : 0;
     in.v_codes = quantize_values(v, value_range(variant), in.v_mean);
   }
   AttentionEngine engine{variant,      q.shape()[0],

@@ -230,7 +230,7 @@ TEST_CASE("barriers of sm_90 loop until their phase is complete") {
   CHECK(
       line_of("mbarrier.wait %2, %1") ==
       R"(  asm volatile("{ .reg .pred done; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], )"
-      R"(%1; @!done bra.uni AGAIN; }" : : "r"(r2), "r"(r1) : "memory");)");
+      R"(%1; @!done bra AGAIN; }" : : "r"(r2), "r"(r1) : "memory");)");
   CHECK(
       line_of("mbarrier.init %2, 4") ==
       R"(  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" : : "r"(r2), "n"(4) : "memory");)");

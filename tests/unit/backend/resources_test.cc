@@ -122,7 +122,7 @@ void check_launch(Job& job, const Artifact& artifact, const KernelLaunch& launch
     fail_job(fmt::format("{} registers, the schedule leaves {}", it->registers, budget));
   }
   const Schedule schedule = parse_schedule(artifact.schedule_text);
-  const bool moves = launch.kernel == "attention" && schedule.wgmma && schedule.num_warps > 4;
+  const bool moves = launch.kernel == "attention" && moves_registers(schedule);
   // Warpgroups move registers within what the block starts with; were it less, they would wait for
   // ever.
   if (moves && it->registers != wgmma_registers_of_roles(schedule).start) {
