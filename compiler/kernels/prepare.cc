@@ -49,9 +49,6 @@ std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pair
   return elements;
 }
 
-namespace {
-
-// Every thread that reads the statistics of a (batch, head) waits for them itself.
 void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
   if (!args.has("prepare_counters")) return;
   const Value counter = b.address(args["prepare_counters"], batch_head, 4);
@@ -62,11 +59,8 @@ void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
   });
 }
 
-}  // namespace
-
 Value fold_chunks(Builder& b, const KernelArgs& args, const std::string& partial, int channels,
                   const ChunkPlace& place, Op op, float neutral) {
-  wait_for_statistics(b, args, place.batch_head);
   constexpr int kInFlight = 8;
   const Value num_chunks = args["num_chunks"];
   const Value row_bytes = b.zext(constant(channels * 4));

@@ -37,13 +37,17 @@ struct TilePlace {
 };
 
 // The fold (kAddF32 or kMaxF32) of one channel over the chunks of a (batch, head), in their order,
-// from `neutral`; `partial` f32 [b, heads, num_chunks, channels] is what fold_tokens wrote. Waits
-// until it is, where the launch counts that. i32 indices.
+// from `neutral`; `partial` f32 [b, heads, num_chunks, channels] is what fold_tokens wrote, and
+// this thread has waited for. i32 indices.
 struct ChunkPlace {
   ir::Value batch_head, channel;
 };
 ir::Value fold_chunks(ir::Builder& b, const KernelArgs& args, const std::string& partial,
                       int channels, const ChunkPlace& place, ir::Op op, float neutral = 0);
+
+// Until the statistics of a (batch, K head) are there, where the launch counts that. Every thread
+// that folds them waits itself.
+void wait_for_statistics(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
 
 // Eight f32 in shared memory at `address`, which is a multiple of 16.
 std::vector<ir::Value> load_shared_f32s(ir::Builder& b, ir::Value address);

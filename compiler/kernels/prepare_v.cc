@@ -196,6 +196,7 @@ class ValueQuantizer {
     Value mean, amax;
   };
   Channel channel() {
+    wait_for_statistics(b_, args_, tile_.batch_head());
     if (!plan_.subtract_mean) return {{}, fold("v_partial_amax", Op::kMaxF32)};
     constexpr float kNone = -std::numeric_limits<float>::infinity();
     const Value count = b_.emit1(Op::kF32FromS32, {b_.max(args_["n"], constant(1))});

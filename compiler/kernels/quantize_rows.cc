@@ -259,6 +259,7 @@ class SharedMean {
     b_.when(b_.less(b_.tid(), constant(columns_)), [&] {
       const ir::Var mean = b_.var(constant_f32(0));
       b_.when(b_.less(b_.tid(), constant(plan_.head_dim)), [&] {
+        wait_for_statistics(b_, args_, batch_head);
         const Value sum = fold_chunks(b_, args_, "k_partial_sums", plan_.head_dim,
                                       {batch_head, b_.tid()}, Op::kAddF32);
         const Value count = b_.emit1(Op::kF32FromS32, {b_.max(args_["n"], constant(1))});
