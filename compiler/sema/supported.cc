@@ -13,6 +13,9 @@
 namespace sagejit {
 namespace {
 
+// Two levels of 8-bit P and V: both accumulators stay in registers.
+constexpr int kMostTwoLevelChannels = 176;
+
 struct Limit {
   std::string_view key;
   std::string_view message;
@@ -189,7 +192,8 @@ constexpr Limit kLimits[] = {
      "two levels of 8-bit P and V must add up values of at most 176 channels: both stay in "
      "registers",
      [](const Variant& v, const Target&) {
-       return !v.pv_accumulator.outer || bits_of(v.p.type) == 16 || v.value_head_dim <= 176;
+       return !v.pv_accumulator.outer || bits_of(v.p.type) == 16 ||
+              v.value_head_dim <= kMostTwoLevelChannels;
      },
      [](Variant& v) {
        v.pv_accumulator = {DType::kF32, {}, 0};
@@ -246,20 +250,12 @@ void check_supported(const Variant& variant, const Target& target) {
 std::string caution_about(const Variant& variant, const Target& target) {
   if (!target.wgmma || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
   if (variant.v.smoothing == Smoothing::kMean) return "";  // what has no mean is a random walk
-  Variant two_level = variant;
-  two_level.pv_accumulator = {DType::kF32, DType::kF32, 64};
-  const std::string line =
-      fmt::format("pv_accumulator = {}", find_key("pv_accumulator")->print(two_level));
   return fmt::format(
       "the tensor cores of {} keep 13 bits of e4m3 products' sums and cut off the rest: with "
       "pv_accumulator = f32 the error grows with the number of keys where channels of V have a "
-      "mean (outlier_v: 4 % of the output at 2048 keys, 15 % at 8192)\n  note: {}",
-      target.name,
-      nearest_supported(two_level, target) == two_level
-          ? fmt::format("write {}", line)
-          : fmt::format(
-                "{} keeps it small, but does not fit this value_head_dim; f16 P and V lose nothing",
-                line));
+      "mean\n  note: write smooth_v = mean, or pv_accumulator = f32 + f32 every 64 for a "
+      "value_head_dim up to {}",
+      target.name, kMostTwoLevelChannels);
 }
 
 }  // namespace sagejit
