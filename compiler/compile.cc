@@ -1,5 +1,6 @@
 #include "compiler/compile.h"
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 
@@ -70,21 +71,6 @@ struct Attempt {
   bool is_clean = false;  // no spills, nothing serialized
 };
 
-// Warpgroups take registers from what the assembler gave the block; with less than the schedule
-// counts on they would wait for ever, and such a kernel must never be launched.
-void check_register_pool(const Attempt& attempt) {
-  if (!moves_registers(attempt.schedule)) return;
-  const int start = wgmma_registers_of_roles(attempt.schedule).start;
-  for (const KernelResources& kernel : attempt.output.resources) {
-    if (kernel.kernel != "attention" || kernel.registers >= start) continue;
-    fail(ErrorKind::kToolchain,
-         "the assembler gave kernel 'attention' {} registers a thread where its warpgroups share "
-         "out {}; it "
-         "would hang. Use the NVRTC that sagejit's set-up installs, or a schedule with warps=4",
-         kernel.registers, start);
-  }
-}
-
 Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolchain& toolchain,
                 CompileTimes& spent) {
   Stopwatch watch;
@@ -100,7 +86,7 @@ Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolcha
   for (const KernelResources& kernel : result.output.resources) {
     result.spill_bytes += kernel.spill_store_bytes + kernel.spill_load_bytes;
   }
-  check_register_pool(result);
+  if (request.assemble) check_register_pool(schedule, result.output.resources);
   result.is_clean = find_assembly_fault(result.output).empty();
   return result;
 }
@@ -118,6 +104,21 @@ Attempt best_attempt(const CompileRequest& request, Toolchain& toolchain, Compil
 }
 
 }  // namespace
+
+void check_register_pool(const Schedule& schedule, std::span<const KernelResources> resources) {
+  if (!moves_registers(schedule)) return;
+  const auto attention = std::find_if(resources.begin(), resources.end(), [](const auto& kernel) {
+    return kernel.kernel == "attention";
+  });
+  const int found = attention == resources.end() ? 0 : attention->registers;
+  const int start = wgmma_registers_of_roles(schedule).start;
+  if (found >= start) return;
+  fail(ErrorKind::kToolchain,
+       "the attention kernel would hang: its warpgroups share out {} registers a thread, the "
+       "assembler "
+       "{}; use another release of NVRTC, or a schedule with warps=4",
+       start, found ? fmt::format("gave it {}", found) : "does not say how many it gave");
+}
 
 Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTimes* times) {
   CompileTimes spent;

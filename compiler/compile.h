@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -39,6 +40,11 @@ struct CompileTimes {
 // here).
 Artifact compile(const CompileRequest& request, Toolchain& toolchain,
                  CompileTimes* times = nullptr);
+
+// Warpgroups take registers from what the assembler gave their block; with less than the schedule
+// counts on they would wait for ever. Throws Error{kToolchain} for such a kernel, and for one
+// without a report.
+void check_register_pool(const Schedule& schedule, std::span<const KernelResources> resources);
 
 // The intermediate forms, for people: the IR's text, and the CUDA C++ made from it.
 std::string emit_ir(const CompileRequest& request);

@@ -266,5 +266,28 @@ TEST_CASE("schedules at the edge of the registers of products", "[resources]") {
   }
 }
 
+TEST_CASE("a kernel whose registers its warpgroups cannot share out is refused") {
+  const Schedule three{.wgmma = true, .num_warps = 12}, one{.wgmma = true, .num_warps = 4};
+  const auto with = [](int registers) {
+    return std::vector<KernelResources>{{.kernel = "prepare", .registers = 64},
+                                        {.kernel = "attention", .registers = registers}};
+  };
+  CHECK_NOTHROW(check_register_pool(three, with(128)));
+  CHECK_NOTHROW(check_register_pool(one, with(70)));
+  CHECK_NOTHROW(check_register_pool({.num_warps = 12}, with(70)));
+  const auto message = [&](const std::vector<KernelResources>& resources) {
+    try {
+      check_register_pool(three, resources);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kToolchain);
+      return error.message();
+    }
+    return std::string();
+  };
+  CHECK_THAT(message(with(120)), Catch::Contains("share out 128 registers a thread, the assembler "
+                                                 "gave it 120"));
+  CHECK_THAT(message({}), Catch::Contains("does not say how many"));
+}
+
 }  // namespace
 }  // namespace sagejit
