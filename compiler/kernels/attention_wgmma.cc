@@ -166,9 +166,8 @@ class WgmmaAttention {
         start_scores(s, q_rows, kv);
         finish_scores(s, 0);
         const OnlineSoftmax::Rescale rescale = to_probabilities(s, key_tile, run.masked);
-        if (schedule_.ping_pong) b_.tie(s.registers());
         o.rescale(rescale);
-        turns_.pass();
+        turns_.pass(s.registers());
         o.add(o.convert(s), value_descriptor(b_, variant_, kv_ring_.units(kv, WgmmaBlock::kValues)),
               key_tile);
         kv_ring_.release(kv);
@@ -193,8 +192,7 @@ class WgmmaAttention {
       start_scores(s, q_rows, kv);
       finish_scores(s, 0);
       to_probabilities(s, first, true);
-      if (schedule_.ping_pong) b_.tie(s.registers());
-      turns_.pass();
+      turns_.pass(s.registers());
       next_stage();
       const std::vector<Var> p = o.convert(s);
       const auto start_values = [&] {

@@ -31,8 +31,9 @@ void Turns::take() {
   flip(taken_);
 }
 
-void Turns::pass() {
+void Turns::pass(const std::vector<Var>& computed) {
   if (!is_on()) return;
+  if (!computed.empty()) b_.tie(computed);
   const Value is_first = b_.equal(block_.group, constant(0));
   const Value last = constant(block_.num_consumers - 1);
   const Value previous = b_.select(is_first, last, b_.sub(block_.group, constant(1)));

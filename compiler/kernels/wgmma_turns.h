@@ -7,6 +7,8 @@
 // there are two for each.
 #pragma once
 
+#include <vector>
+
 #include "compiler/kernels/wgmma_block.h"
 
 namespace sagejit {
@@ -17,8 +19,9 @@ class Turns {
 
   void start();  // before the first: all but the last warpgroup begin with a turn
   void take();   // waits for this warpgroup's
-  void pass();
-  void end();  // after the last: the turns that are left
+  void pass(
+      const std::vector<ir::Var>& computed = {});  // what the turn was for: it is there before
+  void end();                                      // after the last: the turns that are left
 
  private:
   ir::Value barrier(ir::Value group, const ir::Var& parity);

@@ -41,7 +41,8 @@ int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
   const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
-  const int others = schedule.num_warps > 8 ? 32 : 24;  // as measured
+  // Addresses and loop state; less, and the assembler was seen to spill.
+  const int others = schedule.num_warps > 8 ? 32 : 24;
   return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + others;
 }
 

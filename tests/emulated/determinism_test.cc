@@ -99,5 +99,38 @@ TEST_CASE("the order of asynchronous copies, warps and blocks does not show",
   }
 }
 
+// Items of `prepare` in every order that the lag allows: all statistics first, or rounds of a
+// head's statistics and an earlier head's tiles, which wait for theirs.
+TEST_CASE("the lag between statistics and tiles does not show", "[emulated][determinism]") {
+  if (!Lab::mma_sync().ready()) return;
+  const Variant variant = variant_of("head_dim = 32; lse = on; smooth_k = mean");
+  const auto kernel = Lab::mma_sync().kernel(variant);
+  const Inputs inputs = reference::make_inputs(
+      "biased_k", {.b = 2, .hq = 4, .hkv = 4, .m = 40, .n = 610, .d = 32, .dv = 32}, variant.input,
+      3);
+  const std::vector<Bytes> expected = run(*kernel, inputs);
+  for (const int lag : {1, 3, 7}) {
+    Artifact artifact = kernel->artifact();
+    int num_changed = 0;
+    for (KernelLaunch& launch : artifact.plan.launches) {
+      for (KernelParam& param : launch.params) {
+        if (param.name != "lag") continue;
+        param.value = SizeExpr(std::to_string(lag));
+        ++num_changed;
+      }
+    }
+    REQUIRE(num_changed == 1);
+    for (const int num_sms : {1, 5, 132}) {
+      CAPTURE(lag, num_sms);
+      const emulator::Options options{.async = emulator::AsyncOrder::kRandom, .num_threads = 8};
+      const Target& target = *Lab::mma_sync().device()->info().target;
+      const Kernel other(std::make_shared<EmulatedDevice>(target, options, num_sms), artifact);
+      const std::vector<Bytes> actual = run(other, inputs);
+      if (Lab::mma_sync().is_emulated()) CHECK((actual == expected));
+      CHECK((actual[3] == expected[3]));  // K's codes
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sagejit::test

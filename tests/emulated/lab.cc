@@ -24,7 +24,7 @@ Variant variant_of(std::string_view body) {
   return resolve_variants("<test>", fmt::format("case {{\n{}\n}}\n", body)).front();
 }
 
-Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages) {
+Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages, bool ping_pong) {
   return {.wgmma = true,
           .block_m = 16 * num_warps,
           .block_n = block_n,
@@ -33,7 +33,7 @@ Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages) {
           .q_in_registers = false,
           .blocks_per_sm = 1,
           .overlap = overlap,
-          .ping_pong = num_warps > 4 && stages % 2 == 1};
+          .ping_pong = ping_pong};
 }
 
 Lab::Lab(const std::string& device, const std::string& schedules_of)

@@ -20,9 +20,8 @@ namespace sagejit::test {
 Variant variant_of(std::string_view body);
 
 // A schedule of the wgmma kernel with so many computing warps.
-// Those of more than one warpgroup take turns (ping_pong) where the number of stages is odd: both
-// ways are met.
-Schedule wgmma_schedule(int num_warps, int block_n, bool overlap = false, int stages = 2);
+Schedule wgmma_schedule(int num_warps, int block_n, bool overlap = false, int stages = 2,
+                        bool ping_pong = false);
 
 class Lab {
  public:

@@ -73,11 +73,12 @@ TEST_CASE("wgmma: warps, stages, overlap and turns give the same bits", "[emulat
     Bits expected[2];  // in order, overlapped
     for (const bool overlap : {false, true}) {
       Bits& first = expected[family.is_two_level && overlap];
-      for (const auto& [num_warps, stages] :
-           {std::pair(4, 2), std::pair(8, 3), std::pair(12, 4), std::pair(12, 3)}) {
-        CAPTURE(family.body, overlap, num_warps, stages);
-        const auto kernel = lab.kernel(
-            make_request(variant, wgmma_schedule(num_warps, family.block_n, overlap, stages)));
+      for (const auto& [num_warps, stages, ping_pong] :
+           {std::tuple(4, 2, false), std::tuple(8, 3, true), std::tuple(12, 4, false),
+            std::tuple(12, 3, true)}) {
+        CAPTURE(family.body, overlap, num_warps, stages, ping_pong);
+        const auto kernel = lab.kernel(make_request(
+            variant, wgmma_schedule(num_warps, family.block_n, overlap, stages, ping_pong)));
         const Bits actual = bits_of(*kernel, variant);
         if (first.o.empty()) first = actual;
         CHECK(actual == first);
@@ -110,14 +111,14 @@ TEST_CASE("wgmma: the order of copies, products, warps and blocks does not show"
   };
   for (const Family& family : kFamilies) {
     const Variant variant = variant_of(family.body);
-    for (const auto& [num_warps, overlap, stages] :
-         {std::tuple(4, true, 2), std::tuple(12, false, 2), std::tuple(12, true, 3)}) {
-      const Schedule schedule = wgmma_schedule(num_warps, family.block_n, overlap, stages);
+    for (const auto& [num_warps, overlap, ping_pong] :
+         {std::tuple(4, true, false), std::tuple(12, false, false), std::tuple(12, true, true)}) {
+      const Schedule schedule = wgmma_schedule(num_warps, family.block_n, overlap, 2, ping_pong);
       const auto kernel = lab.kernel(make_request(variant, schedule));
       const Bits expected = bits_of(*kernel, variant);
       Bits first;
       for (const Habit& habit : habits) {
-        CAPTURE(family.body, num_warps, overlap, stages, static_cast<int>(habit.options.async),
+        CAPTURE(family.body, num_warps, overlap, ping_pong, static_cast<int>(habit.options.async),
                 habit.options.seed, habit.num_sms);
         const Kernel other(std::make_shared<EmulatedDevice>(*lab.device()->info().target,
                                                             habit.options, habit.num_sms),

@@ -99,7 +99,8 @@ TEST_CASE("wgmma: key tiles of every size, one to three warpgroups", "[emulated]
           kMasks[(i + i / 6) % std::size(kMasks)], kTypes[block_n % 64 ? i % 2 : i % 3]);
       const bool is_two_level = block_n % 64 == 0 && i % 3 == 2;
       const bool overlap = i / 3 % 2 == 0 && (!is_two_level || block_n == 64);
-      const Schedule schedule = wgmma_schedule(num_warps, block_n, overlap, 2 + i % 3);
+      const Schedule schedule =
+          wgmma_schedule(num_warps, block_n, overlap, 2 + i % 3, num_warps > 4 && i % 2 == 1);
       for (const auto& [m, n] : {std::pair(130, 333), std::pair(333, 130), std::pair(250, 225)}) {
         cases.push_back({body,
                          {.b = 1, .hq = 2, .hkv = 1, .m = m, .n = n},
