@@ -3,6 +3,7 @@
 #include <bit>
 #include <optional>
 
+#include "compiler/ir/fragment.h"
 #include "compiler/support/error.h"
 
 namespace sagejit::ir {
@@ -98,14 +99,30 @@ Value constant_f32(float value) {
   return {Value::Kind::kConst, Type::kF32, std::bit_cast<uint32_t>(value)};
 }
 
-Builder::Builder(std::string name, int block_threads, int min_blocks_per_sm) {
+Builder::Builder(std::string name, const Teams& teams, int min_blocks_per_sm) : teams_(teams) {
   function_.name = std::move(name);
-  function_.block_threads = block_threads;
+  function_.block_threads = teams.num_teams * teams.team_threads;
   function_.min_blocks_per_sm = min_blocks_per_sm;
   blocks_.push_back(&function_.body);
   tid_ = emit1(Op::kTid, {});
-  lane_ = bit_and(tid_, constant(31));
-  warp_ = shr(tid_, 5);
+  team_ = team_smem_ = constant(0);
+  if (teams.num_teams > 1) {
+    // The same in all lanes of a warp: said so, it and what depends on it are kept once a warp.
+    team_ = emit1(Op::kShflI32, {div(tid_, constant(teams.team_threads)), constant(0)});
+    tid_ = rem(tid_, constant(teams.team_threads));
+    team_smem_ = emit1(Op::kMulI32, {team_, constant(0)});  // finish() knows the factor
+    team_smem_at_ = function_.body.size() - 1;
+  }
+  lane_ = bit_and(tid_, constant(kWarpThreads - 1));
+  warp_ = div(tid_, constant(kWarpThreads));
+}
+
+void Builder::barrier() {
+  if (teams_.num_teams == 1) {
+    emit(Op::kBarrier, {});
+  } else {
+    emit(Op::kNamedBarrierSync, {add(team_, constant(1)), constant(teams_.team_threads)});
+  }
 }
 
 Value Builder::new_register(Type type, Value::Kind kind) {
@@ -126,7 +143,7 @@ Value Builder::smem(const std::string& name, int bytes, int align) {
   function_.smem.push_back({name, offset, bytes});
   const Value result = new_register(Type::kI32);
   append({Op::kSmem, {result}, {constant(number)}, {}, {}, {}});
-  return result;
+  return add(result, team_smem_);
 }
 
 void Builder::comment(std::string text) {
@@ -310,7 +327,16 @@ void Builder::wgmma_wait(int in_flight, const std::vector<Var>& written) {
   append(std::move(inst));
 }
 
+// What was reserved is the first team's; the others' follows.
+void Builder::reserve_for_teams() {
+  constexpr int kAlign = 128;
+  const int stride = (function_.smem_bytes() + kAlign - 1) / kAlign * kAlign;
+  function_.smem.push_back({"other_teams", stride, (teams_.num_teams - 1) * stride});
+  function_.body[team_smem_at_].operands[1] = constant(stride);
+}
+
 Function Builder::finish(int sm) {
+  if (teams_.num_teams > 1) reserve_for_teams();
   verify(function_, sm);
   return std::move(function_);
 }

@@ -28,11 +28,20 @@ struct Var {
 
 class Builder {
  public:
-  Builder(std::string name, int block_threads, int min_blocks_per_sm = 1);
+  // A block of `num_teams` teams, each of `team_threads`, whole warps, with a barrier and shared
+  // memory of its own: what a block would be elsewhere.
+  struct Teams {
+    int team_threads;
+    int num_teams;
+  };
+  Builder(std::string name, const Teams& teams, int min_blocks_per_sm = 1);
+  Builder(std::string name, int block_threads, int min_blocks_per_sm = 1)
+      : Builder(std::move(name), Teams{block_threads, 1}, min_blocks_per_sm) {}
 
   // Declares the next kernel parameter and returns its value. Addresses are kI64.
   Value param(const std::string& name, Type type);
-  // Reserves shared memory and returns its address; objects follow one another, each start aligned.
+  // Reserves shared memory, for each team its own, and returns its address; objects follow one
+  // another, each start aligned.
   Value smem(const std::string& name, int bytes, int align = 16);
   void comment(std::string text);
 
@@ -66,6 +75,7 @@ class Builder {
   Value less_equal(Value a, Value b) { return emit1(Op::kLeS32, {a, b}); }
   Value greater(Value a, Value b) { return emit1(Op::kGtS32, {a, b}); }
   Value equal(Value a, Value b) { return emit1(Op::kEqI32, {a, b}); }
+  Value not_equal(Value a, Value b) { return emit1(Op::kNeI32, {a, b}); }
   Value both(Value a, Value b) { return emit1(Op::kAndPred, {a, b}); }
   Value either(Value a, Value b) { return emit1(Op::kOrPred, {a, b}); }
   Value select(Value predicate, Value a, Value b);
@@ -108,17 +118,18 @@ class Builder {
   // Until at most `in_flight` committed groups run; `written` are the finished ones' accumulators.
   void wgmma_wait(int in_flight, const std::vector<Var>& written);
 
-  // --- threads
+  // --- threads; numbers within the team
   Value tid() const { return tid_; }
   Value lane() const { return lane_; }
   Value warp() const { return warp_; }
-  void barrier() { emit(Op::kBarrier, {}); }
+  void barrier();  // of the team
 
-  int block_threads() const { return function_.block_threads; }
+  int team_threads() const { return teams_.team_threads; }
   // Closes the function and verifies it for `sm`.
   Function finish(int sm);
 
  private:
+  void reserve_for_teams();
   Value fold_or_emit(Op op, Value a, Value b);
   Value new_register(Type type, Value::Kind kind = Value::Kind::kRegister);
   void append_if(Op op, Value predicate, const std::function<void()>& body,
@@ -126,8 +137,11 @@ class Builder {
   void append(Inst inst) { blocks_.back()->push_back(std::move(inst)); }
 
   Function function_;
+  Teams teams_;
   std::vector<Block*> blocks_;  // innermost last
   Value tid_, lane_, warp_;
+  Value team_, team_smem_;   // the number; from the first team's shared memory to this one's, bytes
+  size_t team_smem_at_ = 0;  // the instruction in the body that says so
 };
 
 }  // namespace sagejit::ir

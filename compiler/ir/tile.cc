@@ -13,7 +13,7 @@ Value swizzled_offset(Builder& b, const TileLayout& layout, Value row, Value chu
 TileLoader::TileLoader(Builder& b, const TileLayout& layout, int source_chunks,
                        Value row_stride_bytes)
     : b_(b), layout_(layout), row_stride_bytes_(row_stride_bytes) {
-  const int threads = b.block_threads();
+  const int threads = b.team_threads();
   const int total = layout.rows * layout.row_chunks;
   num_passes_ = (total + threads - 1) / threads;
   rows_per_pass_ = threads / layout.row_chunks;
@@ -38,7 +38,7 @@ TileLoader::Pass TileLoader::pass_at(int first_chunk, int source_chunks) const {
                                 b_.zext(b_.mul(chunk, constant(kChunkBytes))));
   if (source_chunks < layout_.row_chunks) pass.has_source = b_.less(chunk, constant(source_chunks));
   const int left = layout_.rows * layout_.row_chunks - first_chunk;
-  if (left < b_.block_threads()) pass.takes_part = b_.less(b_.tid(), constant(left));
+  if (left < b_.team_threads()) pass.takes_part = b_.less(b_.tid(), constant(left));
   return pass;
 }
 

@@ -11,6 +11,7 @@ struct Generator {
 
 constexpr Generator kGenerators[] = {
     {"statistics", generate_statistics},
+    {"fold", generate_fold},
     {"amax_q", [](const ForwardPlan& plan) { return generate_amax(plan, plan.q); }},
     {"amax_k", [](const ForwardPlan& plan) { return generate_amax(plan, plan.k); }},
     {"quantize", generate_quantize},

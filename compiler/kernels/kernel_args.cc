@@ -6,13 +6,17 @@ namespace sagejit {
 
 using ir::Value;
 
-KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch) : launch_(launch) {
+KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start)
+    : launch_(launch) {
   for (const KernelParam& param : launch.params) {
     values_.push_back(
         b.param(param.name, param.type == ParamType::kI32 ? ir::Type::kI32 : ir::Type::kI64));
   }
-  if (!launch.waits_for_previous) return;
-  // All of this launch's blocks run or are done when the next one's may start: nobody is kept out.
+  if (launch.waits_for_previous && start == Start::kWaits) wait_for_previous(b);
+}
+
+// All of this launch's blocks run or are done when the next one's may start: nobody is kept out.
+void wait_for_previous(ir::Builder& b) {
   b.emit(ir::Op::kGridWait, {});
   b.emit(ir::Op::kGridLaunchNext, {});
 }

@@ -12,8 +12,10 @@ namespace sagejit {
 
 class KernelArgs {
  public:
-  // Also waits for the launch before this one, where the plan says that the kernel must.
-  KernelArgs(ir::Builder& b, const KernelLaunch& launch);
+  // Also waits for the launch before this one, where the plan says that the kernel must; unless the
+  // kernel does that itself, piece by piece, and calls wait_for_previous() before it ends.
+  enum class Start { kWaits, kWaitsByPiece };
+  KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start = Start::kWaits);
   // Throws Error{kInternal} if the launch has no such parameter.
   ir::Value operator[](std::string_view name) const;
   bool has(std::string_view name) const { return find(name) != nullptr; }
@@ -23,6 +25,10 @@ class KernelArgs {
   const KernelLaunch& launch_;
   std::vector<ir::Value> values_;
 };
+
+// Until the launch before has ended; from then on the next may start. A launch that ends before the
+// one that it overlaps would let others begin too early.
+void wait_for_previous(ir::Builder& b);
 
 // A row of a tensor [b, heads, tokens, d]; i32.
 struct RowPlace {

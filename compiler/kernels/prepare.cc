@@ -12,27 +12,41 @@ using ir::Value;
 using ir::Var;
 
 RowLanes::RowLanes(Builder& b, int row_elements)
-    : lanes_per_row(static_cast<int>(std::bit_ceil(
-          static_cast<unsigned>((row_elements + kLaneElements - 1) / kLaneElements)))),
-      rows_per_pass(b.block_threads() / lanes_per_row),
+    : lanes_per_row(static_cast<int>(
+          std::bit_ceil(static_cast<unsigned>(row_elements) / kLaneElements))),
+      rows_per_pass(b.team_threads() / lanes_per_row),
       row(b.div(b.tid(), constant(lanes_per_row))),
       lane(b.rem(b.tid(), constant(lanes_per_row))),
       first(b.mul(lane, constant(kLaneElements))) {}
 
-std::vector<Var> load_words(Builder& b, Value address, Value valid) {
-  std::vector<Var> words;
-  for (int i = 0; i < kLaneElements / 2; ++i) words.push_back(b.var(constant(0)));
-  b.when(valid, [&] {
-    const std::vector<Value> loaded = b.emit(Op::kLdGlobalV4, {address, constant(0)});
-    for (size_t i = 0; i < words.size(); ++i) b.set(words[i], loaded[i]);
-  });
-  return words;
+std::vector<Value> load_pairs(Builder& b, Value address, Value valid) {
+  const Value condition = b.select(valid, constant(1), constant(0));
+  return b.emit(Op::kLdGlobalV4If, {address, constant(0), condition});
 }
 
-std::vector<Value> load_pairs(Builder& b, Value address, Value valid) {
+void Pieces::load(Value address, Value valid) {
+  words_.emplace_back();
+  for (const Value pair : load_pairs(b_, address, valid)) words_.back().push_back(b_.var(pair));
+}
+
+std::vector<Value> Pieces::pairs(int piece) const {
   std::vector<Value> pairs;
-  for (const Var& word : load_words(b, address, valid)) pairs.push_back(b.get(word));
+  for (const Var& word : words_[piece]) pairs.push_back(b_.get(word));
   return pairs;
+}
+
+void Pieces::forget() const {
+  for (const std::vector<Var>& words : words_) b_.tie(words);
+}
+
+Value pair_max(Builder& b, DType type, Value x, Value y) {
+  return b.emit1(type == DType::kF16 ? Op::kMaxF16x2 : Op::kMaxBF16x2, {x, y});
+}
+Value pair_min(Builder& b, DType type, Value x, Value y) {
+  return b.emit1(type == DType::kF16 ? Op::kMinF16x2 : Op::kMinBF16x2, {x, y});
+}
+Value pair_abs(Builder& b, Value x) {
+  return b.bit_and(x, constant(0x7fff7fff));
 }
 
 std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pairs) {
@@ -49,47 +63,44 @@ std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pair
   return elements;
 }
 
-void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
-  if (!args.has("prepare_counters")) return;
-  const Value counter = b.address(args["prepare_counters"], batch_head, 4);
+Value head_counters(Builder& b, const KernelArgs& args, Value batch_head) {
+  return b.address(args["prepare_counters"], batch_head, kHeadCounters * 4);
+}
+
+namespace {
+
+void wait_until(Builder& b, Value counters, int word, Value expected) {
   const Var missing = b.var(constant(1));
   b.loop_while(missing, [&] {
-    const Value done = b.emit1(Op::kLdAcquireGlobalI32, {counter, constant(kStatisticsDone * 4)});
-    b.set(missing, b.sub(args["head_statistics"], done));
+    const Value done = b.emit1(Op::kLdAcquireGlobalI32, {counters, constant(word * 4)});
+    b.set(missing, b.sub(expected, done));
   });
 }
 
-Value fold_chunks(Builder& b, const KernelArgs& args, const std::string& partial, int channels,
-                  const ChunkPlace& place, Op op, float neutral) {
-  constexpr int kInFlight = 8;
-  const Value num_chunks = args["num_chunks"];
-  const Value row_bytes = b.zext(constant(channels * 4));
-  const Value first_row = b.mul64(b.zext(place.batch_head), b.zext(num_chunks));
-  const Value base =
-      b.address(b.add64(args[partial], b.mul64(first_row, row_bytes)), place.channel, 4);
-  const Var total = b.var(constant_f32(neutral));
-  b.loop(constant(0), num_chunks, constant(kInFlight), [&](Value first) {
-    // A chunk that does not exist is neutral.
-    std::vector<Var> loaded;
-    for (int i = 0; i < kInFlight; ++i) {
-      const Value chunk = b.add(first, constant(i));
-      loaded.push_back(b.var(constant_f32(neutral)));
-      b.when(b.less(chunk, num_chunks), [&] {
-        const Value address = b.add64(base, b.mul64(b.zext(chunk), row_bytes));
-        b.set(loaded.back(), b.emit1(Op::kLdGlobalF32, {address, constant(0)}));
-      });
-    }
-    for (const Var& value : loaded) b.set(total, b.emit1(op, {b.get(total), b.get(value)}));
-  });
-  return b.get(total);
+}  // namespace
+
+void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
+  if (!args.has("prepare_counters")) return;
+  wait_until(b, head_counters(b, args, batch_head), kStatisticsDone, args["head_statistics"]);
 }
 
-std::vector<Value> load_shared_f32s(Builder& b, Value address) {
+void wait_for_chunks(Builder& b, const KernelArgs& args, Value batch_head) {
+  wait_until(b, head_counters(b, args, batch_head), kStatisticsDone,
+             b.sub(args["head_statistics"], constant(1)));
+}
+
+void wait_for_tiles(Builder& b, const KernelArgs& args, Value batch_head) {
+  wait_until(b, head_counters(b, args, batch_head), kTilesDone, args["head_tiles"]);
+}
+
+std::vector<Value> load_f32s(Builder& b, Value address, Value valid) {
   std::vector<Value> values;
   for (const int offset : {0, 16}) {
-    for (const Value bits : b.emit(Op::kLdSharedV4, {address, constant(offset)})) {
-      values.push_back(b.emit1(Op::kF32Bits, {bits}));
-    }
+    const std::vector<Value> words =
+        valid ? b.emit(Op::kLdGlobalV4If,
+                       {address, constant(offset), b.select(valid, constant(1), constant(0))})
+              : b.emit(Op::kLdGlobalV4, {address, constant(offset)});
+    for (const Value word : words) values.push_back(b.emit1(Op::kF32Bits, {word}));
   }
   return values;
 }

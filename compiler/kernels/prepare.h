@@ -2,6 +2,7 @@
 // tensor, and what they do with it.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "compiler/ir/builder.h"
@@ -10,7 +11,7 @@
 
 namespace sagejit {
 
-inline constexpr int kLaneElements = 8;  // a thread handles 16 bytes of a row
+inline constexpr int kLaneElements = kPieceBytes / 2;
 
 // The block's threads as rows of `lanes_per_row` threads, a power of two: each takes 8 elements of
 // a row.
@@ -25,47 +26,88 @@ struct RowLanes {
 };
 
 // Eight 16-bit elements at `address`, in pairs; zeros where `valid` is false, without reading.
-std::vector<ir::Var> load_words(ir::Builder& b, ir::Value address, ir::Value valid);
 std::vector<ir::Value> load_pairs(ir::Builder& b, ir::Value address, ir::Value valid);
+
+// What a thread has loaded: pieces of eight 16-bit elements, in pairs.
+class Pieces {
+ public:
+  explicit Pieces(ir::Builder& b) : b_(b) {}
+  // One more, at `address`; zeros where `valid` is false.
+  void load(ir::Value address, ir::Value valid);
+  std::vector<ir::Value> pairs(int piece) const;
+  // What was made of them is made anew from here on: kept, it would take more registers.
+  void forget() const;
+
+ private:
+  ir::Builder& b_;
+  std::vector<std::vector<ir::Var>> words_;
+};
 
 // The elements of such pairs as f32; `type` is f16 or bf16.
 std::vector<ir::Value> unpack(ir::Builder& b, DType type, const std::vector<ir::Value>& pairs);
+// Of each element of a pair; NaNs are passed over.
+ir::Value pair_max(ir::Builder& b, DType type, ir::Value x, ir::Value y);
+ir::Value pair_min(ir::Builder& b, DType type, ir::Value x, ir::Value y);
+ir::Value pair_abs(ir::Builder& b, ir::Value x);
 
 // A tile of rows of one (batch, head), numbered from the head's first; i32.
 struct TilePlace {
   ir::Value tile, head, batch;
+  ir::Value kv_batch_head;  // the (batch, K head) that it is of, or attends to
 };
-
-// The fold (kAddF32 or kMaxF32) of one channel over the chunks of a (batch, head), in their order,
-// from `neutral`; `partial` f32 [b, heads, num_chunks, channels] is what fold_tokens wrote, and
-// this thread has waited for. i32 indices.
-struct ChunkPlace {
-  ir::Value batch_head, channel;
-};
-ir::Value fold_chunks(ir::Builder& b, const KernelArgs& args, const std::string& partial,
-                      int channels, const ChunkPlace& place, ir::Op op, float neutral = 0);
 
 // Until the statistics of a (batch, K head) are there, where the launch counts that. Every thread
-// that folds them waits itself.
+// that reads them waits itself.
 void wait_for_statistics(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
+void wait_for_chunks(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);  // all but `fold`
+// Until all tiles of a (batch, K head) are there, of the Q that attends to it too: for another
+// launch, that runs beside `prepare`. Every thread that reads them waits itself.
+void wait_for_tiles(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
 
-// Eight f32 in shared memory at `address`, which is a multiple of 16.
-std::vector<ir::Value> load_shared_f32s(ir::Builder& b, ir::Value address);
+// Eight f32 at `address`, which is a multiple of 16; zeros where `valid`, if given, is false.
+std::vector<ir::Value> load_f32s(ir::Builder& b, ir::Value address, ir::Value valid = {});
 
-// A place in words of prepare_counters.
+// prepare_counters, in words: a ticket, then for each (batch, K head) what is done of it.
 inline constexpr int kItemsTaken = 0;
-inline constexpr int kStatisticsDone = 1;  // of the first (batch, K head)
+inline constexpr int kStatisticsDone = 1, kTilesDone = 2;  // of the first head
+inline constexpr int kHeadCounters = 2;                    // from head to head
+ir::Value head_counters(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
 
-// Statistics of a head: `place.tile` numbers chunks of K, where it is smoothed, then chunks of V,
-// where it is scaled.
+// `scratch`: shared memory, a multiple of 128, that nobody else uses between two barriers.
+
+// Statistics of a head, first of its chunks: `place.tile` numbers those of K, where it is smoothed,
+// then those of V, where it is scaled. Then of all its chunks together, when they are there.
 void fold_tokens(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
-                 const TilePlace& place);
+                 const TilePlace& place, ir::Value scratch);
+void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
+                 ir::Value batch_head);
 
-// Quantizes a tile of Q or K, and one of V.
-void quantize_rows(ir::Builder& b, const KernelArgs& args, const QuantizePlan& operand,
-                   const TilePlace& place);
+// Quantizes tiles of Q or K, one after the other, with a barrier between them; one must stand
+// before the first, too.
+class RowQuantizer {
+ public:
+  RowQuantizer(ir::Builder& b, const KernelArgs& args, const QuantizePlan& plan);
+  void run(const TilePlace& place) const;
+
+ private:
+  void for_each_group(const std::function<void(ir::Value)>& visit) const;  // this thread's
+  void quantize_with_one_scale(const class RowTile& tile) const;
+  void store_single_scale(const RowTile& tile, ir::Value amax) const;
+  void quantize_groups(const RowTile& tile) const;
+  void store_scales(const RowTile& tile) const;
+  ir::Value maximum(ir::Value turn, ir::Value group) const;  // its place
+
+  ir::Builder& b_;
+  const KernelArgs& args_;
+  const QuantizePlan& plan_;
+  int num_groups_ = 0;  // of a tile
+  ir::Value maxima_;    // in shared memory, f32 by group, for two tiles in turn
+  ir::Var turn_;        // whose, in bytes
+};
+
+// Quantizes a tile of V.
 void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,
-                    const TilePlace& place);
+                    const TilePlace& place, ir::Value scratch);
 
 // f(value, other) folded over the lanes of a row; every lane gets the result.
 ir::Value reduce_row(ir::Builder& b, const RowLanes& lanes, ir::Value value, ir::Op op);

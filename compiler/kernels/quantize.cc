@@ -14,108 +14,198 @@ using ir::Var;
 
 namespace {
 
-// Heads of `tiles` tiles follow one another.
-TilePlace place_of(Builder& b, Value index, Value tiles, Value heads) {
-  const Value batch_head = b.div(index, tiles);
-  const Value batch = b.div(batch_head, heads);
-  return {b.sub(index, b.mul(batch_head, tiles)), b.sub(batch_head, b.mul(batch, heads)), batch};
-}
+// What a team does at a time; i32.
+enum Kind { kNothing, kStatistics, kFold, kKeys, kValues, kQueries };
+struct Item {
+  Value kind;
+  TilePlace place;
+};
 
-// Tiles of K and V, head by head: those of K, then those of V.
-void quantize_kv(Builder& b, const KernelArgs& args, const ForwardPlan& plan, Value index) {
-  const Value k_tiles = args["k_tiles"];
-  if (!plan.v.is_prepared) {
-    return quantize_rows(b, args, plan.k, place_of(b, index, k_tiles, args["hkv"]));
+class Items {
+ public:
+  // A barrier must follow.
+  Items(Builder& b, const KernelArgs& args, const ForwardPlan& plan)
+      : b_(b), args_(args), plan_(plan), k_(b, args, plan.k), q_(b, args, plan.q),
+        scratch_(b.smem("scratch", plan.scratch_bytes(), 128)) {}
+
+  // Tiles of a K head: those of K, then those of V, then those of the Q that attends to them, head
+  // by head.
+  Item tile(Value kv_batch_head, Value index) const {
+    const auto [batch, kv_head] = divide(kv_batch_head, args_["hkv"]);
+    const Value k_tiles = args_["k_tiles"];
+    const Value kv_tiles = plan_.v.is_prepared ? b_.add(k_tiles, args_["v_tiles"]) : k_tiles;
+    const Value is_k = b_.less(index, k_tiles), is_kv = b_.less(index, kv_tiles);
+    const auto [head_in_group, q_tile] = divide(b_.sub(index, kv_tiles), args_["q_tiles"]);
+    const Value q_head = b_.add(b_.mul(kv_head, args_["group_heads"]), head_in_group);
+    const Value kv_tile = b_.select(is_k, index, b_.sub(index, k_tiles));
+    const Value kv_kind = b_.select(is_k, constant(kKeys), constant(kValues));
+    return {b_.select(is_kv, kv_kind, constant(kQueries)),
+            {b_.select(is_kv, kv_tile, q_tile), b_.select(is_kv, kv_head, q_head), batch,
+             kv_batch_head}};
   }
-  const TilePlace place = place_of(b, index, b.add(k_tiles, args["v_tiles"]), args["hkv"]);
-  b.when_uniform(
-      b.less(place.tile, k_tiles), [&] { quantize_rows(b, args, plan.k, place); },
-      [&] {
-        const Value tile = b.sub(place.tile, k_tiles);
-        prepare_values(b, args, plan.v, {tile, place.head, place.batch});
-      });
-}
+  Item tile(Value number) const {
+    const auto [kv_batch_head, index] = divide(number, args_["head_tiles"]);
+    return tile(kv_batch_head, index);
+  }
 
-// Tiles of K and V, then those of Q.
-void quantize_tile(Builder& b, const KernelArgs& args, const ForwardPlan& plan, Value index) {
-  const Value kv_tiles = args["kv_tiles"];
-  b.when_uniform(
-      b.less(index, kv_tiles), [&] { quantize_kv(b, args, plan, index); },
-      [&] {
-        const Value q_index = b.sub(index, kv_tiles);
-        quantize_rows(b, args, plan.q, place_of(b, q_index, args["q_tiles"], args["hq"]));
-      });
-}
+  Item item(const PrepareOrder::Place& place) const {
+    const Item as_tile = tile(place.head, place.index);
+    const Value is_fold =
+        b_.equal(b_.add(place.index, constant(1)), args_["head_statistics"]);
+    const Value of_statistics = b_.select(is_fold, constant(kFold), constant(kStatistics));
+    const auto [batch, kv_head] = divide(place.head, args_["hkv"]);
+    const auto choose = [&](Value a, Value b) { return b_.select(place.is_statistics, a, b); };
+    return {b_.select(place.exists, choose(of_statistics, as_tile.kind), constant(kNothing)),
+            {choose(place.index, as_tile.place.tile), choose(kv_head, as_tile.place.head), batch,
+             place.head}};
+  }
 
-// The block takes items, one after the other, until none is left. It takes the next while it works
-// on one. That cannot hang: an item waits only for items with smaller numbers, and the smallest
-// that is not done is the one that its block works on.
-void for_each_item(Builder& b, const KernelArgs& args, const std::function<void(Value)>& work) {
-  const Value shared = b.smem("item", 4);
-  const Value is_first = b.equal(b.tid(), constant(0));
-  const Var taken = b.var(constant(0));  // of the first thread
-  const auto take = [&] {
-    b.when(is_first, [&] {
-      const Value counters = args["prepare_counters"];
-      b.set(taken, b.emit1(Op::kAtomRelaxedGlobalAddI32,
-                           {counters, constant(kItemsTaken * 4), constant(1)}));
+  void run(const Item& item) const {
+    const TilePlace& place = item.place;
+    std::vector<Case> cases = {
+        {kKeys, [&] { k_.run(place); }},
+        {kQueries, [&] { q_.run(place); }},
+        {kValues, [&] { prepare_values(b_, args_, plan_.v, place, scratch_); }},
+        {kStatistics, [&] { fold_tokens(b_, args_, plan_, place, scratch_); }},
+        {kFold, [&] {
+           wait_for_chunks(b_, args_, place.kv_batch_head);
+           fold_chunks(b_, args_, plan_, place.kv_batch_head);
+         }}};
+    dispatch(item, std::move(cases));
+  }
+
+  Value is(const Item& item, Kind kind) const { return b_.equal(item.kind, constant(kind)); }
+
+  // Where it is counted that the item is done.
+  Value counter(const Item& item) const {
+    const Value is_tile = b_.less(constant(kFold), item.kind);
+    const Value word =
+        b_.select(is_tile, constant(kTilesDone * 4), constant(kStatisticsDone * 4));
+    return b_.address(head_counters(b_, args_, item.place.kv_batch_head), word, 1);
+  }
+
+ private:
+  using Case = std::pair<Kind, std::function<void()>>;
+
+  // The case of the item's kind, of those that the launch has.
+  void dispatch(const Item& item, std::vector<Case> cases) const {
+    const bool at_once = args_.has("prepare_counters");
+    std::erase_if(cases, [&](const Case& one) {
+      const bool is_statistics = one.first == kStatistics || one.first == kFold;
+      return (is_statistics && !at_once) || (one.first == kValues && !plan_.v.is_prepared);
     });
-  };
-  const Var item = b.var(constant(0)), goes_on = b.var(constant(0));
-  const auto next = [&] {
-    b.barrier();  // nobody uses shared memory for the item before
-    b.when(is_first, [&] { b.emit(Op::kStSharedI32, {shared, constant(0), b.get(taken)}); });
-    b.barrier();
-    // The same in all lanes: said so, addresses are kept once a warp.
-    const Value all = b.emit1(Op::kLdSharedI32, {shared, constant(0)});
-    b.set(item, b.emit1(Op::kShflI32, {all, constant(0)}));
-    b.set(goes_on, b.select(b.less(b.get(item), args["num_items"]), constant(1), constant(0)));
-  };
-  take();
-  next();
-  b.loop_while(goes_on, [&] {
-    take();
-    work(b.get(item));
-    next();
-  });
-}
+    dispatch(item, cases, 0);
+  }
+  void dispatch(const Item& item, const std::vector<Case>& cases, size_t first) const {
+    if (first == cases.size()) return;
+    b_.when_uniform(is(item, cases[first].first), cases[first].second,
+                    [&] { dispatch(item, cases, first + 1); });
+  }
 
-// After a barrier: everything that the block has stored for its item is seen by those who wait.
-void count_statistics(Builder& b, const KernelArgs& args, const TilePlace& place) {
-  b.barrier();
-  b.when(b.equal(b.tid(), constant(0)), [&] {
-    const Value batch_head = b.add(b.mul(place.batch, args["hkv"]), place.head);
-    const Value counter = b.address(args["prepare_counters"], batch_head, 4);
-    b.emit(Op::kRedReleaseGlobalAddI32, {counter, constant(kStatisticsDone * 4), constant(1)});
-  });
-}
+  // a / b and a mod b.
+  std::pair<Value, Value> divide(Value a, Value b) const {
+    const Value quotient = b_.div(a, b);
+    return {quotient, b_.sub(a, b_.mul(quotient, b))};
+  }
+
+  Builder& b_;
+  const KernelArgs& args_;
+  const ForwardPlan& plan_;
+  RowQuantizer k_, q_;
+  Value scratch_;
+};
+
+// A team takes items, one after the other, until none is left. While it works on one, its first
+// thread takes the next. That cannot hang: an item waits only for items with smaller numbers, and a
+// team takes its items in order; so the smallest that is not done is one that its team works on.
+class Turnstile {
+ public:
+  Turnstile(Builder& b, const KernelArgs& args, const Items& items)
+      : b_(b),
+        args_(args),
+        items_(items),
+        order_(b, {args["kv_heads"], args["head_statistics"], args["head_tiles"], args["lag"]}),
+        shared_(b.smem("items", 2 * kItemBytes)),
+        is_first_(b.equal(b.tid(), constant(0))),
+        taken_(b.var(constant(0))),
+        turn_(b.var(constant(0))) {
+    for (int i = 0; i < kWords; ++i) words_.push_back(b.var(constant(0)));
+  }
+
+  void run() {
+    take();
+    advance({});
+    b_.loop_while(words_[0], [&] {
+      take();
+      const Item item{b_.get(words_[0]),
+                      {b_.get(words_[1]), b_.get(words_[2]), b_.get(words_[3]), b_.get(words_[4])}};
+      items_.run(item);
+      advance([&] {
+        b_.emit(Op::kRedReleaseGlobalAddI32, {items_.counter(item), constant(0), constant(1)});
+      });
+    });
+  }
+
+ private:
+  static constexpr int kWords = 5, kItemBytes = 32;  // kind, tile, head, batch, K head
+
+  void take() {
+    b_.when(is_first_, [&] {
+      b_.set(taken_, b_.emit1(Op::kAtomRelaxedGlobalAddI32,
+                              {args_["prepare_counters"], constant(kItemsTaken * 4), constant(1)}));
+    });
+  }
+
+  // What was taken becomes the present item. Behind the barrier everything that the team has stored
+  // is seen by those who see it counted, nobody uses shared memory for it any more, and all know
+  // what was taken. The words of that take turns at two places: nobody still reads those of the item
+  // before the last.
+  void advance(const std::function<void()>& count) {
+    const Value place_of_words = b_.add(shared_, b_.get(turn_));
+    b_.when(is_first_, [&] {
+      const auto [kind, place] = items_.item(order_.find(b_.get(taken_)));
+      b_.emit(Op::kStSharedV4,
+              {place_of_words, constant(0), kind, place.tile, place.head, place.batch});
+      b_.emit(Op::kStSharedI32, {place_of_words, constant(16), place.kv_batch_head});
+    });
+    b_.barrier();
+    if (count) b_.when(is_first_, count);
+    std::vector<Value> words = b_.emit(Op::kLdSharedV4, {place_of_words, constant(0)});
+    words.push_back(b_.emit1(Op::kLdSharedI32, {place_of_words, constant(16)}));
+    for (int i = 0; i < kWords; ++i) {
+      // The same in all lanes: said so, addresses are kept once a warp.
+      b_.set(words_[i], b_.emit1(Op::kShflI32, {words[i], constant(0)}));
+    }
+    b_.set(turn_, b_.bit_xor(b_.get(turn_), constant(kItemBytes)));
+  }
+
+  Builder& b_;
+  const KernelArgs& args_;
+  const Items& items_;
+  PrepareOrder order_;  // of the first thread
+  Value shared_, is_first_;
+  Var taken_;  // of the first thread
+  Var turn_;   // in bytes
+  std::vector<Var> words_;
+};
 
 }  // namespace
 
 ir::Function generate_quantize(const ForwardPlan& plan) {
-  Builder b("quantize", kPrepareThreads, plan.prepare_blocks_per_sm);
+  Builder b("quantize", kPrepareThreads, plan.prepare_teams);
   const KernelArgs args(b, *plan.find_launch("quantize"));
-  quantize_tile(b, args, plan, b.emit1(Op::kBlockX, {}));
+  const Items items(b, args, plan);
+  const Item item = items.tile(b.emit1(Op::kBlockX, {}));
+  b.barrier();
+  items.run(item);
   return b.finish(plan.target->sm);
 }
 
 ir::Function generate_prepare(const ForwardPlan& plan) {
-  Builder b("prepare", kPrepareThreads, plan.prepare_blocks_per_sm);
+  Builder b("prepare", Builder::Teams{kPrepareThreads, plan.prepare_teams});
   const KernelArgs args(b, *plan.find_launch("prepare"));
-  const PrepareOrder order(
-      b, {args["kv_heads"], args["head_statistics"], args["head_tiles"], args["lag"]});
-  for_each_item(b, args, [&](Value item) {
-    const Value statistics = order.statistics_among(item);
-    const Value with_this = order.statistics_among(b.add(item, constant(1)));
-    b.when_uniform(
-        b.less(statistics, with_this),
-        [&] {
-          const TilePlace place = place_of(b, statistics, args["head_statistics"], args["hkv"]);
-          fold_tokens(b, args, plan, place);
-          count_statistics(b, args, place);
-        },
-        [&] { quantize_tile(b, args, plan, b.sub(item, statistics)); });
-  });
+  const Items items(b, args, plan);
+  Turnstile(b, args, items).run();
   return b.finish(plan.target->sm);
 }
 

@@ -16,8 +16,8 @@ namespace {
 
 // What is folded, over the tokens of a chunk and per channel.
 enum class FoldKind {
-  kSum,
-  kAmax,     // the largest magnitude
+  kSum,      // in f32
+  kAmax,     // the largest magnitude; this and the next exactly, in the type of the input
   kHighest,  // the largest element
   kLowest,   // the largest of the negated elements
 };
@@ -29,19 +29,36 @@ struct Statistic {
   std::string operand;  // "k" or "v"
   DType input;
   int row_elements;  // of the tensor
+  int columns;       // padded: of the codes
   int channels;      // of the result; those past row_elements fold nothing
   std::vector<Fold> folds;
 };
 
+std::vector<Fold> folds_of(const ValuePlan& v) {
+  if (!v.subtract_mean) return {{FoldKind::kAmax, "v_partial_amax"}};
+  return {{FoldKind::kSum, "v_partial_sums"},
+          {FoldKind::kHighest, "v_partial_highest"},
+          {FoldKind::kLowest, "v_partial_lowest"}};
+}
+
 bool takes_zeros(FoldKind kind) {
   return kind == FoldKind::kSum || kind == FoldKind::kAmax;
 }
-// What a fold starts from.
+// What the result of a chunk starts from.
 Value neutral(FoldKind kind) {
   return constant_f32(takes_zeros(kind) ? 0 : -std::numeric_limits<float>::infinity());
 }
+Value combine(Builder& b, FoldKind kind, Value x, Value y) {
+  return kind == FoldKind::kSum ? b.fadd(x, y) : b.fmax(x, y);
+}
+// A pair of elements that changes no extreme.
+Value neutral_pair(FoldKind kind, DType type) {
+  if (takes_zeros(kind)) return constant(0);
+  const uint32_t infinity = type == DType::kF16 ? 0x7c007c00 : 0x7f807f80;
+  return constant(static_cast<int32_t>(kind == FoldKind::kLowest ? infinity : infinity | 0x80008000));
+}
 
-// A block folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
+// A team folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
 // meets in shared memory and is folded in order of the threads, so that sums do not depend on
 // timing.
 class ChunkFold {
@@ -51,46 +68,55 @@ class ChunkFold {
       : b_(b),
         args_(args),
         statistic_(statistic),
-        lanes_(b, statistic.channels),
+        lanes_(b, statistic.columns),
         place_(place),
         shared_(shared) {}
 
   void run() {
     for (const Fold& fold : statistic_.folds) {
+      const bool sums = fold.kind == FoldKind::kSum;
+      const Value start = sums ? constant_f32(0) : neutral_pair(fold.kind, statistic_.input);
       folds_.emplace_back();
-      for (int i = 0; i < kLaneElements; ++i) folds_.back().push_back(b_.var(neutral(fold.kind)));
+      for (int i = 0; i < (sums ? kLaneElements : kLaneElements / 2); ++i) {
+        folds_.back().push_back(b_.var(start));
+      }
     }
     fold_rows();
     for (size_t f = 0; f < folds_.size(); ++f) {
-      if (f > 0) b_.barrier();  // the fold before has been read
+      const std::vector<Value> found = elements(f);
       for (int i = 0; i < kLaneElements; ++i) {
-        b_.emit(Op::kStSharedF32, {b_.add(shared_, b_.shl(b_.tid(), 2)), constant(i * kPlaneBytes),
-                                   b_.get(folds_[f][i])});
+        b_.emit(Op::kStSharedF32, {b_.add(shared_, b_.shl(b_.tid(), 2)),
+                                   constant((static_cast<int>(f) * kLaneElements + i) * kPlaneBytes),
+                                   found[i]});
       }
-      b_.barrier();
-      b_.when(b_.less(b_.tid(), constant(statistic_.channels)),
-              [&] { store(statistic_.folds[f]); });
+    }
+    b_.barrier();
+    // A thread for each channel of a fold; the next fold's are other threads where there are such.
+    const int threads = b_.team_threads(), channels = statistic_.channels;
+    for (int f = 0; f < static_cast<int>(folds_.size()); ++f) {
+      const int first = f * channels % threads;
+      const int begin = first + channels <= threads ? first : 0;
+      const Value channel = b_.sub(b_.tid(), constant(begin));
+      const Value is_channel = b_.less(channel, constant(channels));
+      b_.when(begin == 0 ? is_channel : b_.both(b_.less_equal(constant(0), channel), is_channel),
+              [&] { store(f, channel); });
     }
   }
 
-  static constexpr int shared_bytes() { return kLaneElements * kPlaneBytes; }
-
  private:
-  // Element i of all threads is a plane. The gap lets 32 channels, 4 threads' elements, be read
-  // from as many banks.
-  static constexpr int kPlaneBytes = (kPrepareThreads + 4) * 4;
-  // Of a thread: as many as registers hold beside the folds.
-  int rows_in_flight() const { return statistic_.folds.size() > 1 ? 4 : 8; }
+  static constexpr int kPlaneBytes = kFoldBytes / kLaneElements;  // element i of all threads
 
-  // Of an element as a fold takes it. Rows past the chunk's end are zeros, which change neither a
-  // sum that starts at +0 nor a magnitude; other folds must know.
-  Value element(FoldKind kind, Value x, Value exists) {
-    if (kind == FoldKind::kSum) return x;
-    if (kind == FoldKind::kAmax) return b_.emit1(Op::kAbsF32, {x});
-    return b_.select(exists, kind == FoldKind::kLowest ? b_.fneg(x) : x, neutral(kind));
-  }
-  Value combine(FoldKind kind, Value a, Value b) {
-    return kind == FoldKind::kSum ? b_.fadd(a, b) : b_.fmax(a, b);
+  // What this thread has found, by element.
+  std::vector<Value> elements(size_t fold) {
+    std::vector<Value> found;
+    for (const Var& part : folds_[fold]) found.push_back(b_.get(part));
+    const FoldKind kind = statistic_.folds[fold].kind;
+    if (kind == FoldKind::kSum) return found;
+    found = unpack(b_, statistic_.input, found);
+    for (Value& x : found) {
+      if (kind == FoldKind::kLowest) x = b_.fneg(x);
+    }
+    return found;
   }
 
   // All rows of a pass are loaded before the first is folded.
@@ -98,53 +124,63 @@ class ChunkFold {
     const Value begin = b_.mul(place_.tile, args_["chunk_tokens"]);
     const Value end = b_.min(b_.add(begin, args_["chunk_tokens"]), args_["n"]);
     const Value in_row = b_.less(lanes_.first, constant(statistic_.row_elements));
-    const Value base = b_.address(
-        row_address(b_, args_, statistic_.operand, "n", {place_.batch, place_.head, constant(0)}),
-        lanes_.first, bits_of(statistic_.input) / 8);
-    const Value stride = args_[statistic_.operand + "_stride_n"];
-    const int step = rows_in_flight() * lanes_.rows_per_pass;
-    b_.loop(begin, end, constant(step), [&](Value first) {
-      std::vector<std::vector<Value>> rows;
+    const Value step = constant(kChunkPieces * lanes_.rows_per_pass);
+    b_.loop(begin, end, step, [&](Value first) {
+      const Value row = b_.add(first, lanes_.row);
+      const RowPlace place{place_.batch, place_.head, row};
+      Value address = b_.address(row_address(b_, args_, statistic_.operand, "n", place),
+                                 lanes_.first, bits_of(statistic_.input) / 8);
+      Pieces pieces(b_);
       std::vector<Value> exist;
-      for (int i = 0; i < rows_in_flight(); ++i) {
-        const Value token = b_.add(b_.add(first, lanes_.row), constant(i * lanes_.rows_per_pass));
-        const Value address = b_.add64(base, b_.mul64(b_.zext(token), stride));
+      for (int i = 0; i < kChunkPieces; ++i) {
+        if (i > 0) address = b_.add64(address, args_[statistic_.operand + "_pass_stride"]);
+        const Value token = b_.add(row, constant(i * lanes_.rows_per_pass));
         exist.push_back(b_.both(b_.less(token, end), in_row));
-        rows.push_back(load_pairs(b_, address, exist.back()));
+        pieces.load(address, exist.back());
       }
-      for (size_t row = 0; row < rows.size(); ++row) {
-        fold_row(unpack(b_, statistic_.input, rows[row]), exist[row]);
+      for (int i = 0; i < kChunkPieces; ++i) {
+        for (size_t f = 0; f < folds_.size(); ++f) fold_row(f, pieces.pairs(i), exist[i]);
       }
     });
   }
 
-  void fold_row(const std::vector<Value>& x, Value exists) {
-    for (size_t f = 0; f < folds_.size(); ++f) {
-      const FoldKind kind = statistic_.folds[f].kind;
-      for (int i = 0; i < kLaneElements; ++i) {
-        const Var& folded = folds_[f][i];
-        b_.set(folded, combine(kind, b_.get(folded), element(kind, x[i], exists)));
-      }
+  // Rows past the chunk's end are zeros, which change neither a sum that starts at +0 nor a
+  // magnitude; other folds must know.
+  void fold_row(size_t fold, const std::vector<Value>& pairs, Value exists) {
+    const FoldKind kind = statistic_.folds[fold].kind;
+    const DType type = statistic_.input;
+    std::vector<Var>& folded = folds_[fold];
+    if (kind == FoldKind::kSum) {
+      const std::vector<Value> x = unpack(b_, type, pairs);
+      for (size_t i = 0; i < x.size(); ++i) b_.set(folded[i], b_.fadd(b_.get(folded[i]), x[i]));
+      return;
+    }
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      Value pair = kind == FoldKind::kAmax ? pair_abs(b_, pairs[i]) : pairs[i];
+      if (!takes_zeros(kind)) pair = b_.select(exists, pair, neutral_pair(kind, type));
+      const auto extreme = kind == FoldKind::kLowest ? pair_min : pair_max;
+      b_.set(folded[i], extreme(b_, type, b_.get(folded[i]), pair));
     }
   }
 
-  // This thread's channel.
-  void store(const Fold& fold) {
-    const Value plane = b_.mul(b_.rem(b_.tid(), constant(kLaneElements)), constant(kPlaneBytes));
-    const Value lane = b_.shl(b_.div(b_.tid(), constant(kLaneElements)), 2);
-    const Value column = b_.add(b_.add(shared_, plane), lane);
+  void store(int number, Value channel) {
+    const Fold& fold = statistic_.folds[static_cast<size_t>(number)];
+    const Value plane = b_.add(b_.rem(channel, constant(kLaneElements)),
+                               constant(number * kLaneElements));
+    const Value lane = b_.shl(b_.div(channel, constant(kLaneElements)), 2);
+    const Value column = b_.add(b_.add(shared_, b_.mul(plane, constant(kPlaneBytes))), lane);
     Value total = neutral(fold.kind);
     for (int row = 0; row < lanes_.rows_per_pass; ++row) {
       const Value one =
           b_.emit1(Op::kLdSharedF32, {column, constant(row * lanes_.lanes_per_row * 4)});
-      total = combine(fold.kind, total, one);
+      total = combine(b_, fold.kind, total, one);
     }
-    const Value batch_head = b_.add(b_.mul(place_.batch, args_["hkv"]), place_.head);
     const Value slot =
-        b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["num_chunks"])), b_.zext(place_.tile));
+        b_.add64(b_.mul64(b_.zext(place_.kv_batch_head), b_.zext(args_["num_chunks"])),
+                 b_.zext(place_.tile));
     const Value row =
         b_.add64(args_[fold.partial], b_.mul64(slot, b_.zext(constant(statistic_.channels * 4))));
-    b_.emit(Op::kStGlobalF32, {b_.address(row, b_.tid(), 4), constant(0), total});
+    b_.emit(Op::kStGlobalF32, {b_.address(row, channel, 4), constant(0), total});
   }
 
   Builder& b_;
@@ -153,27 +189,124 @@ class ChunkFold {
   RowLanes lanes_;
   TilePlace place_;
   Value shared_;
-  std::vector<std::vector<Var>> folds_;  // [fold][element]
+  std::vector<std::vector<Var>> folds_;  // [fold][element, or pair of them]
+};
+
+// A head's chunks together, a channel a thread: K's by the first threads, V's by the last.
+class HeadFold {
+ public:
+  HeadFold(Builder& b, const KernelArgs& args, Value batch_head)
+      : b_(b),
+        args_(args),
+        batch_head_(batch_head),
+        num_tokens_(b.emit1(Op::kF32FromS32, {b.max(args["n"], constant(1))})) {}
+
+  // k_mean = sum / n.
+  void run(const QuantizePlan& k) {
+    channel_ = b_.tid();
+    b_.when(b_.less(channel_, constant(k.head_dim)), [&] {
+      const Value sum = fold({{FoldKind::kSum, "k_partial_sums"}}, k.head_dim)[0];
+      store("k_mean", k.head_dim, 0, b_.fdiv(sum, num_tokens_));
+    });
+  }
+
+  // v_scales = amax / range and, behind them, the means; v_inverses = range / amax, or 0.
+  void run(const ValuePlan& v) {
+    channel_ = b_.sub(b_.tid(), constant(b_.team_threads() - v.columns));
+    b_.when(b_.less_equal(constant(0), channel_), [&] {
+      const std::vector<Value> folded = fold(folds_of(v), v.columns);
+      const Value mean = v.subtract_mean ? mean_of(folded[0]) : Value{};
+      const Value amax = mean ? amax_about(mean, folded[1], folded[2]) : folded[0];
+      const Value range = constant_f32(v.range);
+      const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
+      store("v_scales", v.scales(), 0, b_.fdiv(amax, range));
+      if (mean) store("v_scales", v.scales(), v.columns, mean);
+      store("v_inverses", v.columns, 0,
+            b_.select(is_zero, constant_f32(0), b_.fdiv(range, amax)));
+    });
+  }
+
+ private:
+  // 0 if it is not finite.
+  Value mean_of(Value sum) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    const Value mean = b_.fdiv(sum, num_tokens_);
+    const Value is_finite =
+        b_.emit1(Op::kLtF32, {b_.emit1(Op::kAbsF32, {mean}), constant_f32(kInfinity)});
+    return b_.select(is_finite, mean, constant_f32(0));
+  }
+  // The largest magnitude of x - mean, that of an extreme.
+  Value amax_about(Value mean, Value highest, Value lowest) {
+    const Value amax = b_.fmax(b_.fsub(highest, mean), b_.fadd(lowest, mean));
+    return b_.fmax(amax, constant_f32(0));
+  }
+
+  // Of this thread's channel, in order of the chunks. The loads of some chunks, of all folds, are in
+  // flight together; where there are fewer chunks, the last one comes again and counts for nothing.
+  std::vector<Value> fold(const std::vector<Fold>& folds, int channels) {
+    constexpr int kInFlight = 24;
+    const int step = kInFlight / static_cast<int>(folds.size());
+    const Value num_chunks = args_["num_chunks"];
+    const Value row_bytes = b_.zext(constant(channels * 4));
+    const Value first_row = b_.mul64(b_.zext(batch_head_), b_.zext(num_chunks));
+    const Value place = b_.add64(b_.mul64(first_row, row_bytes), b_.mul64(b_.zext(channel_), bytes(4)));
+    std::vector<Var> totals;
+    for (const Fold& fold : folds) totals.push_back(b_.var(neutral(fold.kind)));
+    b_.loop(constant(0), num_chunks, constant(step), [&](Value first) {
+      std::vector<std::vector<Value>> loaded(folds.size());
+      for (int i = 0; i < step; ++i) {
+        const Value chunk = b_.min(b_.add(first, constant(i)), b_.sub(num_chunks, constant(1)));
+        const Value offset = b_.add64(place, b_.mul64(b_.zext(chunk), row_bytes));
+        for (size_t f = 0; f < folds.size(); ++f) {
+          loaded[f].push_back(b_.emit1(
+              Op::kLdGlobalF32, {b_.add64(args_[folds[f].partial], offset), constant(0)}));
+        }
+      }
+      for (size_t f = 0; f < folds.size(); ++f) {
+        for (int i = 0; i < step; ++i) {
+          const Value exists = b_.less(b_.add(first, constant(i)), num_chunks);
+          const Value one = b_.select(exists, loaded[f][i], neutral(folds[f].kind));
+          b_.set(totals[f], combine(b_, folds[f].kind, b_.get(totals[f]), one));
+        }
+      }
+    });
+    std::vector<Value> result;
+    for (const Var& total : totals) result.push_back(b_.get(total));
+    return result;
+  }
+  static Value bytes(int count) { return {Value::Kind::kConst, ir::Type::kI64, static_cast<uint64_t>(count)}; }
+
+  // Of this thread's channel, in a buffer f32 [b, hkv, row_elements].
+  void store(const std::string& buffer, int row_elements, int first, Value value) {
+    const Value row = b_.address(args_[buffer], batch_head_, row_elements * 4);
+    b_.emit(Op::kStGlobalF32, {b_.address(row, channel_, 4), constant(first * 4), value});
+  }
+
+  Builder& b_;
+  const KernelArgs& args_;
+  Value batch_head_, num_tokens_;
+  Value channel_;
 };
 
 }  // namespace
 
+void fold_chunks(Builder& b, const KernelArgs& args, const ForwardPlan& plan, Value batch_head) {
+  HeadFold fold(b, args, batch_head);
+  if (plan.k.subtract_mean) fold.run(plan.k);
+  if (plan.v.is_scaled) fold.run(plan.v);
+}
+
 void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
-                 const TilePlace& place) {
+                 const TilePlace& place, Value scratch) {
   const QuantizePlan& k = plan.k;
   const ValuePlan& v = plan.v;
-  const Statistic of_k{"k", k.input, k.head_dim, k.head_dim, {{FoldKind::kSum, "k_partial_sums"}}};
-  Statistic of_v{"v", v.input, v.value_head_dim, v.columns, {}};
-  if (v.subtract_mean) {
-    of_v.folds = {{FoldKind::kSum, "v_partial_sums"},
-                  {FoldKind::kHighest, "v_partial_highest"},
-                  {FoldKind::kLowest, "v_partial_lowest"}};
-  } else {
-    of_v.folds = {{FoldKind::kAmax, "v_partial_amax"}};
-  }
-  const Value shared = b.smem("folds", ChunkFold::shared_bytes());
+  const Statistic of_k{"k",        k.input,
+                       k.head_dim, k.padded_head_dim,
+                       k.head_dim, {{FoldKind::kSum, "k_partial_sums"}}};
+  const Statistic of_v{"v", v.input, v.value_head_dim, v.columns, v.columns, folds_of(v)};
   const auto run = [&](const Statistic& statistic, Value chunk) {
-    ChunkFold(b, args, statistic, {chunk, place.head, place.batch}, shared).run();
+    const TilePlace of_tensor{chunk, place.head, place.batch, place.kv_batch_head};
+    ChunkFold(b, args, statistic, of_tensor, scratch).run();
   };
   if (!v.is_scaled) {
     run(of_k, place.tile);
@@ -187,10 +320,19 @@ void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
 }
 
 ir::Function generate_statistics(const ForwardPlan& plan) {
-  Builder b("statistics", kPrepareThreads, 4);
+  Builder b("statistics", kPrepareThreads, 3);
   const KernelArgs args(b, *plan.find_launch("statistics"));
-  fold_tokens(b, args, plan,
-              {b.emit1(Op::kBlockX, {}), b.emit1(Op::kBlockY, {}), b.emit1(Op::kBlockZ, {})});
+  const Value head = b.emit1(Op::kBlockY, {}), batch = b.emit1(Op::kBlockZ, {});
+  const TilePlace place{b.emit1(Op::kBlockX, {}), head, batch,
+                        b.add(b.mul(batch, args["hkv"]), head)};
+  fold_tokens(b, args, plan, place, b.smem("scratch", plan.scratch_bytes(), 128));
+  return b.finish(plan.target->sm);
+}
+
+ir::Function generate_fold(const ForwardPlan& plan) {
+  Builder b("fold", kPrepareThreads);
+  const KernelArgs args(b, *plan.find_launch("fold"));
+  fold_chunks(b, args, plan, b.emit1(Op::kBlockX, {}));
   return b.finish(plan.target->sm);
 }
 

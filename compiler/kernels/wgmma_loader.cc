@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compiler/ir/fragment.h"
+#include "compiler/kernels/prepare.h"
 #include "compiler/kernels/scores.h"
 
 namespace sagejit {
@@ -35,8 +36,10 @@ class Loader {
       // Every block begins with its own tile; who is done first takes the next.
       const Var number = b_.var(b_.emit1(Op::kBlockX, {}));
       const Var goes_on = b_.var(is_tile(b_.get(number)));
+      const Var ready_head = b_.var(constant(-1));
       b_.loop_while(goes_on, [&] {
         const Work work = work_of(b_.get(number));
+        wait_for_head(work, ready_head);
         load_queries(work, q);
         b_.set(number, take_tile());
         load_keys_and_values(work, kv);
@@ -67,23 +70,25 @@ class Loader {
   }
   Value num_tiles() { return b_.mul(b_.mul(args_["b"], args_["hq"]), num_row_tiles()); }
 
-  // Tiles in the order of their numbers: heads in groups whose K and V stay in the L2 cache
-  // together; within a group all heads' tiles with the most keys first, so that the last ones are
-  // short.
+  // Tiles in the order of their numbers: head after head, as they are prepared, and the last heads
+  // at once. Tiles with the most keys come first: of a head, and of all the last heads together, so
+  // that the last ones are short.
   Work work_of(Value number) {
     const Value row_tiles = num_row_tiles();
-    const Value heads = b_.mul(args_["b"], args_["hq"]);
+    const Value last_heads = args_["last_heads"];
+    const Value first_last = b_.sub(b_.mul(args_["b"], args_["hq"]), last_heads);
     // a / b and a mod b by one division.
     const auto divide = [&](Value a, Value b) {
       const Value quotient = b_.div(a, b);
       return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
     };
-    const auto [group, in_group] = divide(number, b_.mul(args_["group_heads"], row_tiles));
-    const Value first_head = b_.mul(group, args_["group_heads"]);
-    const Value group_heads = b_.min(args_["group_heads"], b_.sub(heads, first_head));
-    const auto [rank, head_in_group] = divide(in_group, group_heads);
+    const Value among_last = b_.sub(number, b_.mul(first_last, row_tiles));
+    const Value is_last = b_.less_equal(constant(0), among_last);
+    const auto [quotient, remainder] = divide(b_.select(is_last, among_last, number),
+                                              b_.select(is_last, last_heads, row_tiles));
+    const Value rank = b_.select(is_last, quotient, remainder);
+    const Value batch_head = b_.select(is_last, b_.add(first_last, remainder), quotient);
     const Value row_tile = is_causal() ? b_.sub(b_.sub(row_tiles, constant(1)), rank) : rank;
-    const Value batch_head = b_.add(first_head, head_in_group);
     const auto [batch, head] = divide(batch_head, args_["hq"]);
     const Value kv_head = b_.div(head, b_.div(args_["hq"], args_["hkv"]));
     const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
@@ -119,7 +124,8 @@ class Loader {
     return b_.add(b_.emit1(Op::kShflI32, {b_.get(taken), constant(0)}), b_.emit1(Op::kGridX, {}));
   }
 
-  // Tells the computing warpgroups. The last block to end leaves the counters as it found them.
+  // Tells the computing warpgroups. The last block to end leaves the counters as it found them; and
+  // none ends before all heads are prepared.
   void end_work(RingCursor& q) {
     for (int i = 0; i < block_.num_consumers; ++i) {
       block_.q_ring.begin(q);
@@ -138,6 +144,18 @@ class Loader {
       b_.when(b_.equal(b_.add(done, constant(1)), b_.emit1(Op::kGridX, {})), [&] {
         b_.emit(Op::kStGlobalV2, {counters, constant(kTakenBytes), constant(0), constant(0)});
       });
+    });
+    if (plan_.attends_by_head()) wait_for_previous(b_);
+  }
+
+  // Until all operands of a tile are prepared. Bulk copies read them through the asynchronous
+  // proxy, which sees what others have written after the fence alone (PTX ISA, "Proxies").
+  void wait_for_head(const Work& work, const Var& ready) {
+    if (!plan_.attends_by_head()) return;
+    b_.when(b_.not_equal(work.batch_kv_head, b_.get(ready)), [&] {
+      wait_for_tiles(b_, args_, work.batch_kv_head);
+      b_.emit(Op::kFenceProxyAsyncGlobal, {});
+      b_.set(ready, work.batch_kv_head);
     });
   }
 

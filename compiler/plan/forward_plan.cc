@@ -14,16 +14,24 @@ namespace {
 // of L2 cache.
 constexpr int kResidentBytes = 16 << 20;
 
-// K and V between their two readings by `prepare`. The blocks of an H100 have some 9 MB in work;
-// what is less makes them wait, and much more would not stay in the L2 cache.
-constexpr int kLagBytes = 12 << 20;
+// Items that a team of `prepare` has taken and not done, and rounds that a head's statistics take
+// besides: what is less makes tiles wait for them, and more delays the first heads.
+constexpr int kItemsInWork = 3, kLagRounds = 4;
 
 // Query tiles that the wgmma kernel's blocks have taken, and blocks that are done: i32 each.
 const std::string kTileCounters = "tile_counters";
 
-// Items of `prepare` that its blocks have taken, then the statistics that are done, by (batch, K
-// head): i32 each.
+// Items of `prepare` that have been taken, then the statistics and the tiles that are done of each
+// (batch, K head): i32 each.
 const std::string kPrepareCounters = "prepare_counters";
+
+constexpr int kElementBytes = 2;  // of Q, K and V
+
+// Threads that a row of so many elements takes.
+int lanes_of_row(int columns) {
+  return static_cast<int>(
+      std::bit_ceil(static_cast<unsigned>(columns) * kElementBytes / kPieceBytes));
+}
 
 // Builds the launch list; a buffer is named before the launches that use it.
 class PlanWriter {
@@ -65,6 +73,12 @@ class PlanWriter {
   PlanWriter& i32(std::string name, const std::string& value) {
     return add({std::move(name), ParamType::kI32, -1, SizeExpr(value)});
   }
+  // From row to row of a thread, where a team's lie side by side.
+  PlanWriter& pass_stride(const std::string& name, std::string_view token_axis, int columns) {
+    const int lanes = lanes_of_row(columns);
+    return i64(name + "_pass_stride", fmt::format("{}.stride_{} * {}", name, token_axis,
+                                                  kPrepareThreads / lanes * kElementBytes));
+  }
   // A tensor [b, heads, tokens, d]: its address and its strides in bytes.
   PlanWriter& tensor(const std::string& name, std::string_view token_axis, int element_bytes) {
     pointer(name);
@@ -85,10 +99,19 @@ class PlanWriter {
   bool waits_for_previous_;
 };
 
-// Of 16 bytes, that a thread needs for its part of a tile of Q or K.
-int loads_per_thread(const QuantizePlan& plan) {
-  const auto row_loads = static_cast<unsigned>(plan.padded_head_dim) / 8;
-  return plan.tile_rows * static_cast<int>(std::bit_ceil(row_loads)) / kPrepareThreads;
+int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+
+// That a thread needs for its part of a tile.
+int pieces_of(const QuantizePlan& plan) {
+  return ceil_div(plan.tile_rows * lanes_of_row(plan.padded_head_dim), kPrepareThreads);
+}
+int pieces_of(const ValuePlan& plan) {
+  if (!plan.is_prepared) return 0;
+  const int together = plan.is_scaled ? 4 : 1;  // make a word of codes of each of their channels
+  const int groups = plan.tile_tokens * plan.columns * kElementBytes / kPieceBytes / together;
+  return ceil_div(groups, kPrepareThreads) * together;
 }
 
 QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q) {
@@ -98,13 +121,13 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   plan.input = v.input;
   plan.head_dim = v.head_dim;
   plan.padded_head_dim = padded_head_dim(v);
+  // Eight loads a thread.
   const int span = std::max(1, plan.groups.span);
-  const int rows = plan.padded_head_dim <= 128 ? 128 : 64;  // at most eight loads a thread
+  const int rows = plan.padded_head_dim <= 64 ? 256 : plan.padded_head_dim <= 128 ? 128 : 64;
   plan.tile_rows = span * std::max(1, rows / span);
   plan.subtract_mean = !is_q && v.smooth_k == Smoothing::kMean;
   plan.lse_bias = is_q && v.lse && v.smooth_k == Smoothing::kMean;
   plan.core_matrices = schedule.wgmma;
-  plan.clears_counters = schedule.wgmma && is_q;
   if (plan.core_matrices) plan.token_multiple = is_q ? schedule.block_m : schedule.block_n;
   return plan;
 }
@@ -130,17 +153,19 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   return plan;
 }
 
-// As many as registers allow without spilling: a thread holds its part of a tile while the maxima
-// are found, and where rows end within it, whether each piece exists.
-int prepare_blocks_per_sm(const ForwardPlan& plan) {
-  const int loads = std::max(loads_per_thread(plan.q), loads_per_thread(plan.k));
-  const int blocks = loads <= 4 ? 4 : loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
+// As many as registers allow without spilling, and shared memory: a thread holds its part of a tile
+// while the maxima are found, and where rows end within it, whether each piece exists.
+int prepare_teams(const ForwardPlan& plan) {
+  const int loads = plan.num_pieces();
+  const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
   const auto is_even = [](int columns) {
     return std::has_single_bit(static_cast<unsigned>(columns));
   };
   const bool has_ends =
       !is_even(plan.q.head_dim) || (plan.v.is_prepared && !is_even(plan.v.value_head_dim));
-  return has_ends ? std::max(1, blocks - 1) : blocks;
+  constexpr int kOther = 4096;  // maxima of groups, items
+  const int bytes = plan.scratch_bytes() + kOther;
+  return std::max(1, std::min(has_ends ? teams - 1 : teams, plan.target->smem_per_block / bytes));
 }
 
 // SizeExpr text of a number of tokens, padded.
@@ -157,7 +182,8 @@ const std::string kChunkTokens =
 
 // Together: one call clears them.
 void add_zeroed_buffers(PlanWriter& out, const ForwardPlan& plan) {
-  if (plan.prepares_at_once()) out.buffer(kPrepareCounters, "(1 + b * hkv) * 4", true);
+  if (plan.schedule.wgmma) out.buffer(kTileCounters, "8", plan.prepares_at_once());
+  if (plan.prepares_at_once()) out.buffer(kPrepareCounters, "(1 + 2 * b * hkv) * 4", true);
   for (const QuantizePlan* operand : {&plan.q, &plan.k}) {
     if (!operand->groups.is_dynamic()) continue;
     out.buffer(operand->operand + "_amax",
@@ -195,6 +221,7 @@ void add_value_buffers(PlanWriter& out, const ValuePlan& v) {
                                     v.columns * bits_of(v.type) / 8));
   if (!v.is_scaled) return;
   out.buffer("v_scales", fmt::format("b * hkv * {} * 4", v.scales()));
+  out.buffer("v_inverses", fmt::format("b * hkv * {} * 4", v.columns));
   for (const std::string& partial : partials_of(v)) {
     out.buffer(partial, fmt::format("b * hkv * {} * {} * 4", kNumChunks, v.columns));
   }
@@ -205,6 +232,17 @@ std::string num_statistics(const ForwardPlan& plan) {
   return plan.k.subtract_mean && plan.v.is_scaled ? "2 * " + kNumChunks : kNumChunks;
 }
 
+// The statistics of chunks, and what they become.
+void pass_partials(PlanWriter& out, const ForwardPlan& plan) {
+  if (plan.k.subtract_mean) out.from_buffer("k_partial_sums");
+  if (!plan.v.is_scaled) return;
+  for (const std::string& partial : partials_of(plan.v)) out.from_buffer(partial);
+}
+void pass_folded(PlanWriter& out, const ForwardPlan& plan) {
+  if (plan.k.subtract_mean) out.from_buffer("k_mean");
+  if (plan.v.is_scaled) out.from_buffer("v_scales").from_buffer("v_inverses");
+}
+
 void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
   out.launch("statistics", Phase::kQuantize, {num_statistics(plan), "hkv", "b"}, kPrepareThreads, 0)
       .i32("n", "n")
@@ -212,12 +250,20 @@ void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
       .i32("num_chunks", kNumChunks)
       .i32("chunk_tokens", kChunkTokens);
   if (plan.k.subtract_mean) {
-    out.tensor("k", "n", bits_of(plan.k.input) / 8).from_buffer("k_partial_sums");
+    out.tensor("k", "n", kElementBytes).pass_stride("k", "n", plan.k.padded_head_dim);
   }
   if (plan.v.is_scaled) {
-    out.tensor("v", "n", bits_of(plan.v.input) / 8);
-    for (const std::string& partial : partials_of(plan.v)) out.from_buffer(partial);
+    out.tensor("v", "n", kElementBytes).pass_stride("v", "n", plan.v.columns);
   }
+  pass_partials(out, plan);
+}
+
+void launch_fold(PlanWriter& out, const ForwardPlan& plan) {
+  out.launch("fold", Phase::kQuantize, {"b * hkv", "1", "1"}, kPrepareThreads, 0)
+      .i32("n", "n")
+      .i32("num_chunks", kNumChunks);
+  pass_partials(out, plan);
+  pass_folded(out, plan);
 }
 
 void launch_amax(PlanWriter& out, const QuantizePlan& plan) {
@@ -225,10 +271,13 @@ void launch_amax(PlanWriter& out, const QuantizePlan& plan) {
   out.launch("amax_" + plan.operand, Phase::kQuantize,
              {fmt::format("ceil_div({}, {})", tokens, plan.tile_rows), std::string(heads), "b"},
              kPrepareThreads, 0)
-      .tensor(plan.operand, tokens, bits_of(plan.input) / 8)
+      .tensor(plan.operand, tokens, kElementBytes)
+      .pass_stride(plan.operand, tokens, plan.padded_head_dim)
       .i32(std::string(tokens), std::string(tokens))
-      .i32(std::string(heads), std::string(heads));
-  if (plan.subtract_mean) out.from_buffer("k_partial_sums").i32("num_chunks", kNumChunks);
+      .i32("hkv", "hkv")
+      .i32("group_heads", fmt::format("div({}, hkv)", heads));
+  if (plan.operand == "q") out.i32("hq", "hq");
+  if (plan.subtract_mean) out.from_buffer("k_mean");
   out.from_buffer(plan.operand + "_amax");
 }
 
@@ -238,17 +287,16 @@ std::string num_tiles(const QuantizePlan& plan) {
                      plan.tile_rows);
 }
 
-// Of V. At least one: without keys the scales must be numbers all the same.
+// Of V.
 std::string num_tiles(const ValuePlan& v) {
-  const std::string tiles =
-      fmt::format("ceil_div({}, {})", padded_tokens("n", v.token_multiple), v.tile_tokens);
-  return v.is_scaled ? fmt::format("max(1, {})", tiles) : tiles;
+  return fmt::format("ceil_div({}, {})", padded_tokens("n", v.token_multiple), v.tile_tokens);
 }
 
 void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
   const auto [heads, tokens] = names_of(plan);
   const std::string& name = plan.operand;
-  out.tensor(name, tokens, bits_of(plan.input) / 8)
+  out.tensor(name, tokens, kElementBytes)
+      .pass_stride(name, tokens, plan.padded_head_dim)
       .i32(std::string(tokens), std::string(tokens))
       .i32(std::string(heads), std::string(heads))
       .i32(name + "_tiles", num_tiles(plan))
@@ -259,69 +307,76 @@ void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
     out.i32(fmt::format("padded_{}", tokens), padded_tokens(tokens, plan.token_multiple));
   }
   if (plan.groups.is_dynamic()) out.from_buffer(name + "_amax");
-  if (plan.subtract_mean) out.from_buffer("k_partial_sums").from_buffer("k_mean");
   if (plan.lse_bias) out.from_buffer("lse_bias");
   if (plan.clears_counters) out.from_buffer(kTileCounters);
 }
 
 void pass_values(PlanWriter& out, const ValuePlan& v) {
-  out.tensor("v", "n", bits_of(v.input) / 8).i32("v_tiles", num_tiles(v)).from_buffer("v_codes");
-  if (!v.is_scaled) return;
-  for (const std::string& partial : partials_of(v)) out.from_buffer(partial);
-  out.from_buffer("v_scales");
+  out.tensor("v", "n", kElementBytes)
+      .pass_stride("v", "n", v.columns)
+      .i64("v_pair_stride", fmt::format("v.stride_n * {}", kValuePairTokens * kElementBytes))
+      .i32("v_tiles", num_tiles(v))
+      .from_buffer("v_codes");
 }
 
-// Of a head's K and V together.
-std::string num_kv_tiles(const ForwardPlan& plan) {
-  if (!plan.v.is_prepared) return num_tiles(plan.k);
-  return fmt::format("({} + {})", num_tiles(plan.k), num_tiles(plan.v));
+// Of a K head: its K and V, and the Q that attends to them.
+std::string num_head_tiles(const ForwardPlan& plan) {
+  const std::string k = num_tiles(plan.k), q = "div(hq, hkv) * " + num_tiles(plan.q);
+  if (!plan.v.is_prepared) return fmt::format("({} + {})", k, q);
+  return fmt::format("({} + {} + {})", k, num_tiles(plan.v), q);
 }
 
 void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
   pass_quantized(out, plan.k);
   if (plan.v.is_prepared) pass_values(out, plan.v);
   pass_quantized(out, plan.q);
-  if (plan.has_statistics()) out.i32("num_chunks", kNumChunks);
+  out.i32("group_heads", "div(hq, hkv)");
+  pass_folded(out, plan);
 }
 
-// A block for every tile of every head: K's and V's of a head together, then Q's.
+// A block for every tile of every head.
 void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
-  const std::string kv_tiles = fmt::format("b * hkv * {}", num_kv_tiles(plan));
   out.launch("quantize", Phase::kQuantize,
-             {fmt::format("{} + b * hq * {}", kv_tiles, num_tiles(plan.q)), "1", "1"},
-             kPrepareThreads, 0)
-      .i32("kv_tiles", kv_tiles);
+             {fmt::format("b * hkv * {}", num_head_tiles(plan)), "1", "1"}, kPrepareThreads, 0)
+      .i32("head_tiles", num_head_tiles(plan));
   pass_operands(out, plan);
 }
 
-// Blocks stay and take items, the statistics of a head and all tiles, in the order that
-// prepare_order.h says.
+// Teams stay and take items, the statistics of a head and all tiles, in the order that
+// prepare_order.h says. All teams of a multiprocessor are one block, and attention needs a
+// multiprocessor for itself: so what `prepare` leaves free is whole multiprocessors.
 void launch_prepare(PlanWriter& out, const ForwardPlan& plan) {
-  const std::string kv_tiles = fmt::format("b * hkv * {}", num_kv_tiles(plan));
-  const std::string items = fmt::format("b * hkv * {} + {} + b * hq * {}", num_statistics(plan),
-                                        kv_tiles, num_tiles(plan.q));
-  const int token_bytes =
-      (plan.k.subtract_mean ? plan.k.head_dim * bits_of(plan.k.input) / 8 : 0) +
-      (plan.v.is_scaled ? plan.v.value_head_dim * bits_of(plan.v.input) / 8 : 0);
+  const std::string items =
+      fmt::format("b * hkv * ({} + 1 + {})", num_statistics(plan), num_head_tiles(plan));
+  const std::string teams =
+      fmt::format("ceil_div(num_sms * {}, 100) * {}",
+                  plan.attends_by_head() ? plan.schedule.prepare_percent : 100, plan.prepare_teams);
   out.launch("prepare", Phase::kQuantize,
-             {fmt::format("min(num_sms * {}, {})", plan.prepare_blocks_per_sm, items), "1", "1"},
-             kPrepareThreads, 0)
+             {fmt::format("min(ceil_div(num_sms * {}, 100), ceil_div({}, {}))",
+                          plan.attends_by_head() ? plan.schedule.prepare_percent : 100, items,
+                          plan.prepare_teams),
+              "1", "1"},
+             plan.prepare_teams * kPrepareThreads, 0)
       .from_buffer(kPrepareCounters)
       .i32("num_items", items)
       .i32("kv_heads", "b * hkv")
-      .i32("head_statistics", num_statistics(plan))
-      .i32("head_tiles", num_kv_tiles(plan))
-      .i32("lag",
-           fmt::format("min(b * hkv, max(1, div({}, max(1, n * {}))))", kLagBytes, token_bytes))
-      .i32("kv_tiles", kv_tiles)
+      .i32("head_statistics", num_statistics(plan) + " + 1")  // the last is their fold
+      .i32("head_tiles", num_head_tiles(plan))
+      .i32("lag", fmt::format("min(b * hkv, {} + ceil_div({} * {}, {} + 1 + {}))", kLagRounds,
+                              kItemsInWork, teams, num_statistics(plan), num_head_tiles(plan)))
+      .i32("num_chunks", kNumChunks)
       .i32("chunk_tokens", kChunkTokens);
+  pass_partials(out, plan);
   pass_operands(out, plan);
 }
 
 // In the order that their results demand.
 void launch_preparation(PlanWriter& out, const ForwardPlan& plan) {
   const bool apart = plan.has_statistics() && !plan.prepares_at_once();
-  if (apart) launch_statistics(out, plan);
+  if (apart) {
+    launch_statistics(out, plan);
+    launch_fold(out, plan);
+  }
   if (plan.k.groups.is_dynamic()) launch_amax(out, plan.k);
   if (plan.q.groups.is_dynamic()) launch_amax(out, plan.q);
   if (plan.prepares_at_once()) {
@@ -346,6 +401,18 @@ void launch_attention(PlanWriter& out, const ForwardPlan& plan) {
   }
 }
 
+// Heads whose query tiles the wgmma kernel takes by length, not head by head. Where lengths differ,
+// as many as keep the multiprocessors busy to the end, and as keep their K and V in the L2 cache.
+std::string num_last_heads(const ForwardPlan& plan) {
+  const MaskKind mask = plan.variant.mask.kind;
+  if (mask != MaskKind::kCausalTopLeft && mask != MaskKind::kCausalBottomRight) return "0";
+  constexpr int kRounds = 3;  // of tiles for every multiprocessor
+  const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
+  return fmt::format("max(1, min(b * hq, min(ceil_div({} * num_sms, ceil_div(m, {})), "
+                     "div({}, max(1, n * {})))))",
+                     kRounds, plan.schedule.block_m, kResidentBytes, token_bytes);
+}
+
 void add_attention(PlanWriter& out, const ForwardPlan& plan) {
   const Variant& v = plan.variant;
   launch_attention(out, plan);
@@ -367,12 +434,10 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
       .i32("hq", "hq")
       .i32("hkv", "hkv");
   if (plan.schedule.wgmma) {
-    // Heads of one group are computed at the same time; their K and V share the L2 cache.
-    const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
-    out.from_buffer(kTileCounters)
-        .i32("b", "b")
-        .i32("group_heads", fmt::format("max(1, min(b * hq, div({}, max(1, n * {}))))",
-                                        kResidentBytes, token_bytes));
+    out.from_buffer(kTileCounters).i32("b", "b").i32("last_heads", num_last_heads(plan));
+  }
+  if (plan.attends_by_head()) {
+    out.from_buffer(kPrepareCounters).i32("head_tiles", num_head_tiles(plan));
   }
   if (v.lse) {
     out.pointer("lse")
@@ -404,6 +469,17 @@ OperandNames names_of(const QuantizePlan& plan) {
   return plan.operand == "q" ? OperandNames{"hq", "m"} : OperandNames{"hkv", "n"};
 }
 
+int ForwardPlan::num_pieces() const {
+  const int of_tiles = std::max({pieces_of(q), pieces_of(k), pieces_of(v)});
+  return has_statistics() ? std::max(of_tiles, kChunkPieces) : of_tiles;
+}
+
+int ForwardPlan::scratch_bytes() const {
+  const int folds = std::max(k.subtract_mean ? 1 : 0, v.num_folds());
+  const int codes = v.is_scaled ? v.tile_tokens * v.columns : 0;
+  return std::max(folds * kFoldBytes, codes);
+}
+
 const KernelLaunch* ForwardPlan::find_launch(std::string_view kernel) const {
   for (const KernelLaunch& launch : plan.launches) {
     if (launch.kernel == kernel) return &launch;
@@ -425,9 +501,9 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
                      value_plan(variant, schedule),
                      1,
                      {}};
-  result.prepare_blocks_per_sm = prepare_blocks_per_sm(result);
+  result.prepare_teams = prepare_teams(result);
+  result.q.clears_counters = schedule.wgmma && !result.prepares_at_once();
   PlanWriter out(result.plan, target);
-  if (schedule.wgmma) out.buffer(kTileCounters, "8");
   add_zeroed_buffers(out, result);
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);

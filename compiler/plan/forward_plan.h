@@ -5,14 +5,18 @@
 //   statistics  of chunks of tokens, per channel: sums of K where it   smoothing of K, 8-bit V
 //               is smoothed, largest magnitudes of V where it is
 //               quantized, or sums and extremes where it is smoothed
+//   fold        of a head's chunks: the mean of K, scales and means     those
+//               of V
 //   amax_q/k    largest magnitude per head or tensor                  those granularities alone
-//   quantize    K - mean and Q -> int8 codes and scales, the mean,    always
-//               q . mean for the LSE; with wgmma, V -> 16-bit v.type
-//               or e4m3 codes, scales and means
+//   quantize    K - mean and Q -> int8 codes and scales, q . mean     always
+//               for the LSE; with wgmma, V -> 16-bit v.type or e4m3
+//               codes
 //   attention   O and LSE
 //
-// `statistics` and `quantize` are one launch, `prepare`, which reads K and V from DRAM once; only
-// where amax_k, of smoothed K, has its place between them do they stay two.
+// `statistics`, `fold` and `quantize` are one launch, `prepare`, which reads K and V from DRAM once; only
+// where amax_k, of smoothed K, has its place between them do they stay apart. `prepare` takes a part
+// of the multiprocessors, head after head, while the wgmma kernel begins on the others with the
+// heads that are done.
 #pragma once
 
 #include <string>
@@ -25,9 +29,15 @@
 
 namespace sagejit {
 
-inline constexpr int kPrepareThreads = 256;  // of every kernel but attention
-inline constexpr int kMaxChunks = 32;  // of the tokens of a (batch, head); each consumer folds them
-inline constexpr int kMinChunkTokens = 256;
+inline constexpr int kPrepareThreads = 256;  // of every kernel but attention; of a team of `prepare`
+inline constexpr int kPieceBytes = 16;   // of a row, that a thread handles at a time
+inline constexpr int kValuePairTokens = 8;  // from one to the next of 8-bit V's pairs in a word
+inline constexpr int kChunkPieces = 8;   // of a chunk, that a thread folds at a time
+// What the threads of a team have folded of eight channels meets in shared memory. The gaps let 32
+// channels, 4 threads' elements, be read from as many banks.
+inline constexpr int kFoldBytes = 8 * (kPrepareThreads + 4) * 4;
+inline constexpr int kMaxChunks = 64;  // of the tokens of a (batch, head); each consumer folds them
+inline constexpr int kMinChunkTokens = 128;
 
 // Quantization of Q or K: codes int8 [b, h, tokens, padded_head_dim], contiguous; with
 // `core_matrices` tokens are padded and each head lies as kTokenRows of core_matrix.h says.
@@ -54,6 +64,8 @@ struct ValuePlan {
   // before, [b, hkv, 2, columns]: the scales, and the means.
   bool is_scaled = false;
   bool subtract_mean = false;
+  // What is folded over its tokens.
+  int num_folds() const { return !is_scaled ? 0 : subtract_mean ? 3 : 1; }
   int scales() const { return subtract_mean ? 2 * columns : columns; }  // of a head
   DType input = DType::kF16;
   DType type = DType::kF16;
@@ -76,13 +88,20 @@ struct ForwardPlan {
   const Target* target = nullptr;
   QuantizePlan q, k;
   ValuePlan v;
-  int prepare_blocks_per_sm = 1;  // of the kernels that quantize
+  // That fit on a multiprocessor: teams of a block of `prepare`, blocks of `quantize`.
+  int prepare_teams = 1;
   Plan plan;
 
   bool has_statistics() const { return k.subtract_mean || v.is_scaled; }
   bool prepares_at_once() const {
     return has_statistics() && !(k.subtract_mean && k.groups.is_dynamic());
   }
+  // Attention begins while `prepare` runs, and waits for each head apart.
+  bool attends_by_head() const { return schedule.wgmma && prepares_at_once(); }
+
+  // Of a team at a time: pieces that a thread loads, and shared memory.
+  int num_pieces() const;
+  int scratch_bytes() const;
 
   const KernelLaunch* find_launch(
       std::string_view kernel) const;  // null if the call has no such kernel

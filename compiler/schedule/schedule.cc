@@ -34,6 +34,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
     SCHEDULE_FIELD("overlap", 1, overlap),
     SCHEDULE_FIELD("ping_pong", 1, ping_pong),
+    SCHEDULE_FIELD("prepare_percent", 100, prepare_percent),
 };
 #undef SCHEDULE_FIELD
 
@@ -179,6 +180,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
     require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
   }
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
+  require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
           "block_m must be a multiple of 16 rows for every warp");
   if (schedule.wgmma) {
