@@ -18,7 +18,8 @@ using Program = void*;
 // The part of NVRTC's C interface that is used. Every function returns 0 on success.
 struct Toolchain::Api {
   void* library = nullptr;
-  std::string version;
+  NvrtcVersion version;
+  std::string version_text;
   int (*create)(Program*, const char* source, const char* name, int num_headers,
                 const char* const* headers, const char* const* include_names) = nullptr;
   int (*compile)(Program, int num_options, const char* const* options) = nullptr;
@@ -129,6 +130,25 @@ std::string find_assembly_fault(const ToolchainOutput& output) {
   return "";
 }
 
+std::vector<std::string> nvrtc_flags(NvrtcVersion version, const Target& target, bool assemble) {
+  // --fmad=false: every fused multiply-add is an explicit operation of the IR. 177: a variable that
+  // nothing reads; generated code has many, and they would bury an error.
+  std::vector<std::string> result = {"--std=c++17", "--minimal", "--fmad=false",
+                                     "--diag-suppress=177"};
+  // Where there is a driver, NVRTC from 12.9 on keeps a cache of its own. What comes from there has
+  // no assembler's report, without which a kernel cannot be judged; our cache keeps the report.
+  constexpr NvrtcVersion kFirstWithCache = {12, 9};
+  if (version >= kFirstWithCache) result.push_back("--no-cache");
+  if (assemble) {
+    result.push_back(fmt::format("--gpu-architecture={}", target.name));
+    result.push_back("--ptxas-options=-v");
+  } else {
+    std::string virtual_arch(target.name);
+    result.push_back("--gpu-architecture=compute" + virtual_arch.substr(virtual_arch.find('_')));
+  }
+  return result;
+}
+
 Toolchain::Toolchain(std::unique_ptr<Api> api) : api_(std::move(api)) {}
 Toolchain::~Toolchain() = default;
 
@@ -154,31 +174,19 @@ std::unique_ptr<Toolchain> Toolchain::load(const std::string& library) {
   bind(api->log, "nvrtcGetProgramLog");
   bind(api->query_version, "nvrtcVersion");
   bind(api->error_string, "nvrtcGetErrorString");
-  int major = 0, minor = 0;
-  api->check(api->query_version(&major, &minor), "version");
-  api->version = fmt::format("nvrtc {}.{}", major, minor);
+  NvrtcVersion& version = api->version;
+  api->check(api->query_version(&version.major, &version.minor), "version");
+  api->version_text = fmt::format("nvrtc {}.{}", version.major, version.minor);
   return std::unique_ptr<Toolchain>(new Toolchain(std::move(api)));
 }
 
 const std::string& Toolchain::version() const {
-  return api_->version;
+  return api_->version_text;
 }
 
 std::vector<std::string> Toolchain::flags(const Target& target, bool assemble) const {
-  // --fmad=false: every fused multiply-add is an explicit operation of the IR. 177: a variable that
-  // nothing reads; generated code has many, and they would bury an error.
-  std::vector<std::string> result = {"--std=c++17", "--minimal", "--fmad=false",
-                                     "--diag-suppress=177"};
-  if (assemble) {
-    result.push_back(fmt::format("--gpu-architecture={}", target.name));
-    result.push_back("--ptxas-options=-v");
-  } else {
-    std::string virtual_arch(target.name);
-    result.push_back("--gpu-architecture=compute" + virtual_arch.substr(virtual_arch.find('_')));
-  }
-  return result;
+  return nvrtc_flags(api_->version, target, assemble);
 }
-
 ToolchainOutput Toolchain::compile(std::string_view source, const Target& target,
                                    bool assemble) const {
   const std::string text(source);

@@ -4,6 +4,7 @@
 // business.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -27,6 +28,14 @@ struct ToolchainOutput {
 // C7514, C7520).
 std::string find_assembly_fault(const ToolchainOutput& output);
 
+struct NvrtcVersion {
+  int major = 0, minor = 0;
+  auto operator<=>(const NvrtcVersion&) const = default;
+};
+
+// The flags of a compilation for `target` by that release of NVRTC.
+std::vector<std::string> nvrtc_flags(NvrtcVersion version, const Target& target, bool assemble);
+
 // Safe to use from several threads at once.
 class Toolchain {
  public:
@@ -37,7 +46,7 @@ class Toolchain {
   // "nvrtc 13.0": takes part in cache keys.
   const std::string& version() const;
 
-  // The flags a compilation for `target` uses; they take part in cache keys.
+  // nvrtc_flags() of this release; they take part in cache keys.
   std::vector<std::string> flags(const Target& target, bool assemble) const;
 
   // CUDA C++ to PTX and, if `assemble`, to a cubin with its resource report.

@@ -57,12 +57,27 @@ TEST_CASE("the version and the flags that take part in cache keys") {
   const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   CHECK_THAT(nvrtc->version(), Catch::Matches("nvrtc 13\\.[0-9]+"));
-  CHECK(nvrtc->flags(find_target("sm_80"), false) == Strings{"--std=c++17", "--minimal",
-                                                             "--fmad=false", "--diag-suppress=177",
-                                                             "--gpu-architecture=compute_80"});
+  CHECK(nvrtc->flags(find_target("sm_80"), false) ==
+        Strings{"--std=c++17", "--minimal", "--fmad=false", "--diag-suppress=177", "--no-cache",
+                "--gpu-architecture=compute_80"});
   CHECK(nvrtc->flags(find_target("sm_90a"), true) ==
-        Strings{"--std=c++17", "--minimal", "--fmad=false", "--diag-suppress=177",
+        Strings{"--std=c++17", "--minimal", "--fmad=false", "--diag-suppress=177", "--no-cache",
                 "--gpu-architecture=sm_90a", "--ptxas-options=-v"});
+}
+
+TEST_CASE("NVRTC's own cache is turned off from the release that has one") {
+  const auto turned_off = [](NvrtcVersion version, bool assemble) {
+    const Strings flags = nvrtc_flags(version, find_target("sm_90a"), assemble);
+    return std::count(flags.begin(), flags.end(), "--no-cache") == 1;
+  };
+  for (const bool assemble : {false, true}) {
+    for (const NvrtcVersion version : {NvrtcVersion{12, 0}, {12, 8}}) {
+      CHECK_FALSE(turned_off(version, assemble));
+    }
+    for (const NvrtcVersion version : {NvrtcVersion{12, 9}, {13, 0}, {14, 2}}) {
+      CHECK(turned_off(version, assemble));
+    }
+  }
 }
 
 TEST_CASE("assembling reports the resources of every kernel") {
@@ -88,6 +103,16 @@ TEST_CASE("assembling reports the resources of every kernel") {
         "ELF");
   CHECK_THAT(output.ptx,
              Catch::Contains(".target sm_80") && Catch::Contains(".entry with_shared("));
+}
+
+TEST_CASE("compiling the same source again reports the same resources") {
+  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  if (!nvrtc) return;
+  const ToolchainOutput first = nvrtc->compile(kTwoKernels, find_target("sm_80"), true);
+  const ToolchainOutput second = nvrtc->compile(kTwoKernels, find_target("sm_80"), true);
+  CHECK(first.resources.size() == 2);
+  CHECK(second.resources == first.resources);
+  CHECK(second.cubin == first.cubin);
 }
 
 TEST_CASE("PTX alone comes without code and resources, and without contraction") {
