@@ -31,7 +31,7 @@ struct KernelParam {
 enum class Phase : uint8_t { kQuantize, kAttend };
 
 struct KernelLaunch {
-  std::string kernel;  // entry name in the module
+  std::string kernel;  // entry name in its module
   Phase phase = Phase::kAttend;
   std::array<SizeExpr, 3> grid;  // blocks; a zero anywhere means the step has nothing to do
   int block_threads = 0;
@@ -78,6 +78,15 @@ struct KernelResources {
   bool operator==(const KernelResources&) const = default;
 };
 
+// The code of one kernel. Kernels are compiled apart: at the same time, and only where their source
+// differs.
+struct KernelModule {
+  std::string kernel;  // its one entry
+  std::string ptx;
+  std::vector<uint8_t> cubin;  // empty when only PTX was asked for
+  bool operator==(const KernelModule&) const = default;
+};
+
 struct Artifact {
   std::string variant_name;   // label
   std::string variant_text;   // canonical text, without the label
@@ -86,9 +95,8 @@ struct Artifact {
   std::string backend;        // name and exact version: "cuda nvrtc 13.0"
   TensorContract tensors;
   Plan plan;
-  std::string ptx;
-  std::vector<uint8_t> cubin;              // empty when only PTX was asked for
-  std::vector<KernelResources> resources;  // empty when nothing was assembled
+  std::vector<KernelModule> modules;       // one of each kernel, in launch order
+  std::vector<KernelResources> resources;  // likewise; empty when nothing was assembled
   std::string assembler_log;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
+#include <memory>
 #include <optional>
 
 #include "compiler/backend/cuda/nvrtc.h"
@@ -11,6 +13,7 @@
 #include "compiler/sema/check.h"
 #include "compiler/sema/print.h"
 #include "compiler/support/error.h"
+#include "compiler/support/parallel.h"
 #include "generator_hash.h"
 
 namespace sagejit {
@@ -44,8 +47,15 @@ std::vector<Schedule> schedules_of(const CompileRequest& request) {
   return default_schedules(request.variant, target);
 }
 
-ForwardPlan first_plan_of(const CompileRequest& request) {
-  return make_forward_plan(request.variant, schedules_of(request).front(), *request.target);
+template <typename Print>
+std::vector<KernelText> emit(const CompileRequest& request, Print print) {
+  const ForwardPlan plan =
+      make_forward_plan(request.variant, schedules_of(request).front(), *request.target);
+  std::vector<KernelText> texts;
+  for (const ir::Function& kernel : generate_kernels(plan)) {
+    texts.push_back({kernel.name, print(kernel)});
+  }
+  return texts;
 }
 
 // The kernels know what shared memory they reserve; for attention the schedule was chosen by a
@@ -62,45 +72,111 @@ void take_smem_sizes(Plan& plan, const std::vector<ir::Function>& kernels) {
   }
 }
 
+// Compiles kernels, all of a plan at the same time, and each source once: the schedules that are
+// tried differ in attention alone.
+class KernelCompiler {
+ public:
+  KernelCompiler(const CompileRequest& request, const Toolchain& toolchain, CompileTimes& spent)
+      : request_(request), toolchain_(toolchain), spent_(spent) {}
+
+  using Output = std::shared_ptr<const ToolchainOutput>;
+
+  // In the order of `kernels`.
+  std::vector<Output> compile(std::span<const ir::Function> kernels) {
+    Stopwatch watch;
+    std::vector<std::string> sources;
+    for (const ir::Function& kernel : kernels) sources.push_back(print_cuda(kernel));
+    spent_.print_ms += watch.lap_ms();
+    compile_new(kernels, sources);
+    spent_.toolchain_ms += watch.lap_ms();
+    std::vector<Output> outputs;
+    for (const std::string& source : sources) outputs.push_back(compiled_.at(source));
+    return outputs;
+  }
+
+ private:
+  void compile_new(std::span<const ir::Function> kernels, std::span<const std::string> sources) {
+    std::vector<size_t> added;
+    for (size_t i = 0; i < sources.size(); ++i) {
+      if (compiled_.try_emplace(sources[i]).second) added.push_back(i);
+    }
+    // Threads write elements of their own; the map stays as it is.
+    std::vector<Output> outputs(added.size());
+    std::vector<KernelTime> times(added.size());
+    parallel_for(added.size(), [&](size_t i) {
+      Stopwatch watch;
+      outputs[i] = std::make_shared<ToolchainOutput>(
+          toolchain_.compile(sources[added[i]], *request_.target, request_.assemble));
+      times[i] = {kernels[added[i]].name, watch.lap_ms()};
+    });
+    for (size_t i = 0; i < added.size(); ++i) compiled_[sources[added[i]]] = std::move(outputs[i]);
+    spent_.kernels.insert(spent_.kernels.end(), times.begin(), times.end());
+  }
+
+  const CompileRequest& request_;
+  const Toolchain& toolchain_;
+  CompileTimes& spent_;
+  std::map<std::string, Output> compiled_;  // by source
+};
+
 // One schedule's kernels, compiled.
 struct Attempt {
   Schedule schedule;
   Plan plan;
-  ToolchainOutput output;
+  std::vector<KernelCompiler::Output> outputs;  // by launch of the plan
   int spill_bytes = 0;
-  bool is_clean = false;  // no spills, nothing serialized
+  bool is_clean = true;  // no spills, nothing serialized
 };
 
-Attempt attempt(const CompileRequest& request, const Schedule& schedule, Toolchain& toolchain,
+std::vector<KernelResources> resources_of(const Attempt& attempt) {
+  std::vector<KernelResources> all;
+  for (const auto& output : attempt.outputs) {
+    all.insert(all.end(), output->resources.begin(), output->resources.end());
+  }
+  return all;
+}
+
+Attempt attempt(const CompileRequest& request, const Schedule& schedule, KernelCompiler& compiler,
                 CompileTimes& spent) {
   Stopwatch watch;
   ForwardPlan plan = make_forward_plan(request.variant, schedule, *request.target);
   const std::vector<ir::Function> kernels = generate_kernels(plan);
   take_smem_sizes(plan.plan, kernels);
   spent.generate_ms += watch.lap_ms();
-  const std::string source = print_cuda(kernels);
-  spent.print_ms += watch.lap_ms();
-  Attempt result{schedule, std::move(plan.plan),
-                 toolchain.compile(source, *request.target, request.assemble), 0, false};
-  spent.toolchain_ms += watch.lap_ms();
-  for (const KernelResources& kernel : result.output.resources) {
-    result.spill_bytes += kernel.spill_store_bytes + kernel.spill_load_bytes;
+  Attempt result{schedule, std::move(plan.plan), compiler.compile(kernels)};
+  for (const auto& output : result.outputs) {
+    for (const KernelResources& kernel : output->resources) {
+      result.spill_bytes += kernel.spill_store_bytes + kernel.spill_load_bytes;
+    }
+    result.is_clean = result.is_clean && find_assembly_fault(*output).empty();
   }
-  if (request.assemble) check_register_pool(schedule, result.output.resources);
-  result.is_clean = find_assembly_fault(result.output).empty();
+  if (request.assemble) check_register_pool(schedule, resources_of(result));
   return result;
 }
 
 // The first clean attempt, otherwise the one that spills least: right, if not as fast as it might
 // be.
-Attempt best_attempt(const CompileRequest& request, Toolchain& toolchain, CompileTimes& spent) {
+Attempt best_attempt(const CompileRequest& request, const Toolchain& toolchain,
+                     CompileTimes& spent) {
+  KernelCompiler compiler(request, toolchain, spent);
   std::optional<Attempt> best;
   for (const Schedule& schedule : schedules_of(request)) {
-    Attempt next = attempt(request, schedule, toolchain, spent);
+    Attempt next = attempt(request, schedule, compiler, spent);
     if (next.is_clean) return next;
     if (!best || next.spill_bytes < best->spill_bytes) best = std::move(next);
   }
   return *std::move(best);
+}
+
+// What the toolchain made goes into the artifact, kernel by kernel.
+void take_code(const Attempt& made, Artifact& artifact) {
+  artifact.resources = resources_of(made);
+  for (size_t i = 0; i < made.outputs.size(); ++i) {
+    const ToolchainOutput& output = *made.outputs[i];
+    artifact.modules.push_back({made.plan.launches[i].kernel, output.ptx, output.cubin});
+    artifact.assembler_log += output.log;
+    if (!output.log.empty() && output.log.back() != '\n') artifact.assembler_log += '\n';
+  }
 }
 
 }  // namespace
@@ -133,24 +209,17 @@ Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTim
   artifact.backend = "cuda " + toolchain.version();
   artifact.tensors = {variant.head_dim, variant.value_head_dim, variant.input, variant.output,
                       variant.lse};
+  take_code(made, artifact);
   artifact.plan = std::move(made.plan);
-  artifact.ptx = std::move(made.output.ptx);
-  artifact.cubin = std::move(made.output.cubin);
-  artifact.resources = std::move(made.output.resources);
-  artifact.assembler_log = std::move(made.output.log);
   return artifact;
 }
 
-std::string emit_ir(const CompileRequest& request) {
-  const ForwardPlan plan = first_plan_of(request);
-  std::string text;
-  for (const ir::Function& kernel : generate_kernels(plan)) text += ir::print(kernel) + "\n";
-  return text;
+std::vector<KernelText> emit_ir(const CompileRequest& request) {
+  return emit(request, [](const ir::Function& kernel) { return ir::print(kernel); });
 }
 
-std::string emit_source(const CompileRequest& request) {
-  const ForwardPlan plan = first_plan_of(request);
-  return print_cuda(generate_kernels(plan));
+std::vector<KernelText> emit_source(const CompileRequest& request) {
+  return emit(request, print_cuda);
 }
 
 std::string request_key_text(const CompileRequest& request) {

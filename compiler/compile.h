@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compiler/artifact.h"
 #include "compiler/schedule/schedule.h"
@@ -29,11 +30,18 @@ struct CompileRequest {
   bool assemble = true;              // false: PTX alone, as the emulator needs
 };
 
+struct KernelTime {
+  std::string kernel;
+  double ms = 0;
+};
+
 // Milliseconds spent in each stage, for whoever wants to show them.
 struct CompileTimes {
   double generate_ms = 0;   // schedule, plan, IR, verification
   double print_ms = 0;      // IR to CUDA C++
-  double toolchain_ms = 0;  // NVRTC: PTX and, if asked for, machine code
+  double toolchain_ms = 0;  // NVRTC: PTX and, if asked for, machine code; wall time, as kernels are
+                            // compiled at the same time
+  std::vector<KernelTime> kernels;  // what that was for each kernel that was compiled, in order
 };
 
 // Throws Error: kUnsupported (names the limit), kToolchain (with the log), kInternal (a defect
@@ -46,9 +54,14 @@ Artifact compile(const CompileRequest& request, Toolchain& toolchain,
 // without a report.
 void check_register_pool(const Schedule& schedule, std::span<const KernelResources> resources);
 
-// The intermediate forms, for people: the IR's text, and the CUDA C++ made from it.
-std::string emit_ir(const CompileRequest& request);
-std::string emit_source(const CompileRequest& request);
+// The intermediate forms of every kernel, for people: the IR's text, and the CUDA C++ made from it,
+// a translation unit each.
+struct KernelText {
+  std::string kernel;
+  std::string text;
+};
+std::vector<KernelText> emit_ir(const CompileRequest& request);
+std::vector<KernelText> emit_source(const CompileRequest& request);
 
 // Everything that determines the artifact's bytes, as two texts, the basis of cache keys. The first
 // says what the artifact does and for whom: canonical variant, schedule, target, generator content

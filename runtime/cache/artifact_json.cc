@@ -94,6 +94,35 @@ WorkspaceBuffer read_buffer(const json& item) {
           .zeroed = item.at("zeroed")};
 }
 
+json write_module(const KernelModule& module) {
+  return {{"kernel", module.kernel},
+          {"ptx_bytes", module.ptx.size()},
+          {"cubin_bytes", module.cubin.size()}};
+}
+
+// Cuts the next `item.at(bytes)` bytes off a section.
+std::string_view take(std::string_view& section, const json& item, const char* bytes) {
+  const uint64_t size = item.at(bytes);
+  if (size > section.size()) {
+    fail(ErrorKind::kInternal, "{} of an artifact's module reach beyond their section", bytes);
+  }
+  const std::string_view code = section.substr(0, size);
+  section.remove_prefix(size);
+  return code;
+}
+
+std::vector<KernelModule> read_modules(const json& list, CodeSections code) {
+  auto modules = read_list<KernelModule>(list, [&](const json& item) {
+    const std::string_view ptx = take(code.ptx, item, "ptx_bytes");
+    const std::string_view cubin = take(code.cubin, item, "cubin_bytes");
+    return KernelModule{item.at("kernel"), std::string(ptx), {cubin.begin(), cubin.end()}};
+  });
+  if (!code.ptx.empty() || !code.cubin.empty()) {
+    fail(ErrorKind::kInternal, "an artifact has code that belongs to none of its modules");
+  }
+  return modules;
+}
+
 json write_resources(const KernelResources& kernel) {
   return {{"kernel", kernel.kernel},
           {"registers", kernel.registers},
@@ -139,11 +168,12 @@ json to_json(const Artifact& artifact) {
           {"tensors", write_contract(artifact.tensors)},
           {"workspace", write_list(artifact.plan.workspace, write_buffer)},
           {"launches", write_list(artifact.plan.launches, write_launch)},
+          {"modules", write_list(artifact.modules, write_module)},
           {"resources", write_list(artifact.resources, write_resources)},
           {"assembler_log", artifact.assembler_log}};
 }
 
-Artifact artifact_from_json(const json& json) {
+Artifact artifact_from_json(const json& json, CodeSections code) {
   Artifact artifact;
   artifact.variant_name = json.at("variant_name");
   artifact.variant_text = json.at("variant");
@@ -153,6 +183,7 @@ Artifact artifact_from_json(const json& json) {
   artifact.tensors = read_contract(json.at("tensors"));
   artifact.plan.workspace = read_list<WorkspaceBuffer>(json.at("workspace"), read_buffer);
   artifact.plan.launches = read_list<KernelLaunch>(json.at("launches"), read_launch);
+  artifact.modules = read_modules(json.at("modules"), code);
   artifact.resources = read_list<KernelResources>(json.at("resources"), read_resources);
   artifact.assembler_log = json.at("assembler_log");
   return artifact;

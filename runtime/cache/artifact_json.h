@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <string_view>
 
 #include "compiler/artifact.h"
 
@@ -10,9 +11,14 @@ namespace sagejit {
 // The fields of specs/cache_format.md, section "Metadata".
 nlohmann::json to_json(const Artifact& artifact);
 
-// The inverse; `ptx` and `cubin` stay empty. Throws nlohmann::json::exception for a missing or
-// mistyped field, Error{kInternal} for an expression that does not parse or a name that is not
-// known.
-Artifact artifact_from_json(const nlohmann::json& json);
+// The code of all modules, one after another.
+struct CodeSections {
+  std::string_view ptx, cubin;
+};
+
+// The inverse. Throws nlohmann::json::exception for a missing or mistyped field, Error{kInternal}
+// for an expression that does not parse, a name that is not known, or sections that are not as long
+// as the modules say.
+Artifact artifact_from_json(const nlohmann::json& json, CodeSections code);
 
 }  // namespace sagejit

@@ -46,9 +46,9 @@ DecodedEntry decode_sections(const Header& header, std::string_view rest) {
   DecodedEntry entry;
   entry.key.request = take(rest, header.section_bytes[0]);
   entry.key.toolchain = take(rest, header.section_bytes[1]);
-  entry.artifact = artifact_from_json(nlohmann::json::parse(take(rest, header.section_bytes[2])));
-  entry.artifact.ptx = take(rest, header.section_bytes[3]);
-  entry.artifact.cubin.assign(rest.begin(), rest.end());
+  const std::string_view metadata = take(rest, header.section_bytes[2]);
+  const std::string_view ptx = take(rest, header.section_bytes[3]);
+  entry.artifact = artifact_from_json(nlohmann::json::parse(metadata), {.ptx = ptx, .cubin = rest});
   return entry;
 }
 
@@ -66,18 +66,23 @@ bool lengths_add_up(const Header& header, size_t payload_bytes) {
 std::string encode_entry(const CacheKey& key, const Artifact& artifact) {
   const std::string metadata =
       to_json(artifact).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string ptx, cubin;
+  for (const KernelModule& module : artifact.modules) {
+    ptx += module.ptx;
+    cubin.append(module.cubin.begin(), module.cubin.end());
+  }
   Header header = {.magic = kMagic,
                    .format_version = kEntryFormatVersion,
                    .header_bytes = sizeof(Header),
                    .section_bytes = {key.request.size(), key.toolchain.size(), metadata.size(),
-                                     artifact.ptx.size(), artifact.cubin.size()},
+                                     ptx.size(), cubin.size()},
                    .digest = {}};
   std::string file(sizeof(Header), '\0');
   file += key.request;
   file += key.toolchain;
   file += metadata;
-  file += artifact.ptx;
-  file.append(artifact.cubin.begin(), artifact.cubin.end());
+  file += ptx;
+  file += cubin;
   header.digest = digest_of(header, std::string_view(file).substr(sizeof(Header)));
   std::memcpy(file.data(), &header, sizeof(Header));
   return file;

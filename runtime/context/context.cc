@@ -1,5 +1,6 @@
 #include "runtime/context/context.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "compiler/sema/print.h"
@@ -159,8 +160,14 @@ Artifact Context::compile(const CompileRequest& request) {
 // The assembler's log is left out: it may hold times.
 void Context::verify(const CompileRequest& request, const Artifact& cached) {
   const Artifact fresh = compile(request);
-  const char* difference = fresh.ptx != cached.ptx           ? "PTX"
-                           : fresh.cubin != cached.cubin     ? "machine code"
+  const auto same = [&](auto KernelModule::*code) {
+    return std::equal(fresh.modules.begin(), fresh.modules.end(), cached.modules.begin(),
+                      cached.modules.end(), [&](const KernelModule& a, const KernelModule& b) {
+                        return a.kernel == b.kernel && a.*code == b.*code;
+                      });
+  };
+  const char* difference = !same(&KernelModule::ptx)         ? "PTX"
+                           : !same(&KernelModule::cubin)     ? "machine code"
                            : fresh.plan != cached.plan       ? "plan"
                            : fresh.tensors != cached.tensors ? "tensor contract"
                                                              : nullptr;

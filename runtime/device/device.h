@@ -41,15 +41,15 @@ struct MemoryRange {
   const char* name = "";  // for messages; must outlive the launch
 };
 
-// A kernel of a loaded module; valid as long as the module.
+// A kernel of a loaded artifact; valid as long as that.
 struct KernelHandle {
   void* native = nullptr;
 };
 
-class LoadedModule {
+class LoadedArtifact {
  public:
-  virtual ~LoadedModule() = default;
-  // Throws Error{kInternal} if the module has no such entry.
+  virtual ~LoadedArtifact() = default;
+  // Throws Error{kInternal} if there is no such kernel.
   virtual KernelHandle kernel(const std::string& name) const = 0;
 };
 
@@ -81,7 +81,7 @@ class Device {
 
   // Loads the artifact's machine code, or its PTX where there is none (or the device reads only
   // PTX). Raises the limit of dynamic shared memory of every kernel that its launches ask for.
-  virtual std::unique_ptr<LoadedModule> load(const Artifact& artifact) = 0;
+  virtual std::unique_ptr<LoadedArtifact> load(const Artifact& artifact) = 0;
 
   // The launch path: no allocation, lock, synchronisation or environment read of ours; capturable.
   virtual void launch(const LaunchCommand& command) = 0;

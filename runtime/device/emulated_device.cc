@@ -36,12 +36,14 @@ struct EmulatedKernel {
   std::string name;
 };
 
-class EmulatedModule final : public LoadedModule {
+class EmulatedArtifact final : public LoadedArtifact {
  public:
-  explicit EmulatedModule(const emulator::Program& program) {
-    kernels_.reserve(program.kernels().size());
-    for (const emulator::KernelInfo& kernel : program.kernels()) {
-      kernels_.push_back({program, kernel.name});
+  explicit EmulatedArtifact(const std::vector<KernelModule>& modules) {
+    kernels_.reserve(modules.size());
+    for (const KernelModule& module : modules) {
+      const auto program = translate_errors(fmt::format("loading kernel '{}'", module.kernel),
+                                            [&] { return emulator::Program::parse(module.ptx); });
+      kernels_.push_back({program, module.kernel});
     }
   }
 
@@ -49,7 +51,7 @@ class EmulatedModule final : public LoadedModule {
     for (const EmulatedKernel& kernel : kernels_) {
       if (kernel.name == name) return {const_cast<EmulatedKernel*>(&kernel)};
     }
-    fail(ErrorKind::kInternal, "the module has no kernel '{}'", name);
+    fail(ErrorKind::kInternal, "the artifact has no kernel '{}'", name);
   }
 
  private:
@@ -77,10 +79,8 @@ EmulatedDevice::EmulatedDevice(const Target& target, emulator::Options options, 
   info_.num_sms = num_sms;
 }
 
-std::unique_ptr<LoadedModule> EmulatedDevice::load(const Artifact& artifact) {
-  const auto program = translate_errors("loading the module",
-                                        [&] { return emulator::Program::parse(artifact.ptx); });
-  return std::make_unique<EmulatedModule>(program);
+std::unique_ptr<LoadedArtifact> EmulatedDevice::load(const Artifact& artifact) {
+  return std::make_unique<EmulatedArtifact>(artifact.modules);
 }
 
 void EmulatedDevice::launch(const LaunchCommand& command) {

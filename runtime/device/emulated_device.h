@@ -25,7 +25,7 @@ class EmulatedDevice final : public Device {
   explicit EmulatedDevice(const Target& target, emulator::Options options = {}, int num_sms = 1);
 
   const DeviceInfo& info() const override { return info_; }
-  std::unique_ptr<LoadedModule> load(const Artifact& artifact) override;
+  std::unique_ptr<LoadedArtifact> load(const Artifact& artifact) override;
   void launch(const LaunchCommand& command) override;
   void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) override;
   void check_reachable(const MemoryRange& range) const override;

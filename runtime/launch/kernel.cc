@@ -53,13 +53,13 @@ Kernel::Kernel(std::shared_ptr<Device> device, Artifact artifact)
   for (size_t i = 0; i < plan.workspace.size(); ++i) {
     range_names_[i] = "workspace." + plan.workspace[i].name;
   }
-  module_ = device_->load(artifact_);
+  loaded_ = device_->load(artifact_);
   for (const KernelLaunch& launch : plan.launches) steps_.push_back(resolve(launch));
 }
 
 Kernel::Step Kernel::resolve(const KernelLaunch& launch) const {
   Step step;
-  step.handle = module_->kernel(launch.kernel);
+  step.handle = loaded_->kernel(launch.kernel);
   for (const KernelParam& param : launch.params) {
     if (param.buffer >= static_cast<int>(artifact_.plan.workspace.size())) {
       fail(ErrorKind::kInternal, "parameter '{}' of kernel '{}' names workspace buffer {} of {}",

@@ -17,7 +17,7 @@ inline constexpr uint64_t kWorkspaceAlignment =
 
 class Kernel {
  public:
-  // Loads the module and resolves every launch of the plan.
+  // Loads the code and resolves every launch of the plan.
   // Throws Error{kDevice} if the device refuses it, Error{kInternal} if the plan breaks a limit
   // below.
   Kernel(std::shared_ptr<Device> device, Artifact artifact);
@@ -66,7 +66,7 @@ class Kernel {
 
   std::shared_ptr<Device> device_;
   Artifact artifact_;
-  std::unique_ptr<LoadedModule> module_;
+  std::unique_ptr<LoadedArtifact> loaded_;
   std::vector<Step> steps_;                           // by launch of the plan
   std::array<std::string, kMaxBuffers> range_names_;  // "workspace.NAME"
 };

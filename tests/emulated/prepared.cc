@@ -13,21 +13,19 @@ std::shared_ptr<const Kernel> preparing_kernel(const std::shared_ptr<Device>& de
   const DeviceInfo& info = device->info();
   ForwardPlan plan = make_forward_plan(variant, parse_schedule(schedule), *info.target);
   Artifact artifact;
-  std::vector<ir::Function> kernels;
   for (KernelLaunch& launch : plan.plan.launches) {
     if (launch.phase != Phase::kQuantize) continue;
-    kernels.push_back(generate_kernel(plan, launch));
+    const ir::Function kernel = generate_kernel(plan, launch);
     artifact.plan.launches.push_back(launch);
-    artifact.plan.launches.back().dynamic_smem_bytes = kernels.back().smem_bytes();
+    artifact.plan.launches.back().dynamic_smem_bytes = kernel.smem_bytes();
+    ToolchainOutput output =
+        toolchain.get().compile(print_cuda(kernel), *info.target, info.runs_machine_code);
+    artifact.modules.push_back({launch.kernel, std::move(output.ptx), std::move(output.cubin)});
   }
   artifact.plan.workspace = plan.plan.workspace;
   artifact.tensors = {variant.head_dim, variant.value_head_dim, variant.input, variant.output,
                       variant.lse};
   artifact.target = info.target->name;
-  ToolchainOutput output =
-      toolchain.get().compile(print_cuda(kernels), *info.target, info.runs_machine_code);
-  artifact.ptx = std::move(output.ptx);
-  artifact.cubin = std::move(output.cubin);
   return std::make_shared<const Kernel>(device, std::move(artifact));
 }
 

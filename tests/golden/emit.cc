@@ -24,6 +24,12 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
+std::string joined(const std::vector<KernelText>& kernels) {
+  std::string text;
+  for (const KernelText& kernel : kernels) text += kernel.text + "\n";
+  return text;
+}
+
 std::string emit(const std::vector<std::string>& arguments) {
   if (arguments.size() < 3 || arguments.size() % 2 == 0) {
     fail(ErrorKind::kArgument,
@@ -42,8 +48,8 @@ std::string emit(const std::vector<std::string>& arguments) {
   }
   request.variant = resolve_variants(arguments[0], read_file(arguments[0]), overrides).at(0);
   request.target = &find_target(arguments[1]);
-  if (arguments[2] == "ir") return emit_ir(request);
-  if (arguments[2] == "source") return emit_source(request);
+  if (arguments[2] == "ir") return joined(emit_ir(request));
+  if (arguments[2] == "source") return joined(emit_source(request));
   fail(ErrorKind::kArgument, "'{}' is neither ir nor source", arguments[2]);
 }
 

@@ -60,12 +60,17 @@ std::string describe_artifact(const Artifact& artifact) {
     variant += "  " + artifact.variant_text.substr(begin, end - begin) + "\n";
     begin = end + 1;
   }
+  size_t ptx_bytes = 0, cubin_bytes = 0;
+  for (const KernelModule& module : artifact.modules) {
+    ptx_bytes += module.ptx.size();
+    cubin_bytes += module.cubin.size();
+  }
   return fmt::format(
       "variant   {}\ntarget    {}\nback end  {}\nschedule  {}\nPTX       {} bytes\ncubin     {} "
       "bytes\n\n{}\n{}\n{}\ncanonical variant:\n{}",
-      artifact.variant_name, artifact.target, artifact.backend, artifact.schedule_text,
-      artifact.ptx.size(), artifact.cubin.size(), describe_resources(artifact),
-      launch_table(artifact.plan), workspace_table(artifact.plan), variant);
+      artifact.variant_name, artifact.target, artifact.backend, artifact.schedule_text, ptx_bytes,
+      cubin_bytes, describe_resources(artifact), launch_table(artifact.plan),
+      workspace_table(artifact.plan), variant);
 }
 
 }  // namespace sagejit::cli

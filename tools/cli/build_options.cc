@@ -35,6 +35,8 @@ class TimedCompiler final : public Compiler {
     times_.compile.generate_ms += times.generate_ms;
     times_.compile.print_ms += times.print_ms;
     times_.compile.toolchain_ms += times.toolchain_ms;
+    times_.compile.kernels.insert(times_.compile.kernels.end(), times.kernels.begin(),
+                                  times.kernels.end());
     return artifact;
   }
 

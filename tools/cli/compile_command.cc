@@ -1,7 +1,9 @@
 // sagejit compile: one variant for one target, into a file and into the kernel cache.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <map>
 #include <memory>
 
@@ -28,6 +30,7 @@ struct CompileOptions {
   VariantOptions variant;
   BuildOptions build;
   Emit emit = Emit::kReport;
+  std::string kernel;  // "": all
   std::string output = "-";
 };
 
@@ -39,21 +42,74 @@ Artifact build_artifact(const CompileOptions& options, const CompileRequest& req
   return context->obtain(request).artifact;
 }
 
-std::string emitted(const CompileOptions& options, const CompileRequest& request) {
-  switch (options.emit) {
-    case Emit::kIr:
-      return emit_ir(request);
-    case Emit::kSource:
-      return emit_source(request);
-    case Emit::kPtx:
-      return build_artifact(options, request).ptx;
-    case Emit::kReport:
-      return describe_artifact(build_artifact(options, request));
-    case Emit::kCubin:
-      break;
+std::vector<KernelText> code_of(const Artifact& artifact, Emit emit) {
+  std::vector<KernelText> code;
+  for (const KernelModule& module : artifact.modules) {
+    code.push_back({module.kernel, emit == Emit::kPtx
+                                       ? module.ptx
+                                       : std::string(module.cubin.begin(), module.cubin.end())});
   }
-  const Artifact artifact = build_artifact(options, request);
-  return {artifact.cubin.begin(), artifact.cubin.end()};
+  return code;
+}
+
+// A form of every kernel, or of the one that was chosen.
+std::vector<KernelText> emitted(const CompileOptions& options, const CompileRequest& request) {
+  std::vector<KernelText> all = options.emit == Emit::kIr ? emit_ir(request)
+                                : options.emit == Emit::kSource
+                                    ? emit_source(request)
+                                    : code_of(build_artifact(options, request), options.emit);
+  if (options.kernel.empty()) return all;
+  std::vector<std::string> names;
+  for (KernelText& form : all) {
+    if (form.kernel == options.kernel) return {std::move(form)};
+    names.push_back(form.kernel);
+  }
+  fail(ErrorKind::kArgument, "--kernel: '{}' is none of {}", options.kernel,
+       fmt::join(names, ", "));
+}
+
+// "dir/kernel.cubin", "attention" -> "dir/kernel.attention.cubin"
+std::string path_of(const std::string& output, const std::string& kernel) {
+  std::filesystem::path path = output;
+  path.replace_filename(
+      fmt::format("{}.{}{}", path.stem().string(), kernel, path.extension().string()));
+  return path.string();
+}
+
+// Standard output, a pipe or a device, where one form follows another.
+bool is_stream(const std::string& output) {
+  std::error_code none;
+  const auto status = std::filesystem::status(output, none);
+  return output == "-" ||
+         (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+          !std::filesystem::is_directory(status));
+}
+
+void write_stream(const CompileOptions& options, const std::vector<KernelText>& forms) {
+  if (options.emit == Emit::kCubin && forms.size() > 1) {
+    fail(ErrorKind::kArgument,
+         "the cubins of {} kernels make no stream; choose one with --kernel, or name files with -o",
+         forms.size());
+  }
+  std::string text;
+  for (const KernelText& form : forms) {
+    if (options.kernel.empty() && options.emit != Emit::kIr) {
+      text += fmt::format("// kernel {}\n", form.kernel);
+    }
+    text += form.text;
+    if (forms.size() > 1) text += '\n';
+  }
+  write_file(options.output, text);
+}
+
+void write_forms(const CompileOptions& options, const std::vector<KernelText>& forms) {
+  if (is_stream(options.output)) return write_stream(options, forms);
+  for (const KernelText& form : forms) {
+    const std::string path =
+        options.kernel.empty() ? path_of(options.output, form.kernel) : options.output;
+    write_file(path, form.text);
+    fmt::print("{}\n", path);
+  }
 }
 
 ExitCode run_compile(const CompileOptions& options) {
@@ -62,10 +118,17 @@ ExitCode run_compile(const CompileOptions& options) {
   request.variant = choose_first(load_variants(options.file, options.variant));
   request.schedule = options.build.parsed_schedule(request.variant, *request.target);
   request.assemble = options.emit == Emit::kCubin || options.emit == Emit::kReport;
+  if (options.emit == Emit::kReport && !options.kernel.empty()) {
+    fail(ErrorKind::kArgument, "a report is of all kernels: --kernel goes with another --emit");
+  }
   if (options.emit == Emit::kCubin && options.output == "-" && isatty(STDOUT_FILENO)) {
     fail(ErrorKind::kArgument, "a cubin is no text for a terminal; name a file with -o");
   }
-  write_file(options.output, emitted(options, request));
+  if (options.emit == Emit::kReport) {
+    write_file(options.output, describe_artifact(build_artifact(options, request)));
+  } else {
+    write_forms(options, emitted(options, request));
+  }
   return kSuccess;
 }
 
@@ -84,16 +147,24 @@ void add_compile(CLI::App& app, ExitCode& result) {
   command->add_option("--emit", options->emit, "ir, source, ptx, cubin or report (default)")
       ->transform(CLI::CheckedTransformer(kEmitNames, CLI::ignore_case).description(""))
       ->type_name("FORM");
+  command->add_option("--kernel", options->kernel, "Emit that kernel only, e.g. attention")
+      ->type_name("NAME");
   command->add_option("-o,--output", options->output, "Output file (default: standard output)")
       ->type_name("PATH");
   command->footer(
       "The kernel also goes into the kernel cache, where a later run finds it. The first value of "
       "every\n"
       "sweep is compiled unless --select or --set says otherwise.\n"
+      "Each kernel is a module of its own: ir, source, ptx and cubin go into a file for each, PATH "
+      "with the\n"
+      "kernel's name before its extension; with --kernel into PATH itself. On standard output they "
+      "follow one\n"
+      "another, but for cubins.\n"
       "Examples:\n"
       "  sagejit compile sage1_b.attn --target sm_80\n"
       "  sagejit compile sage1_b.attn --target sm_80 --set head_dim=128 --emit cubin -o "
-      "kernel.cubin");
+      "kernel.cubin\n"
+      "  sagejit compile sage1_b.attn --target sm_80 --emit ptx --kernel attention");
   command->callback([options, &result] { result = run_compile(*options); });
 }
 

@@ -256,10 +256,8 @@ class Printer {
 
 }  // namespace
 
-std::string print_cuda(std::span<const ir::Function> kernels) {
-  std::string text = "extern __shared__ __align__(128) unsigned char smem[];\n";
-  for (const ir::Function& kernel : kernels) text += "\n" + Printer(kernel).run();
-  return text;
+std::string print_cuda(const ir::Function& kernel) {
+  return "extern __shared__ __align__(128) unsigned char smem[];\n\n" + Printer(kernel).run();
 }
 
 }  // namespace sagejit

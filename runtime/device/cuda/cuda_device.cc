@@ -55,32 +55,71 @@ class CurrentContext {
   bool pushed_ = false;
 };
 
-class CudaModule final : public LoadedModule {
+// One module of the driver, and the kernel in it.
+class CudaModule {
  public:
-  CudaModule(std::shared_ptr<const CudaState> state, const Artifact& artifact)
-      : state_(std::move(state)) {
-    const CurrentContext current(*state_);
+  CudaModule(const CudaState& state, const Artifact& artifact, const KernelModule& code)
+      : state_(state), kernel_(code.kernel) {
+    const CurrentContext current(state_);
     std::array<char, 8192> log{};
     std::array<int, 2> options = {cuda::kJitErrorLogBuffer, cuda::kJitErrorLogBytes};
     std::array<void*, 2> values = {log.data(), reinterpret_cast<void*>(log.size())};
-    const bool machine_code = !artifact.cubin.empty();
-    const void* image = machine_code ? static_cast<const void*>(artifact.cubin.data())
-                                     : static_cast<const void*>(artifact.ptx.c_str());
+    const void* image = code.cubin.empty() ? static_cast<const void*>(code.ptx.c_str())
+                                           : static_cast<const void*>(code.cubin.data());
     const int result =
-        state_->driver.module_load(&module_, image, options.size(), options.data(), values.data());
+        state_.driver.module_load(&module_, image, options.size(), options.data(), values.data());
     if (result != cuda::kSuccess) refuse(result, artifact, log.data());
+    if (state_.driver.module_function(&function_, module_, kernel_.c_str()) != cuda::kSuccess) {
+      state_.driver.module_unload(module_);
+      fail(ErrorKind::kInternal, "the module made for kernel '{}' has no such kernel", kernel_);
+    }
   }
 
-  ~CudaModule() override {
+  ~CudaModule() {
     // Without a context (the driver is shutting down) there is nothing left to unload.
-    if (!module_ || state_->driver.context_push(state_->context) != cuda::kSuccess) return;
+    if (state_.driver.context_push(state_.context) != cuda::kSuccess) return;
     cuda::Context popped = nullptr;
-    state_->driver.module_unload(module_);
-    state_->driver.context_pop(&popped);
+    state_.driver.module_unload(module_);
+    state_.driver.context_pop(&popped);
+  }
+  CudaModule(const CudaModule&) = delete;
+  CudaModule& operator=(const CudaModule&) = delete;
+
+  const std::string& kernel() const { return kernel_; }
+  cuda::Function function() const { return function_; }
+
+ private:
+  [[noreturn]] void refuse(int result, const Artifact& artifact, const char* log) const {
+    const int version = state_.info.driver_version;
+    throw Error(
+        ErrorKind::kDevice,
+        fmt::format(
+            "{}: the driver (CUDA {}.{}) refuses kernel '{}' made for {} by {}: {}; a driver "
+            "at least as new as the compiler is needed",
+            state_.info.name, version / 1000, version % 1000 / 10, kernel_, artifact.target,
+            artifact.backend, state_.driver.describe(result)),
+        log);
+  }
+
+  const CudaState& state_;
+  std::string kernel_;
+  cuda::Module module_ = nullptr;
+  cuda::Function function_ = nullptr;
+};
+
+class CudaArtifact final : public LoadedArtifact {
+ public:
+  CudaArtifact(std::shared_ptr<const CudaState> state, const Artifact& artifact)
+      : state_(std::move(state)) {
+    for (const KernelModule& code : artifact.modules) {
+      modules_.push_back(std::make_unique<CudaModule>(*state_, artifact, code));
+    }
+    allow_dynamic_smem(artifact.plan.launches);
   }
 
   KernelHandle kernel(const std::string& name) const override { return {function(name)}; }
 
+ private:
   // Beyond 48 KiB a kernel must be allowed its dynamic shared memory once; a launch then needs no
   // call.
   void allow_dynamic_smem(const std::vector<KernelLaunch>& launches) const {
@@ -96,30 +135,15 @@ class CudaModule final : public LoadedModule {
     }
   }
 
- private:
-  [[noreturn]] void refuse(int result, const Artifact& artifact, const char* log) const {
-    const int version = state_->info.driver_version;
-    throw Error(
-        ErrorKind::kDevice,
-        fmt::format(
-            "{}: the driver (CUDA {}.{}) refuses the module made for {} by {}: {}; a driver "
-            "at least as new as the compiler is needed",
-            state_->info.name, version / 1000, version % 1000 / 10, artifact.target,
-            artifact.backend, state_->driver.describe(result)),
-        log);
-  }
-
   cuda::Function function(const std::string& name) const {
-    const CurrentContext current(*state_);
-    cuda::Function result = nullptr;
-    if (state_->driver.module_function(&result, module_, name.c_str()) != cuda::kSuccess) {
-      fail(ErrorKind::kInternal, "the module has no kernel '{}'", name);
+    for (const auto& module : modules_) {
+      if (module->kernel() == name) return module->function();
     }
-    return result;
+    fail(ErrorKind::kInternal, "the artifact has no kernel '{}'", name);
   }
 
-  std::shared_ptr<const CudaState> state_;
-  cuda::Module module_ = nullptr;
+  std::shared_ptr<const CudaState> state_;  // outlives the modules
+  std::vector<std::unique_ptr<CudaModule>> modules_;
 };
 
 class EventTimer final : public Timer {
@@ -162,10 +186,8 @@ class CudaDevice final : public Device {
 
   const DeviceInfo& info() const override { return state_->info; }
 
-  std::unique_ptr<LoadedModule> load(const Artifact& artifact) override {
-    auto module = std::make_unique<CudaModule>(state_, artifact);
-    module->allow_dynamic_smem(artifact.plan.launches);
-    return module;
+  std::unique_ptr<LoadedArtifact> load(const Artifact& artifact) override {
+    return std::make_unique<CudaArtifact>(state_, artifact);
   }
 
   void launch(const LaunchCommand& command) override {

@@ -40,6 +40,16 @@ extern "C" __global__ void __launch_bounds__(1024, 2) spilling(float* p, int n) 
 }
 )";
 
+Strings entries_of(const std::string& ptx) {
+  constexpr std::string_view kEntry = ".entry ";
+  Strings names;
+  for (size_t at = ptx.find(kEntry); at != std::string::npos; at = ptx.find(kEntry, at)) {
+    at += kEntry.size();
+    names.push_back(ptx.substr(at, ptx.find('(', at) - at));
+  }
+  return names;
+}
+
 }  // namespace
 
 TEST_CASE("a library that is not NVRTC is refused") {
@@ -180,18 +190,53 @@ TEST_CASE("an artifact has code and resources for each of the plan's launches") 
   request.variant =
       resolve_variants("v.attn", "v { head_dim = 64; smooth_k = mean; q = int8 per head }").at(0);
   request.target = &find_target("sm_86");
-  const Artifact artifact = compile(request, *nvrtc);
+  CompileTimes times;
+  const Artifact artifact = compile(request, *nvrtc, &times);
+  REQUIRE(artifact.plan.launches.size() > 1);
+  REQUIRE(artifact.modules.size() == artifact.plan.launches.size());
+  REQUIRE(artifact.resources.size() == artifact.plan.launches.size());
+  REQUIRE(times.kernels.size() == artifact.plan.launches.size());
   CHECK(artifact.backend == "cuda " + nvrtc->version());
-  CHECK(artifact.resources.size() == artifact.plan.launches.size());
-  for (const KernelLaunch& launch : artifact.plan.launches) {
+  for (size_t i = 0; i < artifact.plan.launches.size(); ++i) {
+    const KernelLaunch& launch = artifact.plan.launches[i];
     INFO(launch.kernel);
-    CHECK(std::any_of(artifact.resources.begin(), artifact.resources.end(),
-                      [&](const KernelResources& r) { return r.kernel == launch.kernel; }));
+    CHECK(artifact.resources[i].kernel == launch.kernel);
+    CHECK(artifact.modules[i].kernel == launch.kernel);
+    CHECK(times.kernels[i].kernel == launch.kernel);
+    CHECK(times.kernels[i].ms > 0);
+    CHECK(entries_of(artifact.modules[i].ptx) == Strings{launch.kernel});
+    CHECK_FALSE(artifact.modules[i].cubin.empty());
     // Scales of a whole head need no maxima in shared memory; K's mean lies there.
     const bool has_smem = launch.kernel != "amax_q";
     CHECK((launch.dynamic_smem_bytes > 0) == has_smem);
-    CHECK(artifact.ptx.find(".entry " + launch.kernel + "(") != std::string::npos);
   }
+}
+
+TEST_CASE("another schedule compiles again only what it changes") {
+  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  if (!nvrtc) return;
+  CompileRequest request;
+  request.variant =
+      resolve_variants("v.attn",
+                       "v { head_dim = 96; mask = causal(top_left); q = int8 per block(128); k = "
+                       "int8 per block(64); smooth_k = mean; p = f16; v = f16; pv_accumulator = "
+                       "f16 + f32 every 64 }")
+          .at(0);
+  request.target = &find_target("sm_80");
+  CompileTimes times;
+  const Artifact artifact = compile(request, *nvrtc, &times);
+  if (artifact.schedule_text ==
+      print_schedule(default_schedule(request.variant, *request.target))) {
+    WARN("skipped: with this NVRTC the first schedule has no fault");
+    return;
+  }
+  const auto compilations = [&](const char* kernel) {
+    return std::count_if(times.kernels.begin(), times.kernels.end(),
+                         [&](const KernelTime& time) { return time.kernel == kernel; });
+  };
+  CHECK(compilations("prepare") == 1);
+  CHECK(compilations("attention") > 1);
+  CHECK(artifact.modules.size() == 2);
 }
 
 }  // namespace sagejit

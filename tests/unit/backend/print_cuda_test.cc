@@ -23,7 +23,7 @@ std::vector<std::string> body_of(std::string_view lines) {
                   "%0:i64 = param @x\n%1:i32 = param @n\n%2:i32 = smem @s\n%3:f32 = f32.s32 %1\n"
                   "%4:pred = lt.s32 %1, 8\n{}}}\n",
                   lines));
-  std::string text = print_cuda({&function, 1});
+  std::string text = print_cuda(function);
   constexpr std::string_view kStart =
       "extern __shared__ __align__(128) unsigned char smem[];\n"
       "\n"
@@ -255,7 +255,7 @@ TEST_CASE("a loop while a variable is not 0 is never unrolled") {
 
 TEST_CASE("percent signs in assembly stand for operands or are doubled") {
   const ir::Function function = kernel_of_everything(90);
-  const std::string text = print_cuda({&function, 1});
+  const std::string text = print_cuda(function);
   for (size_t at = text.find("asm"); at != std::string::npos; at = text.find("asm", at + 1)) {
     const size_t begin = text.find('"', at), end = text.find('"', begin + 1);
     const std::string instruction = text.substr(begin + 1, end - begin - 1);
@@ -277,8 +277,7 @@ TEST_CASE("every operation is accepted by the compiler and the assembler") {
     INFO(name);
     const Target& target = find_target(name);
     const ir::Function function = kernel_of_everything(target.sm);
-    const ToolchainOutput output =
-        nvrtc->compile(print_cuda({&function, 1}), target, /*assemble=*/true);
+    const ToolchainOutput output = nvrtc->compile(print_cuda(function), target, /*assemble=*/true);
     CHECK_FALSE(output.cubin.empty());
     for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
       const ir::OpInfo& row = info(static_cast<Op>(i));
@@ -295,7 +294,7 @@ TEST_CASE("every product of a warpgroup is accepted by the compiler and the asse
   if (!nvrtc) return;
   const ir::Function function = kernel_of_every_warpgroup_product();
   const ToolchainOutput output =
-      nvrtc->compile(print_cuda({&function, 1}), find_target("sm_90a"), /*assemble=*/true);
+      nvrtc->compile(print_cuda(function), find_target("sm_90a"), /*assemble=*/true);
   CHECK_FALSE(output.cubin.empty());
   CHECK(find_assembly_fault(output) == "");
   for (int i = static_cast<int>(Op::kWgmmaWait) + 1; i < static_cast<int>(Op::kCount); ++i) {

@@ -177,7 +177,9 @@ void run(Job& job, Toolchain& toolchain) {
     output.log = artifact.assembler_log;
     const std::string fault = find_assembly_fault(output);
     if (!fault.empty()) job.failures.push_back(fault);
-    if (artifact.cubin.empty()) job.failures.push_back("there is no machine code");
+    for (const KernelModule& module : artifact.modules) {
+      if (module.cubin.empty()) job.failures.push_back(module.kernel + " has no machine code");
+    }
     for (const KernelLaunch& launch : artifact.plan.launches) check_launch(job, artifact, launch);
     check_shared_memory(job, artifact);
   } catch (const Error& error) {

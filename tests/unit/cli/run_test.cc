@@ -1,5 +1,7 @@
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "runtime/device/emulator/emulator.h"
 #include "tests/support/catch.h"
 #include "tests/unit/cli/runner.h"
 
@@ -33,10 +35,18 @@ TEST_CASE("a small problem passes on the emulator, twice, the second time from t
   CHECK(layer["lse_max_abs_error"] < 0.1);
   CHECK(layer["worst_head"]["cosine"] <= layer["cosine"]);
   CHECK(report["stages_ms"]["toolchain"] > 0);
+  REQUIRE(report["compiled_kernels"].size() == 2);
+  CHECK(report["compiled_kernels"][0]["kernel"] == "prepare");
+  CHECK(report["compiled_kernels"][1]["kernel"] == "attention");
+  for (const json& kernel : report["compiled_kernels"]) {
+    CHECK(kernel["ms"] > 0);
+    CHECK(kernel["ms"] <= report["stages_ms"]["toolchain"]);
+  }
 
   const json again = json::parse(sagejit(arguments).out);
   CHECK(again["cache"] == "hit");
   CHECK(again["stages_ms"]["toolchain"] == 0);
+  CHECK(again["compiled_kernels"].empty());
   CHECK(again["layers"][0]["cosine"] == layer["cosine"]);
   CHECK(json::parse(sagejit(arguments + " --no-cache").out)["cache"] == "off");
 }
@@ -122,13 +132,57 @@ TEST_CASE("compile emits every form, and warms the cache for run") {
   const Outcome ptx = sagejit(base + "ptx");
   CHECK(ptx.exit_code == 0);
   CHECK_THAT(ptx.out, Catch::Contains(".target sm_80") && Catch::Contains(".entry"));
-  CHECK_THAT(sagejit(base + "cubin").out, Catch::StartsWith("\177ELF"));
+  CHECK_THAT(sagejit(base + "cubin --kernel attention").out, Catch::StartsWith("\177ELF"));
   CHECK_THAT(sagejit(base + "report").out,
              Catch::Contains("registers") && Catch::Contains("workspace"));
   const Outcome run =
       sagejit(kEmulated + variant_file("sage1_b.attn") +
               " --select 'head_dim=64, mask=none, pv_accumulator=f32' --shape m=4 --json");
   CHECK(json::parse(run.out)["cache"] == "hit");
+}
+
+TEST_CASE("compile writes a loadable file for each kernel") {
+  const std::string base = "compile " + variant_file("sage1_b.attn") +
+                           " --select 'head_dim=64, mask=none, pv_accumulator=f32' --target sm_80";
+  const std::string folder =
+      std::filesystem::path(file_with("kernel.ptx", "")).parent_path().string() + "/";
+  const Outcome outcome = sagejit(base + " --emit ptx -o " + folder + "kernel.ptx");
+  CHECK(outcome.exit_code == 0);
+  CHECK(outcome.out == folder + "kernel.prepare.ptx\n" + folder + "kernel.attention.ptx\n");
+  CHECK(read_file(folder + "kernel.ptx") == "");
+  std::string all;
+  for (const std::string kernel : {"prepare", "attention"}) {
+    const std::string ptx = read_file(folder + "kernel." + kernel + ".ptx");
+    CHECK_NOTHROW(emulator::Program::parse(ptx));
+    CHECK_THAT(ptx, Catch::Contains(".entry " + kernel + "("));
+    all += "// kernel " + kernel + "\n" + ptx + "\n";
+    CHECK(sagejit(base + " --emit ptx --kernel " + kernel).out == ptx);
+    const std::string chosen = folder + "chosen";
+    CHECK(sagejit(base + " --emit cubin --kernel " + kernel + " -o " + chosen).out ==
+          chosen + "\n");
+    CHECK_THAT(read_file(chosen), Catch::StartsWith("\177ELF") && Catch::Contains(kernel));
+  }
+  CHECK(sagejit(base + " --emit ptx").out == all);
+}
+
+TEST_CASE("compile refuses a kernel that is not there, and cubins in a stream") {
+  const std::string base = "compile " + variant_file("sage1_b.attn") + " --target sm_80 --emit ";
+  struct Case {
+    std::string arguments, message;
+  };
+  const Case cases[] = {
+      {"ptx --kernel attend", "--kernel: 'attend' is none of prepare, attention"},
+      {"report --kernel attention",
+       "a report is of all kernels: --kernel goes with another --emit"},
+      {"cubin",
+       "the cubins of 2 kernels make no stream; choose one with --kernel, or name files with -o"},
+  };
+  for (const Case& c : cases) {
+    const Outcome outcome = sagejit(base + c.arguments);
+    CHECK(outcome.exit_code == 1);
+    CHECK(outcome.out == "");
+    CHECK_THAT(outcome.err, Catch::EndsWith("sagejit: error: " + c.message + "\n"));
+  }
 }
 
 TEST_CASE("a missing NVRTC is an environment error that says how to get it") {

@@ -71,7 +71,7 @@ std::string error_of(Body body, ErrorKind expected) {
 class FakeDevice final : public Device {
  public:
   struct Launch {
-    std::string_view kernel;  // points into the module's names
+    std::string_view kernel;  // points into the artifact's names
     std::array<uint32_t, 3> grid;
     uint32_t block_threads, dynamic_smem_bytes;
     std::array<std::byte, 256> params;
@@ -92,9 +92,9 @@ class FakeDevice final : public Device {
     info_.target = &find_target("sm_80");
   }
   const DeviceInfo& info() const override { return info_; }
-  std::unique_ptr<LoadedModule> load(const Artifact& artifact) override {
+  std::unique_ptr<LoadedArtifact> load(const Artifact& artifact) override {
     ++num_loads;
-    return std::make_unique<Module>(artifact);
+    return std::make_unique<Loaded>(artifact);
   }
   void launch(const LaunchCommand& command) override {
     Launch& record = launches.at(num_launches++);
@@ -131,16 +131,16 @@ class FakeDevice final : public Device {
   uint64_t unreachable = 0;  // an address that another device owns
 
  private:
-  class Module final : public LoadedModule {
+  class Loaded final : public LoadedArtifact {
    public:
-    explicit Module(const Artifact& artifact) {
+    explicit Loaded(const Artifact& artifact) {
       for (const KernelLaunch& launch : artifact.plan.launches) names_.push_back(launch.kernel);
     }
     KernelHandle kernel(const std::string& name) const override {
       for (const std::string& known : names_) {
         if (known == name) return {const_cast<std::string*>(&known)};
       }
-      fail(ErrorKind::kInternal, "the module has no kernel '{}'", name);
+      fail(ErrorKind::kInternal, "the artifact has no kernel '{}'", name);
     }
 
    private:
@@ -170,7 +170,11 @@ inline KernelParam i32(const char* value) {
   return {value, ParamType::kI32, -1, SizeExpr(value)};
 }
 
-// The artifact of data/toy.cu: o = q, lse = n + the number of blocks of the first kernel; d = dv
+inline std::filesystem::path toy_file(const std::string& kernel, const char* extension) {
+  return std::filesystem::path(SAGEJIT_RUNTIME_TEST_DATA) / (kernel + extension);
+}
+
+// The artifact of data/toy_*.cu: o = q, lse = n + the number of blocks of the first kernel; d = dv
 // = 64.
 inline Artifact toy_artifact() {
   Artifact artifact;
@@ -205,7 +209,9 @@ inline Artifact toy_artifact() {
                    i32("m"),
                    i32("n")};
   artifact.plan.launches = {prepare, attend};
-  artifact.ptx = read_file(std::filesystem::path(SAGEJIT_RUNTIME_TEST_DATA) / "toy.ptx");
+  for (const KernelLaunch& launch : artifact.plan.launches) {
+    artifact.modules.push_back({launch.kernel, read_file(toy_file(launch.kernel, ".ptx")), {}});
+  }
   return artifact;
 }
 
@@ -223,7 +229,7 @@ class FakeCompiler final : public Compiler {
     if (failure) failure();
     Artifact artifact = toy_artifact();
     artifact.variant_name = request.variant.name;
-    artifact.ptx += ptx_suffix;
+    artifact.modules.back().ptx += ptx_suffix;
     return artifact;
   }
 

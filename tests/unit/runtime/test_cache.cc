@@ -16,8 +16,8 @@ const CacheKey kKey = {"the request", "by x"};
 
 Artifact full_artifact() {
   Artifact artifact = toy_artifact();
-  artifact.ptx = "// ptx\n";
-  artifact.cubin = {0x7f, 'E', 'L', 'F', 0, 255};
+  artifact.modules = {{"toy_prepare", "// ptx\n", {0x7f, 'E', 'L', 'F', 0, 255}},
+                      {"toy_attend", "// another\n", {0, 1}}};
   artifact.resources = {{"toy_attend", 24, 0, 0, 8, 1024}};
   artifact.assembler_log = "ptxas info\nline \"two\"";
   artifact.tensors.output = DType::kBF16;
@@ -32,10 +32,18 @@ void check_same(const Artifact& a, const Artifact& b) {
   CHECK(a.backend == b.backend);
   CHECK(a.tensors == b.tensors);
   CHECK(a.plan == b.plan);
-  CHECK(a.ptx == b.ptx);
-  CHECK(a.cubin == b.cubin);
+  CHECK(a.modules == b.modules);
   CHECK(a.resources == b.resources);
   CHECK(a.assembler_log == b.assembler_log);
+}
+
+constexpr size_t kHeaderBytes = 88, kDigestAt = 56;
+
+void make_digest_right(std::string& entry) {
+  const std::array<std::string_view, 2> covered = {std::string_view(entry).substr(0, kDigestAt),
+                                                   std::string_view(entry).substr(kHeaderBytes)};
+  const Digest digest = sha256(covered);
+  std::memcpy(entry.data() + kDigestAt, digest.data(), digest.size());
 }
 
 fs::path only_entry(const std::string& directory) {
@@ -95,21 +103,34 @@ TEST_CASE("entry: every truncation and every addition is noticed") {
 }
 
 TEST_CASE("entry: a right digest on wrong metadata is refused, not thrown") {
-  // The metadata starts behind the header and the key; its digest is made right again.
   for (const char* metadata : {"", "{", "[]", "{\"variant_name\": 1}", "null"}) {
     std::string bytes = encode_entry({"k", ""}, Artifact{});
     const uint64_t size = std::strlen(metadata);
-    bytes.resize(88 + 1);
+    bytes.resize(kHeaderBytes + 1);  // behind the header and the key
     bytes += metadata;
     std::memcpy(bytes.data() + 32, &size, sizeof(size));
-    const std::array<std::string_view, 2> covered = {std::string_view(bytes).substr(0, 56),
-                                                     std::string_view(bytes).substr(88)};
-    const Digest digest = sha256(covered);
-    std::memcpy(bytes.data() + 56, digest.data(), digest.size());
+    make_digest_right(bytes);
     std::string why_not;
     CHECK_FALSE(decode_entry(bytes, why_not));
     CHECK(why_not.starts_with("its metadata is wrong: "));
   }
+}
+
+TEST_CASE("entry: modules that are not as long as the code is are refused") {
+  const std::string good = encode_entry(kKey, full_artifact());
+  const auto refusal = [&](const std::string& was, const std::string& is) {
+    std::string bytes = good;
+    REQUIRE(bytes.find(was) != std::string::npos);
+    bytes.replace(bytes.find(was), was.size(), is);
+    make_digest_right(bytes);
+    std::string why_not;
+    CHECK_FALSE(decode_entry(bytes, why_not));
+    return why_not;
+  };
+  CHECK(refusal("\"ptx_bytes\":7", "\"ptx_bytes\":6") ==
+        "its metadata is wrong: an artifact has code that belongs to none of its modules");
+  CHECK(refusal("\"cubin_bytes\":2", "\"cubin_bytes\":3") ==
+        "its metadata is wrong: cubin_bytes of an artifact's module reach beyond their section");
 }
 
 TEST_CASE("private directory: is made with mode 0700, parents included") {
@@ -361,8 +382,10 @@ TEST_CASE("disk cache: a hit on a large entry is quick") {
   const TemporaryDirectory parent;
   const DiskCache cache(parent / "c", "", Log());
   Artifact artifact = full_artifact();
-  artifact.ptx.assign(300000, 'x');
-  artifact.cubin.assign(200000, 7);
+  for (KernelModule& module : artifact.modules) {
+    module.ptx.assign(150000, 'x');
+    module.cubin.assign(100000, 7);
+  }
   REQUIRE(cache.store(kKey, artifact));
   double best_ms = 1e9;
   for (int i = 0; i < 20; ++i) {

@@ -165,7 +165,7 @@ TEST_CASE("context: with compiling turned off, the toolchain's own kernel is pre
   for (const auto& [generation, expected] : {std::pair{"1", '1'}, {"2", '2'}, {"3", '2'}}) {
     Fixture f(dir / "c", {.compile = false});
     f.compiler->generation = generation;
-    CHECK(f.get("v").kernel->artifact().ptx.back() == expected);
+    CHECK(f.get("v").kernel->artifact().modules.back().ptx.back() == expected);
   }
 }
 
@@ -378,7 +378,7 @@ TEST_CASE("context: a process killed while it writes leaves no wrong entry", "[f
     const pid_t child = fork();
     if (child == 0) {
       Artifact artifact = toy_artifact();
-      artifact.cubin.assign(4 << 20, 7);
+      artifact.modules[0].cubin.assign(4 << 20, 7);
       const DiskCache cache(dir / "c", "", Log());
       for (;;) cache.store({"v sm_80", "1"}, artifact);
     }

@@ -91,12 +91,13 @@ Artifact artifact_with_cubin(Device& device) {
   const ToolchainOptions options = ToolchainOptions::from(Environment::read(), "");
   const ToolchainSearch search = search_toolchain(options);
   REQUIRE(search.library != "");
-  const std::string source = read_file(std::filesystem::path(SAGEJIT_RUNTIME_TEST_DATA) / "toy.cu");
-  ToolchainOutput output =
-      Toolchain::load(search.library)->compile(source, *device.info().target, true);
+  const auto toolchain = Toolchain::load(search.library);
   Artifact artifact = toy_artifact();
-  artifact.ptx = "this is not PTX";
-  artifact.cubin = std::move(output.cubin);
+  for (KernelModule& module : artifact.modules) {
+    const std::string source = read_file(toy_file(module.kernel, ".cu"));
+    module.ptx = "this is not PTX";
+    module.cubin = toolchain->compile(source, *device.info().target, true).cubin;
+  }
   return artifact;
 }
 
@@ -129,10 +130,10 @@ TEST_CASE("device: broken PTX is refused with the device's words") {
   for (const auto& device : devices()) {
     INFO(device->info().name);
     Artifact artifact = toy_artifact();
-    artifact.ptx = "this is not PTX";
+    artifact.modules[1].ptx = "this is not PTX";
     const std::string message = error_of([&] { Kernel(device, artifact); }, ErrorKind::kDevice);
     const bool emulated = device->info().name.starts_with("emulator");
-    CHECK(message.starts_with(emulated ? "emulator: loading the module: "
+    CHECK(message.starts_with(emulated ? "emulator: loading kernel 'toy_attend': "
                                        : "cuda:0: the driver (CUDA "));
   }
 }
@@ -142,7 +143,7 @@ TEST_CASE("device: a kernel that the module lacks is a defect") {
     Artifact artifact = toy_artifact();
     artifact.plan.launches[0].kernel = "absent";
     CHECK(error_of([&] { Kernel(device, artifact); }, ErrorKind::kInternal) ==
-          "the module has no kernel 'absent'");
+          "the artifact has no kernel 'absent'");
   }
 }
 

@@ -1,4 +1,6 @@
 // The search for NVRTC: its order, its words, and that builtins are found beside it.
+#include "compiler/compile.h"
+#include "compiler/sema/resolve.h"
 #include "runtime/toolchain/search.h"
 #include "tests/support/catch.h"
 #include "tests/unit/runtime/fakes.h"
@@ -119,6 +121,27 @@ TEST_CASE("toolchain: what the search finds compiles, loaded once") {
       "extern \"C\" __global__ void k(int* p) { *p = 1; }", find_target("sm_80"), true);
   CHECK(output.ptx.find(".entry k(") != std::string::npos);
   CHECK_FALSE(output.cubin.empty());
+}
+
+TEST_CASE("toolchain: variants are compiled by several threads, each kernel by its own") {
+  LazyToolchain lazy(ToolchainOptions::from(Environment::read(), ""));
+  if (!lazy.get_if_any()) return;
+  CompileRequest request;
+  request.variant =
+      resolve_variants("v.attn", "v { head_dim = 16; q = int8 per head; p = f16; v = f16 }").at(0);
+  request.target = &find_target("sm_80");
+  request.assemble = false;
+  std::array<Artifact, 3> artifacts;
+  std::vector<std::thread> threads;
+  for (Artifact& artifact : artifacts) {
+    threads.emplace_back([&] { artifact = compile(request, lazy.get()); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  REQUIRE(artifacts[0].modules.size() > 1);
+  for (const Artifact& artifact : artifacts) {
+    CHECK(artifact.modules == artifacts[0].modules);
+    CHECK(artifact.plan == artifacts[0].plan);
+  }
 }
 
 }  // namespace sagejit::testing
