@@ -149,6 +149,39 @@ SizeExpr::SizeExpr(std::string_view text) : text_(text) {
   SizeExprParser(text_, steps_).parse();
 }
 
+int64_t SizeExpr::apply(Op op, int64_t a, int64_t b, const std::string& text) {
+  bool overflow = false;
+  switch (op) {
+    case Op::kAdd:
+      overflow = __builtin_add_overflow(a, b, &a);
+      break;
+    case Op::kSub:
+      overflow = __builtin_sub_overflow(a, b, &a);
+      break;
+    case Op::kMul:
+      overflow = __builtin_mul_overflow(a, b, &a);
+      break;
+    case Op::kCeilDiv:
+    case Op::kDiv:
+      if (b <= 0) fail(ErrorKind::kArgument, "size expression '{}' divides by {}", text, b);
+      a = op == Op::kDiv ? a / b : a / b + (a % b > 0);
+      break;
+    case Op::kMin:
+      a = std::min(a, b);
+      break;
+    case Op::kMax:
+      a = std::max(a, b);
+      break;
+    case Op::kPush:
+    case Op::kSymbol:
+      break;
+  }
+  if (overflow) {
+    fail(ErrorKind::kArgument, "the sizes of this problem overflow 64 bits in '{}'", text);
+  }
+  return a;
+}
+
 int64_t SizeExpr::evaluate(SymbolValues values) const {
   std::array<int64_t, kMaxDepth> stack;
   int top = 0;
@@ -158,35 +191,7 @@ int64_t SizeExpr::evaluate(SymbolValues values) const {
       continue;
     }
     const int64_t b = stack[--top];
-    int64_t& a = stack[top - 1];
-    bool overflow = false;
-    switch (step.op) {
-      case Op::kAdd:
-        overflow = __builtin_add_overflow(a, b, &a);
-        break;
-      case Op::kSub:
-        overflow = __builtin_sub_overflow(a, b, &a);
-        break;
-      case Op::kMul:
-        overflow = __builtin_mul_overflow(a, b, &a);
-        break;
-      case Op::kCeilDiv:
-      case Op::kDiv:
-        if (b <= 0) fail(ErrorKind::kArgument, "size expression '{}' divides by {}", text_, b);
-        a = step.op == Op::kDiv ? a / b : a / b + (a % b > 0);
-        break;
-      case Op::kMin:
-        a = std::min(a, b);
-        break;
-      case Op::kMax:
-        a = std::max(a, b);
-        break;
-      default:
-        break;
-    }
-    if (overflow) {
-      fail(ErrorKind::kArgument, "the sizes of this problem overflow 64 bits in '{}'", text_);
-    }
+    stack[top - 1] = apply(step.op, stack[top - 1], b, text_);
   }
   return stack[0];
 }

@@ -71,11 +71,15 @@ class SizeExpr {
 
  private:
   friend class SizeExprParser;
+  friend class SizeProgram;
   enum class Op : uint8_t { kPush, kSymbol, kAdd, kSub, kMul, kCeilDiv, kDiv, kMin, kMax };
   struct Step {
     Op op;
     int64_t value;  // kPush: the number; kSymbol: the Symbol's index
   };
+  // One arithmetic operation; `text` is the expression, for messages.
+  static int64_t apply(Op op, int64_t a, int64_t b, const std::string& text);
+
   std::string text_;
   std::vector<Step> steps_;  // postfix; depth checked at parse time
 };

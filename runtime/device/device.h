@@ -60,8 +60,21 @@ struct LaunchCommand {
   uint32_t dynamic_smem_bytes = 0;
   bool waits_for_previous = false;    // KernelLaunch
   std::span<const std::byte> params;  // packed, each parameter at its natural alignment
+};
+
+// Memory that is set to zero.
+struct ClearCommand {
+  uint64_t address = 0;
+  uint64_t bytes = 0;
+};
+
+// All that one forward call enqueues, in this order.
+struct Submission {
   Stream stream = nullptr;
-  std::span<const MemoryRange> memory;
+  std::span<const MemoryRange> arguments;  // what the caller passed: the device must reach it
+  std::span<const ClearCommand> clears;
+  std::span<const LaunchCommand> launches;
+  std::span<const MemoryRange> memory;  // that the launches touch
 };
 
 // Two marks on a stream and the time between them.
@@ -84,10 +97,9 @@ class Device {
   virtual std::unique_ptr<LoadedArtifact> load(const Artifact& artifact) = 0;
 
   // The launch path: no allocation, lock, synchronisation or environment read of ours; capturable.
-  virtual void launch(const LaunchCommand& command) = 0;
-  virtual void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) = 0;
-  // Throws Error{kArgument} if the device cannot reach `range` or another device owns it.
-  virtual void check_reachable(const MemoryRange& range) const = 0;
+  // Throws Error{kArgument} before anything is enqueued if the device cannot reach one of the
+  // arguments or another device owns it.
+  virtual void submit(const Submission& submission) = 0;
 
   // For tools and tests. Addresses from allocate() are aligned to 256 bytes; copies return when
   // done.

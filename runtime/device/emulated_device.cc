@@ -83,13 +83,23 @@ std::unique_ptr<LoadedArtifact> EmulatedDevice::load(const Artifact& artifact) {
   return std::make_unique<EmulatedArtifact>(artifact.modules);
 }
 
-void EmulatedDevice::launch(const LaunchCommand& command) {
-  const auto& kernel = *static_cast<const EmulatedKernel*>(command.kernel.native);
+// Host memory cannot be told from other addresses, so arguments are not looked up; the emulator
+// checks what a launch touches.
+void EmulatedDevice::submit(const Submission& submission) {
   std::vector<emulator::MemoryRange> memory;
-  memory.reserve(command.memory.size());
-  for (const MemoryRange& range : command.memory) {
+  memory.reserve(submission.memory.size());
+  for (const MemoryRange& range : submission.memory) {
     memory.push_back({range.address, range.bytes, range.writable, range.name});
   }
+  for (const ClearCommand& clear : submission.clears) {
+    std::memset(host_pointer<void>(clear.address), 0, clear.bytes);
+  }
+  for (const LaunchCommand& command : submission.launches) launch(command, memory);
+}
+
+void EmulatedDevice::launch(const LaunchCommand& command,
+                            std::span<const emulator::MemoryRange> memory) {
+  const auto& kernel = *static_cast<const EmulatedKernel*>(command.kernel.native);
   emulator::LaunchConfig config;
   config.kernel = kernel.name;
   for (int i = 0; i < 3; ++i) config.grid[i] = command.grid[i];
@@ -106,14 +116,6 @@ void EmulatedDevice::launch(const LaunchCommand& command) {
   if (launches_.size() == kMaxRecords) launches_.erase(launches_.begin());
   launches_.push_back({kernel.name, ms_since(start), report});
 }
-
-void EmulatedDevice::memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream) {
-  if (bytes) std::memset(host_pointer<void>(address), value, bytes);
-}
-
-// Host memory cannot be told from other addresses; the ranges of a launch are checked by the
-// emulator.
-void EmulatedDevice::check_reachable(const MemoryRange&) const {}
 
 uint64_t EmulatedDevice::allocate(uint64_t bytes) {
   constexpr uint64_t kAlignment = 256;

@@ -26,9 +26,7 @@ class EmulatedDevice final : public Device {
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<LoadedArtifact> load(const Artifact& artifact) override;
-  void launch(const LaunchCommand& command) override;
-  void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) override;
-  void check_reachable(const MemoryRange& range) const override;
+  void submit(const Submission& submission) override;
   uint64_t allocate(uint64_t bytes) override;
   void free(uint64_t address) override;
   void copy_in(uint64_t to, const void* from, uint64_t bytes, Stream stream) override;
@@ -41,6 +39,8 @@ class EmulatedDevice final : public Device {
   static constexpr size_t kMaxRecords = 4096;
 
  private:
+  void launch(const LaunchCommand& command, std::span<const emulator::MemoryRange> memory);
+
   DeviceInfo info_;
   emulator::Options options_;
   std::mutex mutex_;  // guards launches_

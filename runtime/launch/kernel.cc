@@ -52,30 +52,48 @@ Kernel::Kernel(std::shared_ptr<Device> device, Artifact artifact)
   }
   for (size_t i = 0; i < plan.workspace.size(); ++i) {
     range_names_[i] = "workspace." + plan.workspace[i].name;
+    buffer_bytes_.push_back(program_.add(plan.workspace[i].bytes));
+  }
+  if (plan.launches.size() > kMaxLaunches) {
+    fail(ErrorKind::kInternal, "the plan has {} launches; the launcher's limit is {}",
+         plan.launches.size(), kMaxLaunches);
   }
   loaded_ = device_->load(artifact_);
-  for (const KernelLaunch& launch : plan.launches) steps_.push_back(resolve(launch));
+  uint32_t param_bytes = 0;
+  for (const KernelLaunch& launch : plan.launches) {
+    steps_.push_back(resolve(launch, param_bytes));
+    param_bytes = steps_.back().param_end;
+  }
 }
 
-Kernel::Step Kernel::resolve(const KernelLaunch& launch) const {
+Kernel::Step Kernel::resolve(const KernelLaunch& launch, uint32_t param_begin) {
+  constexpr uint32_t kAlignment = 16;
   Step step;
+  step.param_begin = step.param_end = (param_begin + kAlignment - 1) / kAlignment * kAlignment;
   step.handle = loaded_->kernel(launch.kernel);
+  for (size_t i = 0; i < 3; ++i) step.grid[i] = program_.add(launch.grid[i]);
   for (const KernelParam& param : launch.params) {
     if (param.buffer >= static_cast<int>(artifact_.plan.workspace.size())) {
       fail(ErrorKind::kInternal, "parameter '{}' of kernel '{}' names workspace buffer {} of {}",
            param.name, launch.kernel, param.buffer, artifact_.plan.workspace.size());
     }
     const uint32_t size = static_cast<uint32_t>(size_of(param.type));
-    step.param_bytes = (step.param_bytes + size - 1) / size * size;
-    step.offsets.push_back(step.param_bytes);
-    step.param_bytes += size;
-    for (int i = 0; param.buffer < 0 && i < kNumOperands; ++i) {
+    step.param_end = (step.param_end + size - 1) / size * size;
+    const bool is_buffer = param.buffer >= 0;
+    step.params.push_back({.is_buffer = is_buffer,
+                           .is_32_bit = param.type == ParamType::kI32,
+                           .index = is_buffer ? param.buffer : program_.add(param.value),
+                           .offset = step.param_end});
+    step.param_end += size;
+    for (int i = 0; !is_buffer && i < kNumOperands; ++i) {
       if (mentions(param.value, kAddressSymbols[i])) step.operands |= bit(static_cast<Operand>(i));
     }
   }
-  if (step.param_bytes > kMaxParamBytes) {
-    fail(ErrorKind::kInternal, "kernel '{}' takes {} bytes of parameters; the limit is {}",
-         launch.kernel, step.param_bytes, kMaxParamBytes);
+  if (step.param_end > kMaxParamBytes) {
+    fail(
+        ErrorKind::kInternal,
+        "the parameters of the plan's kernels up to '{}' take {} bytes; the launcher's limit is {}",
+        launch.kernel, step.param_end, kMaxParamBytes);
   }
   return step;
 }
@@ -88,13 +106,13 @@ OperandSet Kernel::operands_of(PhaseSet phases) const {
   return result;
 }
 
-Kernel::Layout Kernel::lay_out(SymbolValues symbols) const {
+Kernel::Layout Kernel::lay_out(const Values& values) const {
   Layout layout;
   for (size_t i = 0; i < artifact_.plan.workspace.size(); ++i) {
-    const WorkspaceBuffer& buffer = artifact_.plan.workspace[i];
-    const int64_t bytes = buffer.bytes.evaluate(symbols);
+    const int64_t bytes = values[buffer_bytes_[i]];
     if (bytes < 0) {
-      fail(ErrorKind::kInternal, "workspace buffer '{}' has {} bytes", buffer.name, bytes);
+      fail(ErrorKind::kInternal, "workspace buffer '{}' has {} bytes",
+           artifact_.plan.workspace[i].name, bytes);
     }
     layout.offsets[i] = layout.total_bytes;
     layout.bytes[i] = static_cast<uint64_t>(bytes);
@@ -114,7 +132,10 @@ BoundArgs Kernel::bind(const AttentionArgs& args, OperandSet in_use) const {
 
 uint64_t Kernel::workspace_bytes(const AttentionArgs& args) const {
   const BoundArgs bound = bind(args, 0);
-  return bound.empty ? 0 : lay_out(bound.symbols).total_bytes;
+  if (bound.empty) return 0;
+  Values values;
+  program_.evaluate(bound.symbols, values);
+  return lay_out(values).total_bytes;
 }
 
 void Kernel::check_workspace(const AttentionArgs& args, const Layout& layout) const {
@@ -137,11 +158,11 @@ void Kernel::check_workspace(const AttentionArgs& args, const Layout& layout) co
   }
 }
 
-std::array<uint32_t, 3> Kernel::evaluate_grid(const KernelLaunch& launch,
-                                              SymbolValues symbols) const {
+std::array<uint32_t, 3> Kernel::grid_of(const KernelLaunch& launch, const Step& step,
+                                        const Values& values) {
   std::array<uint32_t, 3> grid = {};
   for (int i = 0; i < 3; ++i) {
-    const int64_t blocks = launch.grid[i].evaluate(symbols);
+    const int64_t blocks = values[step.grid[i]];
     if (blocks < 0) {
       fail(ErrorKind::kInternal, "grid.{} of kernel '{}' is {}", kAxisNames[i], launch.kernel,
            blocks);
@@ -157,29 +178,30 @@ std::array<uint32_t, 3> Kernel::evaluate_grid(const KernelLaunch& launch,
   return grid;
 }
 
-void Kernel::pack_params(const KernelLaunch& launch, const Step& step, SymbolValues symbols,
-                         const Layout& layout, uint64_t workspace, std::byte* out) const {
-  for (size_t i = 0; i < launch.params.size(); ++i) {
-    const KernelParam& param = launch.params[i];
-    const int64_t value = param.buffer >= 0
-                              ? static_cast<int64_t>(workspace + layout.offsets[param.buffer])
-                              : param.value.evaluate(symbols);
-    if (param.type != ParamType::kI32) {
-      std::memcpy(out + step.offsets[i], &value, sizeof(value));
+void Kernel::pack_params(const KernelLaunch& launch, const Step& step, const Values& values,
+                         const Layout& layout, uint64_t workspace, std::byte* out) {
+  for (size_t i = 0; i < step.params.size(); ++i) {
+    const Param& place = step.params[i];
+    const int64_t value = place.is_buffer
+                              ? static_cast<int64_t>(workspace + layout.offsets[place.index])
+                              : values[place.index];
+    if (!place.is_32_bit) {
+      std::memcpy(out + place.offset, &value, sizeof(value));
       continue;
     }
     const auto narrow = static_cast<int32_t>(value);
     if (narrow != value) {
+      const KernelParam& param = launch.params[i];
       fail(ErrorKind::kUnsupported,
            "parameter '{}' of kernel '{}' is {} ({}), above the limit of {}: split the problem",
            param.name, launch.kernel, value, param.value.text(), INT32_MAX);
     }
-    std::memcpy(out + step.offsets[i], &narrow, sizeof(narrow));
+    std::memcpy(out + place.offset, &narrow, sizeof(narrow));
   }
 }
 
-// Neighbouring buffers are cleared by one call, the padding between them included.
-void Kernel::clear_buffers(const Layout& layout, uint64_t workspace, Stream stream) const {
+// Neighbouring buffers are cleared at once, the padding between them included.
+void Kernel::add_clears(const Layout& layout, uint64_t workspace, Call& call) const {
   const std::vector<WorkspaceBuffer>& buffers = artifact_.plan.workspace;
   for (size_t first = 0; first < buffers.size();) {
     if (!buffers[first].zeroed) {
@@ -190,55 +212,64 @@ void Kernel::clear_buffers(const Layout& layout, uint64_t workspace, Stream stre
     while (last + 1 < buffers.size() && buffers[last + 1].zeroed) ++last;
     const uint64_t begin = layout.offsets[first];
     const uint64_t end = layout.offsets[last] + layout.bytes[last];
-    if (end > begin) device_->memset_async(workspace + begin, 0, end - begin, stream);
+    if (end > begin) call.clears[call.num_clears++] = {workspace + begin, end - begin};
     first = last + 1;
   }
 }
 
-void Kernel::launch(const AttentionArgs& args, PhaseSet phases, Stream stream) const {
-  const BoundArgs bound = bind(args, operands_of(phases));
-  if (bound.empty) return;
-  const Layout layout = lay_out(bound.symbols);
-  check_workspace(args, layout);
-
-  Memory memory;
-  int num_ranges = 0;
-  for (; num_ranges < bound.num_ranges; ++num_ranges) {
-    memory[num_ranges] = bound.ranges[num_ranges];
-    device_->check_reachable(memory[num_ranges]);
+void Kernel::add_memory(const BoundArgs& bound, const Layout& layout, uint64_t workspace,
+                        Call& call) const {
+  for (int i = 0; i < bound.num_ranges; ++i) {
+    call.arguments[call.num_arguments++] = call.memory[call.num_ranges++] = bound.ranges[i];
   }
   if (layout.total_bytes) {
-    device_->check_reachable({args.workspace, layout.total_bytes, true, "workspace"});
+    call.arguments[call.num_arguments++] = {workspace, layout.total_bytes, true, "workspace"};
   }
   for (size_t i = 0; i < artifact_.plan.workspace.size(); ++i) {
     if (layout.bytes[i] == 0) continue;
-    memory[num_ranges++] = {args.workspace + layout.offsets[i], layout.bytes[i], true,
-                            range_names_[i].c_str()};
+    call.memory[call.num_ranges++] = {workspace + layout.offsets[i], layout.bytes[i], true,
+                                      range_names_[i].c_str()};
   }
+}
 
-  alignas(16) std::array<std::byte, kMaxParamBytes> params;
-  // The first pass checks every step before anything is enqueued: a call that fails leaves no half.
-  for (const bool enqueue : {false, true}) {
-    if (enqueue && contains(phases, Phase::kQuantize)) {
-      clear_buffers(layout, args.workspace, stream);
-    }
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      const KernelLaunch& launch = artifact_.plan.launches[i];
-      if (!contains(phases, launch.phase)) continue;
-      const std::array<uint32_t, 3> grid = evaluate_grid(launch, bound.symbols);
-      if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) continue;
-      pack_params(launch, steps_[i], bound.symbols, layout, args.workspace, params.data());
-      if (!enqueue) continue;
-      device_->launch({.kernel = steps_[i].handle,
-                       .grid = grid,
-                       .block_threads = static_cast<uint32_t>(launch.block_threads),
-                       .dynamic_smem_bytes = static_cast<uint32_t>(launch.dynamic_smem_bytes),
-                       .waits_for_previous = launch.waits_for_previous,
-                       .params = std::span(params.data(), steps_[i].param_bytes),
-                       .stream = stream,
-                       .memory = std::span(memory.data(), static_cast<size_t>(num_ranges))});
-    }
+void Kernel::add_launch(size_t index, const Values& values, const Layout& layout,
+                        uint64_t workspace, Call& call) const {
+  const KernelLaunch& launch = artifact_.plan.launches[index];
+  const Step& step = steps_[index];
+  const std::array<uint32_t, 3> grid = grid_of(launch, step, values);
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return;
+  pack_params(launch, step, values, layout, workspace, call.params.data());
+  call.launches[call.num_launches++] = {
+      .kernel = step.handle,
+      .grid = grid,
+      .block_threads = static_cast<uint32_t>(launch.block_threads),
+      .dynamic_smem_bytes = static_cast<uint32_t>(launch.dynamic_smem_bytes),
+      .waits_for_previous = launch.waits_for_previous,
+      .params =
+          std::span(call.params).subspan(step.param_begin, step.param_end - step.param_begin)};
+}
+
+// Every step is checked before anything is enqueued: a call that fails leaves no half.
+void Kernel::launch(const AttentionArgs& args, PhaseSet phases, Stream stream) const {
+  const BoundArgs bound = bind(args, operands_of(phases));
+  if (bound.empty) return;
+  Values values;
+  program_.evaluate(bound.symbols, values);
+  const Layout layout = lay_out(values);
+  check_workspace(args, layout);
+
+  Call call;
+  add_memory(bound, layout, args.workspace, call);
+  if (contains(phases, Phase::kQuantize)) add_clears(layout, args.workspace, call);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (!contains(phases, artifact_.plan.launches[i].phase)) continue;
+    add_launch(i, values, layout, args.workspace, call);
   }
+  device_->submit({.stream = stream,
+                   .arguments = std::span(call.arguments).first(call.num_arguments),
+                   .clears = std::span(call.clears).first(call.num_clears),
+                   .launches = std::span(call.launches).first(call.num_launches),
+                   .memory = std::span(call.memory).first(call.num_ranges)});
 }
 
 }  // namespace sagejit

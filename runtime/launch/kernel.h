@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compiler/artifact.h"
+#include "compiler/support/size_program.h"
 #include "runtime/device/device.h"
 #include "runtime/launch/args.h"
 
@@ -23,7 +24,8 @@ class Kernel {
   Kernel(std::shared_ptr<Device> device, Artifact artifact);
 
   static constexpr int kMaxBuffers = 32;
-  static constexpr int kMaxParamBytes = 4096;  // CUDA's limit on kernel parameters
+  static constexpr int kMaxLaunches = 8;
+  static constexpr int kMaxParamBytes = 4096;  // of all launches; CUDA's limit for one of them
 
   const Artifact& artifact() const { return artifact_; }
   Device& device() const { return *device_; }
@@ -45,29 +47,55 @@ class Kernel {
     std::array<uint64_t, kMaxBuffers> bytes = {};
     uint64_t total_bytes = 0;
   };
-  // Where the parameters of one launch lie in its parameter buffer.
+  // A parameter, resolved: a workspace buffer, or a value of the program; and where it goes.
+  struct Param {
+    bool is_buffer = false;
+    bool is_32_bit = false;
+    int index = 0;
+    uint32_t offset = 0;
+  };
+  // A launch of the plan, resolved: its code, and where its parameters lie in the buffer that all
+  // launches of a call share.
   struct Step {
     KernelHandle handle;
-    uint32_t param_bytes = 0;
-    std::vector<uint32_t> offsets;
+    std::array<int, 3> grid = {};  // values of the program
+    std::vector<Param> params;
+    uint32_t param_begin = 0, param_end = 0;
     OperandSet operands = 0;  // whose addresses it is given
   };
-  using Memory = std::array<MemoryRange, kNumOperands + kMaxBuffers>;
+  // Everything a call hands to the device; lives on the caller's stack.
+  struct Call {
+    std::array<MemoryRange, kNumOperands + 1> arguments;
+    std::array<MemoryRange, kNumOperands + kMaxBuffers> memory;
+    std::array<ClearCommand, kMaxBuffers> clears;
+    std::array<LaunchCommand, kMaxLaunches> launches;
+    alignas(16) std::array<std::byte, kMaxParamBytes> params;
+    size_t num_arguments = 0, num_ranges = 0, num_clears = 0, num_launches = 0;
+  };
 
-  Step resolve(const KernelLaunch& launch) const;
+  using Values = std::array<int64_t, SizeProgram::kMaxValues>;
+
+  Step resolve(const KernelLaunch& launch, uint32_t param_begin);
   BoundArgs bind(const AttentionArgs& args, OperandSet in_use) const;
   OperandSet operands_of(PhaseSet phases) const;
-  Layout lay_out(SymbolValues symbols) const;
+  Layout lay_out(const Values& values) const;
   void check_workspace(const AttentionArgs& args, const Layout& layout) const;
-  std::array<uint32_t, 3> evaluate_grid(const KernelLaunch& launch, SymbolValues symbols) const;
-  void clear_buffers(const Layout& layout, uint64_t workspace, Stream stream) const;
-  void pack_params(const KernelLaunch& launch, const Step& step, SymbolValues symbols,
-                   const Layout& layout, uint64_t workspace, std::byte* out) const;
+  void add_memory(const BoundArgs& bound, const Layout& layout, uint64_t workspace,
+                  Call& call) const;
+  void add_clears(const Layout& layout, uint64_t workspace, Call& call) const;
+  void add_launch(size_t index, const Values& values, const Layout& layout, uint64_t workspace,
+                  Call& call) const;
+  static std::array<uint32_t, 3> grid_of(const KernelLaunch& launch, const Step& step,
+                                         const Values& values);
+  static void pack_params(const KernelLaunch& launch, const Step& step, const Values& values,
+                          const Layout& layout, uint64_t workspace, std::byte* out);
 
   std::shared_ptr<Device> device_;
   Artifact artifact_;
   std::unique_ptr<LoadedArtifact> loaded_;
-  std::vector<Step> steps_;                           // by launch of the plan
+  SizeProgram program_;                               // of the expressions of the plan
+  std::vector<int> buffer_bytes_;                     // values of the program, by buffer
+  std::vector<Step> steps_;                           // by launch
   std::array<std::string, kMaxBuffers> range_names_;  // "workspace.NAME"
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "runtime/api/handles.h"
 #include "tools/cli/bench_report.h"
 #include "tools/cli/build_options.h"
 #include "tools/cli/commands.h"
@@ -132,7 +133,7 @@ class Bench {
 
   BenchReport run() {
     build_kernels();
-    for (const auto& kernel : kernels_) report_.candidates.push_back(describe(*kernel));
+    for (const auto& kernel : kernels_) report_.candidates.push_back(describe(kernel));
     report_.backend = kernels_.front()->artifact().backend;
     for (const ProblemShape& shape : job_.shapes) report_.shapes.push_back(time_shape(shape));
     return std::move(report_);
@@ -161,7 +162,8 @@ class Bench {
         job_.variant, parse_schedule(line, default_schedule(job_.variant, *report_.device.target)));
   }
 
-  BenchCandidate describe(const Kernel& kernel) {
+  BenchCandidate describe(const std::shared_ptr<const Kernel>& shared) {
+    const Kernel& kernel = *shared;
     BenchCandidate candidate;
     candidate.schedule = kernel.artifact().schedule_text;
     for (const KernelResources& resources : kernel.artifact().resources) {
@@ -172,14 +174,25 @@ class Bench {
         1, 1, 1, 1, 1, job_.variant.head_dim, job_.variant.value_head_dim};
     const AttentionArgs sizes = describe_args(kernel.artifact().tensors, smallest);
     const BenchProblem problem(*device_, sizes, kernel.workspace_bytes(sizes), options_.data, 1);
+    const PublicArgs args(problem.copy(0));
+    const sagejit_kernel handle = {shared, Origin::kMemory};
     const Stopwatch watch;
     for (const PhaseSet phases : job_.phases) {
-      kernel.launch(problem.copy(0), kQuantizePhase, nullptr);
-      candidate.host_us.push_back(host_us_per_call(
-          {[&] { kernel.launch(problem.copy(0), phases, nullptr); },
-           [&] { device_->synchronize(nullptr); }, [&] { return watch.elapsed_ms(); }}));
+      launch(handle, args, kQuantizePhase);
+      candidate.host_us.push_back(host_us_per_call({[&] { launch(handle, args, phases); },
+                                                    [&] { device_->synchronize(nullptr); },
+                                                    [&] { return watch.elapsed_ms(); }}));
     }
     return candidate;
+  }
+
+  // As a program in C does.
+  static void launch(const sagejit_kernel& kernel, const PublicArgs& args, PhaseSet phases) {
+    sagejit_error* error = nullptr;
+    if (sagejit_kernel_launch(&kernel, &args.get(), phases, nullptr, &error) == SAGEJIT_OK) return;
+    const std::string message = sagejit_error_message(error);
+    sagejit_error_destroy(error);
+    throw Error(ErrorKind::kDevice, message);
   }
 
   BenchShape time_shape(const ProblemShape& shape) {
@@ -311,8 +324,9 @@ void add_bench(CLI::App& app, ExitCode& result) {
       "with "
       "m = n.\n"
       "GB/s of quantize: each input read once, each code and scale for attend written once.\n"
-      "host us: what a call takes the caller, Kernel::launch on a tiny problem; host-bound: the "
-      "device waited.\n"
+      "host us: what a call of the C API, sagejit_kernel_launch, takes its caller on a tiny "
+      "problem;\n"
+      "host-bound: the device waited.\n"
       "Schedules that are not possible are skipped, with the reason.\n"
       "Examples:\n"
       "  sagejit bench sage1_b.attn --set head_dim=64 --phase quantize --phase attend\n"

@@ -82,6 +82,27 @@ AttentionArgs describe_args(const TensorContract& contract, const ProblemShape& 
   return args;
 }
 
+PublicArgs::PublicArgs(const AttentionArgs& args) {
+  const sagejit_tensor** const places[] = {&args_.q, &args_.k, &args_.v, &args_.o, &args_.lse};
+  for (size_t i = 0; i < args.tensors.size(); ++i) {
+    const Tensor& source = args.tensors[i];
+    if (!source.given) continue;
+    sagejit_tensor& target = tensors_[i];
+    target.struct_size = sizeof(target);
+    target.dtype = source.dtype == DType::kF16    ? SAGEJIT_F16
+                   : source.dtype == DType::kBF16 ? SAGEJIT_BF16
+                                                  : SAGEJIT_F32;
+    target.data = reinterpret_cast<void*>(static_cast<uintptr_t>(source.address));
+    target.ndim = source.rank;
+    std::copy(source.shape.begin(), source.shape.end(), target.shape);
+    std::copy(source.strides.begin(), source.strides.end(), target.strides);
+    *places[i] = &target;
+  }
+  args_.struct_size = sizeof(args_);
+  args_.workspace = reinterpret_cast<void*>(static_cast<uintptr_t>(args.workspace));
+  args_.workspace_bytes = args.workspace_bytes;
+}
+
 uint64_t tensor_bytes(const AttentionArgs& args) {
   uint64_t bytes = 0;
   for (const Tensor& tensor : args.tensors) bytes += bytes_of(tensor);

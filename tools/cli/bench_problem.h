@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/include/sagejit/sagejit.h"
 #include "runtime/launch/args.h"
 #include "tests/reference/inputs.h"
 #include "tools/cli/device_buffer.h"
@@ -25,6 +26,19 @@ reference::ProblemShape block_shape(const reference::ProblemShape& shape);
 // The tensors of a problem without memory: all that sizes are computed from. Contiguous
 // [b, h, t, d].
 AttentionArgs describe_args(const TensorContract& contract, const reference::ProblemShape& shape);
+
+// The same arguments as a program in C passes them.
+class PublicArgs {
+ public:
+  explicit PublicArgs(const AttentionArgs& args);
+  PublicArgs(const PublicArgs&) = delete;
+  PublicArgs& operator=(const PublicArgs&) = delete;
+  const sagejit_attention_args& get() const { return args_; }
+
+ private:
+  std::array<sagejit_tensor, kNumOperands> tensors_ = {};
+  sagejit_attention_args args_ = {};
+};
 
 // Bytes of the tensors, without workspace.
 uint64_t tensor_bytes(const AttentionArgs& args);

@@ -134,7 +134,8 @@ std::string to_text(const BenchReport& report) {
              "variant   {}\ndevice    {} ({}), {}, driver's CUDA {}\nback end  {}\n"
              "data      {}, seed {}\n"
              "timing    median of {} rounds of at least {} ms; spread: interquartile range\n"
-             "clocks    {}\n\n",
+             "clocks    {}\n"
+             "host us   of a call of sagejit_kernel_launch (C API) on a tiny problem\n\n",
              report.variant_name, report.device.name, report.device.product,
              report.device.target->name, cuda_version(report.device), report.backend,
              report.data.distribution, report.data.seed, report.rounds, report.min_time_ms,

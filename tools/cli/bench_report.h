@@ -19,7 +19,7 @@ std::string_view name_of(PhaseSet phases);
 struct BenchCandidate {
   std::string schedule;          // canonical line
   std::optional<int> registers;  // of a thread of the attention kernel
-  std::vector<double> host_us;   // per call of Kernel::launch; one of each phase of the report
+  std::vector<double> host_us;   // per sagejit_kernel_launch; one of each phase of the report
 };
 
 struct SkippedSchedule {

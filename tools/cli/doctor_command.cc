@@ -102,7 +102,7 @@ void print_cache(const BuildOptions& options) {
 }
 
 ExitCode run_doctor(const BuildOptions& options) {
-  fmt::print("sagejit " SAGEJIT_VERSION "\n");
+  fmt::print("sagejit " SAGEJIT_RELEASE "\n");
   print_gpus();
   const bool compiles = print_toolchain(options.nvrtc);
   print_cache(options);

@@ -18,7 +18,7 @@ constexpr const char* kFooter =
 int run_command_line(int argc, char** argv) {
   CLI::App app("sagejit: quantized attention kernels, compiled from a one-page description",
                "sagejit");
-  app.set_version_flag("--version", "sagejit " SAGEJIT_VERSION);
+  app.set_version_flag("--version", "sagejit " SAGEJIT_RELEASE);
   app.require_subcommand(0, 1);
   app.get_formatter()->column_width(34);
   app.footer(kFooter);

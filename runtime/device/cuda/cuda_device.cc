@@ -190,47 +190,14 @@ class CudaDevice final : public Device {
     return std::make_unique<CudaArtifact>(state_, artifact);
   }
 
-  void launch(const LaunchCommand& command) override {
+  void submit(const Submission& submission) override {
     const CurrentContext current(*state_);
-    size_t param_bytes = command.params.size();
-    void* extra[] = {cuda::kParamBuffer, const_cast<std::byte*>(command.params.data()),
-                     cuda::kParamBufferBytes, &param_bytes, cuda::kParamEnd};
-    cuda::LaunchAttribute overlap = {.id = cuda::kProgrammaticStreamSerialization, .value = 1};
-    const cuda::LaunchConfig config = {.grid = {command.grid[0], command.grid[1], command.grid[2]},
-                                       .block = {command.block_threads, 1, 1},
-                                       .dynamic_smem_bytes = command.dynamic_smem_bytes,
-                                       .stream = command.stream,
-                                       .attributes = &overlap,
-                                       .num_attributes = command.waits_for_previous ? 1u : 0u};
-    state_->check(
-        driver_.launch(&config, static_cast<cuda::Function>(command.kernel.native), nullptr, extra),
-        "launching a kernel");
-  }
-
-  void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream stream) override {
-    if (!bytes) return;
-    const CurrentContext current(*state_);
-    state_->check(driver_.memset_async(address, value, bytes, stream), "clearing memory");
-  }
-
-  void check_reachable(const MemoryRange& range) const override {
-    const CurrentContext current(*state_);
-    int owner = -1;
-    const int result =
-        driver_.pointer_attribute(&owner, cuda::kPointerDeviceOrdinal, range.address);
-    if (result == cuda::kSuccess && owner != state_->ordinal) {
-      fail(ErrorKind::kArgument, "{} lies in memory of cuda:{}, but the kernel was loaded for {}",
-           range.name, owner, state_->info.name);
+    for (const MemoryRange& range : submission.arguments) check_reachable(range);
+    for (const ClearCommand& clear : submission.clears) {
+      state_->check(driver_.memset_async(clear.address, 0, clear.bytes, submission.stream),
+                    "clearing memory");
     }
-    // Pageable host memory is unknown to the driver, yet reachable on some systems.
-    if (result == cuda::kErrorInvalidValue && !state_->reaches_pageable_memory) {
-      fail(ErrorKind::kArgument,
-           "{} ({:#x}) is not memory that {} can reach: pass a device address", range.name,
-           range.address, state_->info.name);
-    }
-    if (result != cuda::kErrorInvalidValue) {
-      state_->check(result, fmt::format("looking up {}", range.name));
-    }
+    for (const LaunchCommand& command : submission.launches) launch(command, submission.stream);
   }
 
   uint64_t allocate(uint64_t bytes) override {
@@ -280,6 +247,41 @@ class CudaDevice final : public Device {
   }
 
  private:
+  void launch(const LaunchCommand& command, Stream stream) const {
+    size_t param_bytes = command.params.size();
+    void* extra[] = {cuda::kParamBuffer, const_cast<std::byte*>(command.params.data()),
+                     cuda::kParamBufferBytes, &param_bytes, cuda::kParamEnd};
+    cuda::LaunchAttribute overlap = {.id = cuda::kProgrammaticStreamSerialization, .value = 1};
+    const cuda::LaunchConfig config = {.grid = {command.grid[0], command.grid[1], command.grid[2]},
+                                       .block = {command.block_threads, 1, 1},
+                                       .dynamic_smem_bytes = command.dynamic_smem_bytes,
+                                       .stream = stream,
+                                       .attributes = &overlap,
+                                       .num_attributes = command.waits_for_previous ? 1u : 0u};
+    state_->check(
+        driver_.launch(&config, static_cast<cuda::Function>(command.kernel.native), nullptr, extra),
+        "launching a kernel");
+  }
+
+  void check_reachable(const MemoryRange& range) const {
+    int owner = -1;
+    const int result =
+        driver_.pointer_attribute(&owner, cuda::kPointerDeviceOrdinal, range.address);
+    if (result == cuda::kSuccess && owner != state_->ordinal) {
+      fail(ErrorKind::kArgument, "{} lies in memory of cuda:{}, but the kernel was loaded for {}",
+           range.name, owner, state_->info.name);
+    }
+    // Pageable host memory is unknown to the driver, yet reachable on some systems.
+    if (result == cuda::kErrorInvalidValue && !state_->reaches_pageable_memory) {
+      fail(ErrorKind::kArgument,
+           "{} ({:#x}) is not memory that {} can reach: pass a device address", range.name,
+           range.address, state_->info.name);
+    }
+    if (result != cuda::kSuccess && result != cuda::kErrorInvalidValue) {
+      state_->check(result, fmt::format("looking up {}", range.name));
+    }
+  }
+
   std::shared_ptr<const CudaState> state_;
   const Driver& driver_;
 };

@@ -161,6 +161,30 @@ TEST_CASE("the block holds whole groups of heads") {
   CHECK(block.dv == 64);
 }
 
+TEST_CASE("arguments are passed on to the C API as they are") {
+  const ProblemShape shape = {2, 6, 3, 5, 7, 64, 32};
+  AttentionArgs args = describe_args({64, 32, DType::kBF16, DType::kF32, false}, shape);
+  for (size_t i = 0; i < args.tensors.size(); ++i) args.tensors[i].address = 0x1000 * (i + 1);
+  args.workspace = 0x100000;
+  args.workspace_bytes = 12345;
+  const PublicArgs copy(args);
+  const sagejit_attention_args& given = copy.get();
+  CHECK(given.struct_size == sizeof(given));
+  CHECK(given.workspace == reinterpret_cast<void*>(0x100000));
+  CHECK(given.workspace_bytes == 12345);
+  CHECK(given.lse == nullptr);
+  const sagejit_tensor* const tensors[] = {given.q, given.k, given.v, given.o};
+  for (size_t i = 0; i < std::size(tensors); ++i) {
+    const sagejit_tensor& t = *tensors[i];
+    CHECK(t.struct_size == sizeof(t));
+    CHECK(t.data == reinterpret_cast<void*>(0x1000 * (i + 1)));
+    CHECK(t.dtype == (i == 3 ? SAGEJIT_F32 : SAGEJIT_BF16));
+    REQUIRE(t.ndim == 4);
+    CHECK(std::equal(t.shape, t.shape + 4, args.tensors[i].shape.begin()));
+    CHECK(std::equal(t.strides, t.strides + 4, args.tensors[i].strides.begin()));
+  }
+}
+
 TEST_CASE("a problem repeats the block along batches, heads and tokens, in every copy") {
   EmulatedDevice device(find_target("sm_80"));
   const ProblemShape shape = {2, 10, 5, 3, kBlockTokens + 2, 16, 8};
@@ -249,6 +273,7 @@ TEST_CASE("the report as text") {
         "data      normal, seed 1\n"
         "timing    median of 5 rounds of at least 20 ms; spread: interquartile range\n"
         "clocks    SMs at 1690..1710 MHz while timed\n"
+        "host us   of a call of sagejit_kernel_launch (C API) on a tiny problem\n"
         "\n"
         "  #  schedule     registers  host us: attend  host us: quantize\n"
         "  1  block_m=128        168             4.00               6.00\n"

@@ -80,9 +80,8 @@ class FakeDevice final : public Device {
     std::array<MemoryRange, 16> memory;
     size_t num_ranges;
   };
-  struct Memset {
-    uint64_t address, bytes;
-    uint8_t value;
+  struct Clear {
+    ClearCommand command;
     size_t launches_before;
   };
 
@@ -96,7 +95,19 @@ class FakeDevice final : public Device {
     ++num_loads;
     return std::make_unique<Loaded>(artifact);
   }
-  void launch(const LaunchCommand& command) override {
+  void submit(const Submission& submission) override {
+    if (!records) return;
+    for (const MemoryRange& range : submission.arguments) {
+      if (range.address == unreachable) {
+        fail(ErrorKind::kArgument, "{} is not memory of fake", range.name);
+      }
+    }
+    for (const ClearCommand& clear : submission.clears) {
+      clears.at(num_clears++) = {clear, num_launches};
+    }
+    for (const LaunchCommand& command : submission.launches) record_launch(command, submission);
+  }
+  void record_launch(const LaunchCommand& command, const Submission& submission) {
     Launch& record = launches.at(num_launches++);
     record.kernel = *static_cast<const std::string*>(command.kernel.native);
     record.grid = command.grid;
@@ -104,16 +115,9 @@ class FakeDevice final : public Device {
     record.dynamic_smem_bytes = command.dynamic_smem_bytes;
     record.param_bytes = command.params.size();
     std::memcpy(record.params.data(), command.params.data(), command.params.size());
-    record.stream = command.stream;
-    record.num_ranges = command.memory.size();
-    std::copy(command.memory.begin(), command.memory.end(), record.memory.begin());
-  }
-  void memset_async(uint64_t address, uint8_t value, uint64_t bytes, Stream) override {
-    memsets.at(num_memsets++) = {address, bytes, value, num_launches};
-  }
-  void check_reachable(const MemoryRange& range) const override {
-    if (range.address != unreachable) return;
-    fail(ErrorKind::kArgument, "{} is not memory of fake", range.name);
+    record.stream = submission.stream;
+    record.num_ranges = submission.memory.size();
+    std::copy(submission.memory.begin(), submission.memory.end(), record.memory.begin());
   }
   uint64_t allocate(uint64_t) override { return 0; }
   void free(uint64_t) override {}
@@ -122,12 +126,13 @@ class FakeDevice final : public Device {
   void synchronize(Stream) override {}
   std::unique_ptr<Timer> make_timer() override { return nullptr; }
 
-  void forget() { num_launches = num_memsets = 0; }
+  void forget() { num_launches = num_clears = 0; }
 
   std::array<Launch, 8> launches = {};
-  std::array<Memset, 8> memsets = {};
-  size_t num_launches = 0, num_memsets = 0;
+  std::array<Clear, 8> clears = {};
+  size_t num_launches = 0, num_clears = 0;
   std::atomic<int> num_loads = 0;
+  bool records = true;       // false: does nothing at all, for measurements
   uint64_t unreachable = 0;  // an address that another device owns
 
  private:

@@ -1,5 +1,7 @@
 // The C API: statuses, messages, lifetimes. A fake compiler makes the toy kernels; the device
 // records.
+#include "compiler/plan/forward_plan.h"
+#include "compiler/sema/resolve.h"
 #include "runtime/api/handles.h"
 #include "tests/support/catch.h"
 #include "tests/unit/runtime/allocation_counter.h"
@@ -158,7 +160,7 @@ TEST_CASE("api: launch reaches the device") {
   check(f.launch(), SAGEJIT_OK, "");
   CHECK(f.recorder->num_launches == 2);
   CHECK(param_at<uint64_t>(f.recorder->launches[0], 0) == 0x10000);
-  CHECK(f.recorder->memsets[0].bytes == 4);
+  CHECK(f.recorder->clears[0].command.bytes == 4);
   const size_t before = num_allocations();
   f.recorder->forget();
   CHECK(sagejit_kernel_launch(f.kernel, &f.args, SAGEJIT_BOTH, nullptr, nullptr) == SAGEJIT_OK);
@@ -424,6 +426,41 @@ TEST_CASE("api: device memory") {
         fmt::format("emulator:sm_80 cannot allocate {} bytes", SIZE_MAX));
   CHECK(memory == nullptr);
   sagejit_device_destroy(device);
+}
+
+TEST_CASE("api: our own share of a forward call is small") {
+  // The plan of a real variant, on a device that does nothing.
+  const Variant variant =
+      resolve_variants("v.attn",
+                       "v { head_dim = 128; q = int8 per thread(32); k = int8 per thread(64); "
+                       "smooth_k = mean; p = e4m3; v = e4m3 per channel; lse = on }")
+          .at(0);
+  const Target& target = find_target("sm_90a");
+  Artifact artifact = toy_artifact();
+  artifact.tensors = {.head_dim = 128, .value_head_dim = 128, .lse = true};
+  artifact.plan = make_forward_plan(variant, default_schedule(variant, target), target).plan;
+  auto device = std::make_shared<FakeDevice>();
+  device->records = false;
+  const sagejit_kernel kernel = {std::make_shared<const Kernel>(device, artifact), Origin::kMemory};
+  Fixture f;
+  for (sagejit_tensor* t : {&f.q, &f.k, &f.v, &f.o}) {
+    t->shape[3] = 128;
+    for (int axis = 0; axis < 3; ++axis) t->strides[axis] *= 2;
+  }
+  f.args.workspace_bytes = size_t{1} << 30;
+  constexpr int kCalls = 1000;
+  double best_us = 1e9;
+  for (int round = 0; round < 20; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kCalls; ++i) {
+      REQUIRE(sagejit_kernel_launch(&kernel, &f.args, SAGEJIT_BOTH, nullptr, nullptr) ==
+              SAGEJIT_OK);
+    }
+    const std::chrono::duration<double, std::micro> us = std::chrono::steady_clock::now() - start;
+    best_us = std::min(best_us, us.count() / kCalls);
+  }
+  WARN("one call of " << artifact.plan.launches.size() << " kernels: " << best_us << " us");
+  if (!kSanitized) CHECK(best_us < 2);
 }
 
 TEST_CASE("api: handles are destroyed in any order") {

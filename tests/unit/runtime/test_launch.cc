@@ -98,16 +98,15 @@ TEST_CASE("launch: phases run apart, and only quantize clears") {
   f.kernel.launch(f.args, kQuantizePhase, nullptr);
   CHECK(f.device->num_launches == 1);
   CHECK(f.device->launches[0].kernel == "toy_prepare");
-  REQUIRE(f.device->num_memsets == 1);
-  CHECK(f.device->memsets[0].address == 0x101400);
-  CHECK(f.device->memsets[0].bytes == 4);
-  CHECK(f.device->memsets[0].value == 0);
-  CHECK(f.device->memsets[0].launches_before == 0);
+  REQUIRE(f.device->num_clears == 1);
+  CHECK(f.device->clears[0].command.address == 0x101400);
+  CHECK(f.device->clears[0].command.bytes == 4);
+  CHECK(f.device->clears[0].launches_before == 0);
   f.device->forget();
   f.kernel.launch(f.args, kAttendPhase, nullptr);
   CHECK(f.device->num_launches == 1);
   CHECK(f.device->launches[0].kernel == "toy_attend");
-  CHECK(f.device->num_memsets == 0);
+  CHECK(f.device->num_clears == 0);
 }
 
 TEST_CASE("launch: a phase asks only for the operands that it touches") {
@@ -134,11 +133,11 @@ TEST_CASE("launch: neighbouring zeroed buffers are cleared at once, others apart
   const AttentionArgs args = recorded_args({});
   CHECK(kernel.workspace_bytes(args) == 5120 + 256 + 512 + 256);
   kernel.launch(args, kBothPhases, nullptr);
-  REQUIRE(device->num_memsets == 2);
-  CHECK(device->memsets[0].address == 0x100000);
-  CHECK(device->memsets[0].bytes == 5124);
-  CHECK(device->memsets[1].address == 0x100000 + 5120 + 256 + 512);
-  CHECK(device->memsets[1].bytes == 7);
+  REQUIRE(device->num_clears == 2);
+  CHECK(device->clears[0].command.address == 0x100000);
+  CHECK(device->clears[0].command.bytes == 5124);
+  CHECK(device->clears[1].command.address == 0x100000 + 5120 + 256 + 512);
+  CHECK(device->clears[1].command.bytes == 7);
 }
 
 TEST_CASE("launch: the workspace query needs no addresses and no outputs") {
@@ -158,7 +157,7 @@ TEST_CASE("launch: nothing to do for no batch or no query, zero keys still atten
     CHECK(f.kernel.workspace_bytes(f.args) == 0);
     f.kernel.launch(f.args, kBothPhases, nullptr);
     CHECK(f.device->num_launches == 0);
-    CHECK(f.device->num_memsets == 0);
+    CHECK(f.device->num_clears == 0);
   }
   f.args = recorded_args({.n = 0});
   f.args.tensors[kK].address = f.args.tensors[kV].address = 0;
@@ -253,7 +252,7 @@ TEST_CASE("launch: each wrong argument is named, and the kernel stays usable") {
     wrong.change(f.args);
     CHECK(f.refusal() == wrong.message);
     CHECK(f.device->num_launches == 0);
-    CHECK(f.device->num_memsets == 0);
+    CHECK(f.device->num_clears == 0);
     f.args = recorded_args({});
     CHECK(f.refusal() == "");
     f.device->forget();
@@ -280,7 +279,7 @@ TEST_CASE("launch: limits of grid and 32-bit parameters are named before anythin
         "parameter 'n' of kernel 'toy_attend' is 2147483648 (n), above the limit of 2147483647: "
         "split the problem");
   CHECK(f.device->num_launches == 0);
-  CHECK(f.device->num_memsets == 0);
+  CHECK(f.device->num_clears == 0);
 }
 
 TEST_CASE("launch: lse where none is written is refused") {
@@ -300,6 +299,15 @@ TEST_CASE("launch: a plan that breaks a limit does not load") {
   artifact.plan.workspace.resize(Kernel::kMaxBuffers + 1);
   CHECK(error_of([&] { Kernel(std::make_shared<FakeDevice>(), artifact); }, ErrorKind::kInternal) ==
         "the plan has 33 workspace buffers; the launcher's limit is 32");
+  artifact = toy_artifact();
+  artifact.plan.launches.resize(Kernel::kMaxLaunches + 1, artifact.plan.launches[0]);
+  CHECK(error_of([&] { Kernel(std::make_shared<FakeDevice>(), artifact); }, ErrorKind::kInternal) ==
+        "the plan has 9 launches; the launcher's limit is 8");
+  artifact = toy_artifact();
+  artifact.plan.launches[1].params.resize(513, i64("n"));
+  CHECK(error_of([&] { Kernel(std::make_shared<FakeDevice>(), artifact); }, ErrorKind::kInternal) ==
+        "the parameters of the plan's kernels up to 'toy_attend' take 4160 bytes; the launcher's "
+        "limit is 4096");
 }
 
 }  // namespace sagejit::testing

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include "tests/support/catch.h"
+#include "tests/unit/runtime/allocation_counter.h"
 #include "tests/unit/runtime/fake_cuda.h"
 #include "tests/unit/runtime/fakes.h"
 
@@ -144,6 +145,14 @@ TEST_CASE("two GPUs: a context compiles for each target, and loads on each GPU")
   CHECK(&second->device() == one.get());
   CHECK(context.get(request, zero).kernel == first);
   CHECK(context.get(request, one).kernel == second);
+}
+
+TEST_CASE("two GPUs: a launch allocates nothing, the device's part included") {
+  const Fixture zero(0);
+  zero.launch();
+  const size_t before = num_allocations();
+  zero.launch();
+  CHECK(num_allocations() == before);
 }
 
 TEST_CASE("two GPUs: kernels of both launch from many threads") {
