@@ -257,7 +257,9 @@ class Printer {
 }  // namespace
 
 std::string print_cuda(const ir::Function& kernel) {
-  return "extern __shared__ __align__(128) unsigned char smem[];\n\n" + Printer(kernel).run();
+  return "// Every fused multiply-add is written out: compile with --fmad=false.\n"
+         "extern __shared__ __align__(128) unsigned char smem[];\n\n" +
+         Printer(kernel).run();
 }
 
 }  // namespace sagejit

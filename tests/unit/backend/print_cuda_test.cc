@@ -25,6 +25,7 @@ std::vector<std::string> body_of(std::string_view lines) {
                   lines));
   std::string text = print_cuda(function);
   constexpr std::string_view kStart =
+      "// Every fused multiply-add is written out: compile with --fmad=false.\n"
       "extern __shared__ __align__(128) unsigned char smem[];\n"
       "\n"
       "extern \"C\" __global__ void __launch_bounds__(128, 3) k(unsigned long long p_x, unsigned "
@@ -134,6 +135,7 @@ ir::Function kernel_of_every_warpgroup_product() {
 
 TEST_CASE("operations with a native spelling are printed as C++") {
   CHECK(line_of("%5:i32 = add.i32 %1, -1") == "  const unsigned r5 = r1 + 4294967295u;");
+  CHECK(line_of("%5:f32 = mul.f32 %3, %3") == "  const float r5 = r3 * r3;");
   CHECK(line_of("%5:f32 = fma.f32 %3, %3, 0f3f800000") ==
         "  const float r5 = __fmaf_rn(r3, r3, __uint_as_float(0x3f800000u));");
   CHECK(line_of("%5:i64 = mul.i64 %0, -2L") ==
