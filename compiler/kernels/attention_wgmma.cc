@@ -37,12 +37,7 @@ class WgmmaAttention {
         turns_(block_) {}
 
   ir::Function generate() {
-    b_.when(b_.equal(b_.tid(), constant(0)), [&] {
-      block_.q_ring.initialize();
-      kv_ring_.initialize();
-      b_.emit(Op::kMbarrierInitFence, {});
-    });
-    b_.barrier();
+    block_.initialize();
     b_.when(
         b_.equal(block_.group, constant(block_.num_consumers)), [&] { load_tiles(block_); },
         [&] { compute(); });
@@ -90,8 +85,9 @@ class WgmmaAttention {
     const std::vector<Value> numbers = rows_of_thread(b_, tile, 1, tid);
     const QueryRows rows(b_, regions, numbers, row_factors(words, tile, numbers));
     const KeyScales key_scales = KeyScales::shared(b_, block_.plan.k.groups, schedule_.block_n);
-    OnlineSoftmax softmax(b_, variant_, 1, true);
-    WgmmaAccumulator o(b_, variant_, schedule_.block_n);
+    OnlineSoftmax softmax(b_, variant_, 1, variant_.row_sum == RowSum::kExact);
+    const Value ones = block_.ones ? ones_descriptor(b_, b_.shr(block_.ones, 4)) : Value{};
+    WgmmaAccumulator o(b_, variant_, schedule_.block_n, ones);
 
     const Value first = regions.first_tile(), end = regions.end_tile();
     skip(block.first_tile(), first, kv);
@@ -132,7 +128,7 @@ class WgmmaAttention {
     const Value tid = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(kWarpgroupThreads - 1));
     const Value column = b_.mul(b_.bit_and(tid, constant(3)), constant(2));
     RowResults results = {.rows = rows_of_thread(b_, tile, 1, tid),
-                          .sums = softmax.row_sum(),
+                          .sums = block_.ones ? o.row_sum() : softmax.row_sum(),
                           .maxima = softmax.row_max(),
                           .range_log2 = softmax.range_log2(),
                           .elements = [&](int, int column_tile) { return o.elements(column_tile); },

@@ -14,16 +14,28 @@ using ir::Var;
 namespace {
 
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
-// Largest c at which the bias of the scores may go through the multiply-add that scales them: its
-// rounding then moves t by less than 0.75 c, under 2^-11.
+// Largest c, for each log2 unit, at which the bias of the scores may go through the multiply-add
+// that scales them: its rounding then moves t by less than 0.75 c, under 2^-11.
 constexpr float kLargestFoldedFactor = 0x1p-11f;
+// Largest t, in log2 units, at which t - m may be one multiply-add: m is off by 2^-24 t.
+constexpr float kLargestFoldedScore = 0x1p16f;
+
+// e4m3's codes, for each log2 unit and at 2^0.
+constexpr double kCodesPerLog2 = 8, kCodeOfOne = 56;
+constexpr double kLeastF16 = 0x1p-24;
 
 }  // namespace
 
 OnlineSoftmax::OnlineSoftmax(ir::Builder& b, const Variant& variant, int num_row_tiles, bool sums_p)
     : b_(b),
-      threshold_(static_cast<float>(variant.rescale_threshold)),
-      range_log2_(static_cast<float>(std::log2(variant.p.range))),
+      writes_codes_(variant.p.direct_code),
+      unit_(writes_codes_ ? static_cast<float>(kCodesPerLog2 * kLeastF16) : 1.0f),
+      range_log2_(std::log2(variant.p.range)),
+      threshold_(static_cast<float>(variant.rescale_threshold) * unit_),
+      offset_(writes_codes_
+                  ? static_cast<float>((kCodesPerLog2 * range_log2_ + kCodeOfOne + kCodeOffset) *
+                                       kLeastF16)
+                  : static_cast<float>(range_log2_)),
       sums_p_(sums_p) {
   for (int row = 0; row < rows_of_thread(num_row_tiles); ++row) {
     max_.push_back(b.var(constant_f32(kNegativeInfinity)));
@@ -41,7 +53,8 @@ Value OnlineSoftmax::quad_reduce(Value value, Op op) const {
 OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantization,
                                               bool masked) const {
   Factors result;
-  for (const Value row : dequantization.row_factors) {
+  for (const Value row_factor : dequantization.row_factors) {
+    const Value row = unit_ == 1 ? row_factor : b_.fmul(row_factor, constant_f32(unit_));
     std::vector<Value> runs;
     for (const Value key : dequantization.key_factors) runs.push_back(b_.fmul(row, key));
     if (runs.empty()) runs.push_back(row);
@@ -91,27 +104,82 @@ void OnlineSoftmax::renew_maxima(const std::vector<Value>& tile_max, const Resca
     const Value m = b_.get(max_[row]);
     const Value row_max = quad_reduce(tile_max[row], Op::kMaxF32);
     const Value grown = b_.emit1(Op::kLtF32, {limit(row), row_max});
-    const Value factor = b_.select(grown, b_.ex2(b_.fsub(m, row_max)), constant_f32(1));
+    const Value factor =
+        b_.select(grown, b_.ex2(in_log2_units(b_.fsub(m, row_max))), constant_f32(1));
     b_.set(max_[row], b_.select(grown, row_max, m));
     if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
     b_.set(rescale.factors[row], factor);
   }
 }
 
-void OnlineSoftmax::take_off_bias(Scores& scores, const Var& bias) const {
-  b_.set(bias, constant_f32(0));
-  for (const Var& x : scores.registers()) {
-    const Value number = b_.fsub(b_.emit1(Op::kF32Bits, {b_.get(x)}), constant_f32(kScoreBias));
-    b_.set(x, b_.emit1(Op::kBitsF32, {number}));
+// What P is relative to. `masked`: while no key was seen, any finite number gives P = 0.
+Value OnlineSoftmax::reference(size_t row, bool masked) const {
+  const Value m = b_.get(max_[row]);
+  if (!masked) return m;
+  const Value none = b_.emit1(Op::kEqF32, {m, constant_f32(kNegativeInfinity)});
+  return b_.select(none, constant_f32(0), m);
+}
+
+// log2 range - m, and the scores' bias taken off.
+void OnlineSoftmax::renew_offsets(const Exponents& exponents, bool biased, bool masked) const {
+  for (size_t row = 0; row < max_.size(); ++row) {
+    const Value m = reference(row, masked);
+    const Value of_row = offset_ == 0 ? b_.fneg(m) : b_.fsub(constant_f32(offset_), m);
+    for (const Exponent& run : exponents[row]) {
+      b_.set(run.offset,
+             biased ? b_.fma(constant_f32(-kScoreBias), b_.get(run.factor), of_row) : of_row);
+    }
   }
 }
 
-// The two rare cases behind one branch: maxima that were outgrown, and factors so large that the
-// bias must be subtracted from the scores themselves, exactly. A row outgrew its limit if any
-// thread's keys did, so threads need to meet in the rare case alone. Rows are independent of one
-// another: which ones share a warp changes no bit.
-OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
-                                            const Factors& factors,
+// t - m in two roundings, as m itself was made: the largest is exactly 0, and none is above the
+// threshold.
+void OnlineSoftmax::subtract_references(Scores& scores, const Exponents& exponents,
+                                        bool masked) const {
+  for (size_t row = 0; row < max_.size(); ++row) {
+    const Value m = reference(row, masked);
+    const int run_tiles = scores.num_key_tiles() / static_cast<int>(exponents[row].size());
+    for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
+      const Value factor = b_.get(exponents[row][tile / run_tiles].factor);
+      for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
+        const Var& element = scores.tiles[row / 2][tile][e];
+        Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
+        if (scores.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+        const Value above = b_.fsub(b_.fmul(x, factor), m);
+        const Value exceeds = b_.emit1(Op::kLtF32, {constant_f32(threshold_), above});
+        const Value bounded = b_.select(exceeds, constant_f32(threshold_), above);
+        b_.set(element, b_.emit1(Op::kBitsF32, {bounded}));
+      }
+    }
+    for (const Exponent& run : exponents[row]) {
+      b_.set(run.factor, constant_f32(1));
+      b_.set(run.offset, constant_f32(offset_));
+    }
+  }
+}
+
+// Whether a row's scores are too large for x c - m + bias c in one multiply-add.
+Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
+                              const std::vector<Exponent>& runs) const {
+  if (!scores.biased) {
+    return b_.emit1(Op::kLtF32,
+                    {constant_f32(kLargestFoldedScore * unit_), b_.emit1(Op::kAbsF32, {tile_max})});
+  }
+  Value any;
+  for (const Exponent& run : runs) {
+    const Value large =
+        b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor * unit_), b_.get(run.factor)});
+    any = any ? b_.either(any, large) : large;
+  }
+  return any;
+}
+
+// The two rare cases behind one branch: maxima that were outgrown, and scores so large that they
+// must be taken relative to them first. A row outgrew its limit if any thread's keys did, so
+// threads need to meet in the rare case alone. Rows are independent of one another: which ones
+// share a warp changes no bit.
+OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
+                                            const Exponents& exponents, bool masked,
                                             const std::function<void()>& before_exponentials) {
   Rescale rescale;
   Value large;
@@ -119,57 +187,36 @@ OnlineSoftmax::Renewal OnlineSoftmax::renew(Scores& scores, const std::vector<Va
     const Value grown = b_.emit1(Op::kLtF32, {limit(row), tile_max[row]});
     rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
     rescale.factors.push_back(b_.var(constant_f32(1)));
-    for (size_t run = 0; scores.biased && run < factors[row].size(); ++run) {
-      const Value is_large =
-          b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor), factors[row][run]});
-      large = large ? b_.either(large, is_large) : is_large;
-    }
+    const Value row_is_large = is_large(scores, tile_max[row], exponents[row]);
+    large = large ? b_.either(large, row_is_large) : row_is_large;
   }
-  rescale.any = b_.emit1(Op::kAnySync, {large ? b_.either(rescale.any, large) : rescale.any});
-  const Var bias = b_.var(constant_f32(kScoreBias));
+  rescale.any = b_.emit1(Op::kAnySync, {b_.either(rescale.any, large)});
   // In front of the branch, which the assembler moves no arithmetic across.
   if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
     renew_maxima(tile_max, rescale);
-    if (large) b_.when(large, [&] { take_off_bias(scores, bias); });
+    renew_offsets(exponents, scores.biased, masked);
+    b_.when(large, [&] { subtract_references(scores, exponents, masked); });
   });
-  return {rescale, scores.biased ? b_.get(bias) : Value{}};
+  return rescale;
 }
 
-// What is added to x c in the exponent, by row and run: log2 range - m, and the scores' bias taken
-// off.
-OnlineSoftmax::Factors OnlineSoftmax::offsets(const Factors& factors, Value bias,
-                                              bool masked) const {
-  Factors result;
-  for (size_t row = 0; row < max_.size(); ++row) {
-    Value reference = b_.get(max_[row]);
-    if (masked) {  // no key seen yet: any finite reference gives P = 0
-      const Value none = b_.emit1(Op::kEqF32, {reference, constant_f32(kNegativeInfinity)});
-      reference = b_.select(none, constant_f32(0), reference);
-    }
-    const Value offset =
-        range_log2_ == 0 ? b_.fneg(reference) : b_.fsub(constant_f32(range_log2_), reference);
-    std::vector<Value> runs(factors[row].size(), offset);
-    for (size_t run = 0; bias && run < runs.size(); ++run) {
-      runs[run] = b_.fma(b_.fneg(bias), factors[row][run], offset);
-    }
-    result.push_back(runs);
-  }
-  return result;
-}
-
-// P of one row; returns its sum.
-Value OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<Value>& factors,
-                                  const std::vector<Value>& offsets) const {
-  const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
+// P of one row, or its codes; returns the sum of P.
+Value OnlineSoftmax::exponentials(Scores& scores, size_t row,
+                                  const std::vector<Exponent>& runs) const {
+  const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
   // Sums of alternate tiles: two short chains of additions instead of a long one.
   std::array<Value, 2> sums;
   for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
+    const Value factor = b_.get(runs[tile / run_tiles].factor);
+    const Value offset = b_.get(runs[tile / run_tiles].offset);
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
       const Var& element = scores.tiles[row / 2][tile][e];
       const Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
-      const Value p = b_.ex2(b_.fma(x, factors[tile / run_tiles], offsets[tile / run_tiles]));
+      const Value exponent = b_.fma(x, factor, offset);
+      const Value p = writes_codes_ ? exponent : b_.ex2(exponent);
       b_.set(element, b_.emit1(Op::kBitsF32, {p}));
+      if (!sums_p_) continue;
       Value& sum = sums[tile % 2];
       sum = sum ? b_.fadd(sum, p) : p;
     }
@@ -180,23 +227,31 @@ Value OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
                                            bool masked,
                                            const std::function<void()>& before_exponentials) {
-  const Factors c = factors(dequantization, masked);
   std::vector<Value> maxima;
-  for (size_t row = 0; row < max_.size(); ++row) {
-    maxima.push_back(tile_max(scores, static_cast<int>(row), c[row]));
+  Exponents exponents;
+  for (const std::vector<Value>& row : factors(dequantization, masked)) {
+    maxima.push_back(tile_max(scores, static_cast<int>(maxima.size()), row));
+    exponents.emplace_back();
+    for (const Value factor : row) {
+      exponents.back().push_back({b_.var(factor), b_.var(constant_f32(0))});
+    }
   }
-  const Renewal renewal = renew(scores, maxima, c, before_exponentials);
-  const Factors offset = offsets(c, renewal.bias, masked);
+  renew_offsets(exponents, scores.biased, masked);
+  const Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
   for (size_t row = 0; row < max_.size(); ++row) {
-    const Value sum = exponentials(scores, row, c[row], offset[row]);
+    const Value sum = exponentials(scores, row, exponents[row]);
     if (sums_p_) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
   }
-  return renewal.rescale;
+  return rescale;
+}
+
+Value OnlineSoftmax::in_log2_units(Value t) const {
+  return unit_ == 1 ? t : b_.fmul(t, constant_f32(1 / unit_));
 }
 
 std::vector<Value> OnlineSoftmax::row_max() const {
   std::vector<Value> result;
-  for (const Var& variable : max_) result.push_back(b_.get(variable));
+  for (const Var& variable : max_) result.push_back(in_log2_units(b_.get(variable)));
   return result;
 }
 

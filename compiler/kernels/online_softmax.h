@@ -6,15 +6,29 @@
 //
 // x is a raw score and c its dequantization: scale log2(e) dq dk. m is -inf until a row sees a key.
 // With threshold 0, m is the running maximum.
+//
+// Where P's code is written directly there is no exponential. The code of 2^u in e4m3 is 8 (u + 7)
+// where u is an integer, and between two of them the mantissa 2^f - 1 of a fraction f is taken as
+// f:
+//
+//   code_j = rint(8 (t_j - m' + log2 range + 7) + kCodeOffset), at least 0
+//
+// One multiply-add, if t is counted in codes. Its result is counted in f16's least steps of 2^-24,
+// so that the conversion to f16 rounds to whole codes and leaves them, and 0 for what is negative,
+// in the low bytes of halves.
 #pragma once
 
 #include <functional>
+#include <numbers>
 #include <vector>
 
 #include "compiler/ir/builder.h"
 #include "compiler/kernels/scores.h"
 
 namespace sagejit {
+
+// The mean over a fraction f of 8 (2^f - 1 - f), what the line f adds to a code: 8 (1/ln 2 - 3/2).
+inline constexpr double kCodeOffset = 8 * (1 / std::numbers::ln2 - 1.5);
 
 class OnlineSoftmax {
  public:
@@ -26,8 +40,9 @@ class OnlineSoftmax {
     ir::Value any;                 // pred, the same for the whole warp
     std::vector<ir::Var> factors;  // by row of the thread
   };
-  // Scores become P, in the same registers. `masked`: scores may be -inf, and rows may see no key
-  // at all. `before_exponentials`: what is to happen between the maxima and the exponentials.
+  // Scores become P, or its codes in f16's least steps, in the same registers. `masked`: scores may
+  // be -inf, and rows may see no key at all. `before_exponentials`: what is to happen between the
+  // maxima and the exponentials.
   Rescale step(Scores& scores, const Dequantization& dequantization, bool masked,
                const std::function<void()>& before_exponentials = {});
 
@@ -35,29 +50,36 @@ class OnlineSoftmax {
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
   std::vector<ir::Value> row_sum() const;  // 0 for rows without keys; valid with sums_p
   // What P and the sums are multiplied by: log2 of the range of P.
-  float range_log2() const { return range_log2_; }
+  float range_log2() const { return static_cast<float>(range_log2_); }
 
  private:
   using Factors = std::vector<std::vector<ir::Value>>;  // [row of the thread][run of key tiles]
+  // log2 P, or the code, = x factor + offset; both change in the rare branch.
+  struct Exponent {
+    ir::Var factor, offset;
+  };
+  using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
 
   Factors factors(const Dequantization& dequantization, bool masked) const;
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
-  struct Renewal {
-    Rescale rescale;
-    ir::Value bias;  // f32, still in the scores; none if they were numbers from the start
-  };
-  Renewal renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Factors& factors,
-                const std::function<void()>& before_exponentials);
+  ir::Value reference(size_t row, bool masked) const;
   ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
+  ir::Value is_large(const Scores& scores, ir::Value tile_max,
+                     const std::vector<Exponent>& runs) const;
+  Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,
+                bool masked, const std::function<void()>& before_exponentials);
   void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
-  void take_off_bias(Scores& scores, const ir::Var& bias) const;
-  Factors offsets(const Factors& factors, ir::Value bias, bool masked) const;
-  ir::Value exponentials(Scores& scores, size_t row, const std::vector<ir::Value>& factors,
-                         const std::vector<ir::Value>& offsets) const;
+  void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
+  void subtract_references(Scores& scores, const Exponents& exponents, bool masked) const;
+  ir::Value exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs) const;
+  ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 
   ir::Builder& b_;
-  float threshold_, range_log2_;
+  bool writes_codes_;
+  float unit_;  // that t, m and the threshold are counted in, for each log2 unit
+  double range_log2_;
+  float threshold_, offset_;  // offset_: of what x c - m becomes
   bool sums_p_;
   std::vector<ir::Var> max_, sum_;
 };

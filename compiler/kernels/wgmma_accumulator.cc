@@ -11,7 +11,7 @@ using ir::Op;
 using ir::Value;
 using ir::Var;
 
-WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n)
+WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n, Value ones)
     : b_(b),
       variant_(variant),
       product_(pv_product(variant).op),
@@ -20,7 +20,8 @@ WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int b
       num_columns_(padded_value_head_dim(variant) / kFragmentColumns),
       interval_steps_(variant.pv_accumulator.interval / step_keys_),
       interval_tiles_(variant.pv_accumulator.interval / block_n),
-      o_is_packed_(!variant.pv_accumulator.outer && target_is_packed()) {
+      o_is_packed_(!variant.pv_accumulator.outer && target_is_packed()),
+      row_sum_(b, variant, ones) {
   o_ = new_accumulator(o_is_packed_);
   if (variant.pv_accumulator.outer) inner_ = new_accumulator(target_is_packed());
 }
@@ -48,6 +49,7 @@ void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int
     b_.wgmma(product_, target(), a, moved(b_, values, step * step_keys_ * row_bytes_),
              {.fenced = step == first_step,
               .accumulate = step != first_step || inner_.empty() || interval_tiles_ > 1});
+    row_sum_.product(a, step == first_step);
   }
   b_.emit(Op::kWgmmaCommit, {});
   running_ = p;
@@ -55,7 +57,9 @@ void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int
 
 void WgmmaAccumulator::wait() const {
   Vars registers = target();
-  registers.insert(registers.end(), running_.begin(), running_.end());
+  for (const Vars& more : {row_sum_.in_flight(), running_}) {
+    registers.insert(registers.end(), more.begin(), more.end());
+  }
   b_.wgmma_wait(0, registers);
 }
 
@@ -102,6 +106,7 @@ void WgmmaAccumulator::rescale(const OnlineSoftmax::Rescale& rescale) {
   b_.when(rescale.any, [&] {
     scale(o_, o_is_packed_, rescale.factors);
     if (interval_tiles_ > 1) scale(inner_, target_is_packed(), rescale.factors);
+    row_sum_.rescale(rescale, false);
   });
 }
 
@@ -114,6 +119,7 @@ void WgmmaAccumulator::add(const Vars& p, Value values, Value key_tile) {
   for (int step = 0; step < num_steps; step += interval_steps_) {
     products(p, values, step, interval_steps_);
     wait();
+    row_sum_.add();
     end_interval();
   }
 }
@@ -130,6 +136,7 @@ void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_t
     wait();
     scale(o_, o_is_packed_, rescale.factors);
     if (!inner_.empty()) scale(inner_, target_is_packed(), rescale.factors);
+    row_sum_.rescale(rescale, true);
   });
   if (after_softmax) after_softmax();
   finish(key_tile);
@@ -137,6 +144,7 @@ void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_t
 
 void WgmmaAccumulator::finish(Value key_tile) {
   wait();
+  row_sum_.add();
   end_interval_after(key_tile);
 }
 

@@ -5,7 +5,9 @@
 //   two levels               O = O factor + sum over intervals of (P V gathered in `inner` from
 //   zero)
 //
-// The products run while the warpgroup does something else, between start() and finish().
+// and, where the variant sums the converted P, its row sums (wgmma_row_sum.h), to which all the
+// same happens. The products run while the warpgroup does something else, between start() and
+// finish().
 #pragma once
 
 #include <array>
@@ -14,13 +16,15 @@
 
 #include "compiler/ir/builder.h"
 #include "compiler/kernels/online_softmax.h"
+#include "compiler/kernels/wgmma_row_sum.h"
 #include "compiler/sema/variant.h"
 
 namespace sagejit {
 
 class WgmmaAccumulator {
  public:
-  WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n);
+  // ones: as for WgmmaRowSum.
+  WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n, ir::Value ones);
 
   // P of one key tile, converted: the A operands of its products, in new variables.
   std::vector<ir::Var> convert(const Scores& p) const;
@@ -43,6 +47,8 @@ class WgmmaAccumulator {
     if (interval_tiles_ > 1) add_inner();
   }
 
+  // Sums of the converted P, where the variant asks for them.
+  std::vector<ir::Value> row_sum() const { return row_sum_.row_sum(); }
   // The four elements of an 8-column tile, f32.
   std::array<ir::Value, 4> elements(int column_tile) const;
 
@@ -70,7 +76,8 @@ class WgmmaAccumulator {
   int interval_steps_;  // products until `inner` goes to O; 0 with one level
   int interval_tiles_;  // the same in key tiles; 0 where a tile holds several intervals
   bool o_is_packed_;
-  Vars running_;    // P that products in flight read: not to be overwritten before the wait
+  Vars running_;  // P that products in flight read: not to be overwritten before the wait
+  WgmmaRowSum row_sum_;
   Vars o_, inner_;  // [8-column tile][register]; inner empty with one level
 };
 

@@ -4,6 +4,18 @@ namespace sagejit {
 
 using ir::constant;
 using ir::Op;
+using ir::Value;
+
+namespace {
+
+constexpr int kOnesAlignment = 128;
+
+// 32 bits of ones.
+constexpr int32_t packed_ones(DType type) {
+  return type == DType::kE4M3 ? 0x38383838 : type == DType::kBF16 ? 0x3F803F80 : 0x3C003C00;
+}
+
+}  // namespace
 
 WgmmaBlock::WgmmaBlock(const ForwardPlan& forward_plan)
     : plan(forward_plan),
@@ -20,6 +32,24 @@ WgmmaBlock::WgmmaBlock(const ForwardPlan& forward_plan)
                {{"k", k_bytes()}, {"v", v_bytes()}},
                schedule.block_n,
                schedule.num_warps}),
+      ones(wgmma_ones_bytes(variant) ? b.smem("ones", wgmma_ones_bytes(variant), kOnesAlignment)
+                                     : Value{}),
       group(b.emit1(Op::kShflI32, {b.shr(b.tid(), 7), constant(0)})) {}
+
+void WgmmaBlock::initialize() {
+  b.when(b.equal(b.tid(), constant(0)), [&] {
+    q_ring.initialize();
+    kv_ring.initialize();
+    b.emit(Op::kMbarrierInitFence, {});
+  });
+  if (ones) {
+    b.when(b.less(b.tid(), constant(wgmma_ones_bytes(variant) / 4)), [&] {
+      const Value word = b.add(ones, b.mul(b.tid(), constant(4)));
+      b.emit(Op::kStSharedI32, {word, constant(0), constant(packed_ones(variant.p.type))});
+      b.emit(Op::kFenceAsyncShared, {});
+    });
+  }
+  b.barrier();
+}
 
 }  // namespace sagejit

@@ -15,7 +15,8 @@ inline constexpr int kGroupWarps = 4;
 // Shared memory: two stages of Q for each computing warpgroup, and a ring of K and V tiles; all as
 // core matrices (core_matrix.h). With a Q tile come, as words, where it lies and the scale factors
 // of its rows, and V's scales and means; with a K tile the scales of its keys. So nobody who
-// computes waits for global memory before its rows are stored.
+// computes waits for global memory before its rows are stored. Where rows are summed by the tensor
+// core, ones (wgmma_row_sum.h).
 struct WgmmaBlock {
   explicit WgmmaBlock(const ForwardPlan& forward_plan);
 
@@ -26,7 +27,11 @@ struct WgmmaBlock {
   ir::Builder b;
   KernelArgs args;
   ir::BulkRing q_ring, kv_ring;
+  ir::Value ones;   // address of wgmma_ones_bytes; none where rows are summed exactly
   ir::Value group;  // this thread's warpgroup, the same register in all lanes
+
+  // What nobody brings: barriers, and ones. By the whole block, before anything else.
+  void initialize();
 
   // A stage of kv_ring holds K of one tile and V of the tile so far behind it: what the computing
   // warpgroups use together.

@@ -40,6 +40,10 @@ Value moved(ir::Builder& b, Value descriptor, int bytes) {
   return b.add64(descriptor, b.zext(constant(bytes / kUnitBytes)));
 }
 
+Value ones_descriptor(ir::Builder& b, Value units) {
+  return descriptor(b, units, kCoreBytes, kCoreBytes);
+}
+
 PvProduct pv_product(const Variant& variant) {
   switch (variant.p.type) {
     case DType::kE4M3:
@@ -54,6 +58,20 @@ PvProduct pv_product(const Variant& variant) {
   }
 }
 
+namespace {
+
+// Four codes of P, the first lowest: rounded here, or what the softmax made of them
+// (online_softmax.h), which the conversion to f16 leaves in the low bytes of halves.
+Value pack_codes(ir::Builder& b, const Variant& variant, const std::array<Value, 4>& p) {
+  if (!variant.p.direct_code) return b.emit1(Op::kPackE4M3, {p[0], p[1], p[2], p[3]});
+  constexpr int kLowBytesOfHalves = 0x6420;
+  const Value low = b.emit1(Op::kPackReluF16, {p[0], p[1]});
+  const Value high = b.emit1(Op::kPackReluF16, {p[2], p[3]});
+  return b.emit1(Op::kPrmt, {low, high, constant(kLowBytesOfHalves)});
+}
+
+}  // namespace
+
 std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
                               int first_key) {
   const int tile = first_key / kFragmentColumns;
@@ -63,7 +81,7 @@ std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant, const Scor
       const std::array<Value, 4> low = p.elements(b, 0, pair), high = p.elements(b, 0, pair + 1);
       for (const int row : {0, 2}) {
         registers.push_back(
-            b.emit1(Op::kPackE4M3, {low[row], low[row + 1], high[row], high[row + 1]}));
+            pack_codes(b, variant, {low[row], low[row + 1], high[row], high[row + 1]}));
       }
     }
     return registers;

@@ -455,9 +455,7 @@ void check_family(const Variant& v, const Schedule& schedule) {
            limit);
     }
   };
-  if (schedule.wgmma) {
-    require(v.row_sum == RowSum::kExact, "with wgmma, row_sum must be exact");
-  } else {
+  if (!schedule.wgmma) {
     require(v.v.type == v.input, "without wgmma, V must have the type of the input");
     require(v.rescale_threshold == 0, "without wgmma, rescale_threshold must be 0");
   }

@@ -114,14 +114,10 @@ class WgmmaSchedules {
   std::vector<Schedule> list_;
 };
 
-bool wants_wgmma(const Variant& variant, const Target& target) {
-  return target.wgmma && variant.row_sum == RowSum::kExact;
-}
-
 }  // namespace
 
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
-  if (wants_wgmma(variant, target)) {
+  if (target.wgmma) {
     std::vector<Schedule> schedules = WgmmaSchedules(variant, target).list();
     if (!schedules.empty()) return schedules;
   }

@@ -106,7 +106,7 @@ int wgmma_product_registers(const Variant& variant, const Schedule& schedule) {
 }
 
 // The rings of the wgmma kernel, Q of each warpgroup and K and V tiles, as ir::BulkRing lays them
-// out: pieces of data, words, barriers.
+// out: pieces of data, words, barriers; and ones.
 int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   int end = 0;
   const auto add = [&](int bytes, int align) { end = (end + align - 1) / align * align + bytes; };
@@ -121,6 +121,7 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   add_ring(schedule.stages,
            {schedule.block_n * padded_head_dim(variant), schedule.block_n * value_bytes},
            schedule.block_n);
+  if (wgmma_ones_bytes(variant)) add(wgmma_ones_bytes(variant), 128);
   return end;
 }
 

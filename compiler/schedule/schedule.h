@@ -89,6 +89,11 @@ constexpr int value_scale_words(const Variant& v) {
   if (bits_of(v.v.type) != 8) return 0;
   return padded_value_head_dim(v) * (v.v.smoothing == Smoothing::kMean ? 2 : 1);
 }
+// Ones that P is multiplied by where rows are summed by the tensor core: 8 columns, 32 bytes along
+// the keys.
+constexpr int wgmma_ones_bytes(const Variant& v) {
+  return v.row_sum == RowSum::kQuantized ? 8 * 32 : 0;
+}
 // Words that come with a Q tile: its place, the factors of its rows, V's scales.
 constexpr int wgmma_query_words(const Variant& v) {
   return 4 + kWarpgroupRows + value_scale_words(v);

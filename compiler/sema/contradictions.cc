@@ -236,6 +236,7 @@ constexpr Rule kRules[] = {
     {"pv_accumulator", {}, Blame::kValue, outer_accumulator},
     {"pv_accumulator", {"p"}, Blame::kValue, inner_accumulator},
     {"pv_accumulator", {"p"}, Blame::kNumber, accumulator_interval},
+    {"row_sum", {"p"}, Blame::kValue, direct_row_sum},
     {"rescale_threshold", {"p"}, Blame::kValue, rescale_threshold},
     {"pv_accumulator", {"p", "v"}, Blame::kValue, f16_overflow},
     {"exp2_polynomial", {}, Blame::kValue, polynomial_share},

@@ -41,6 +41,13 @@ Verdict p_direct(const Variant& v) {
       fmt::format("leave `direct` out, or write p = e4m3 range 448 direct")};
 }
 
+Verdict direct_row_sum(const Variant& v) {
+  if (!v.p.direct_code || v.row_sum == RowSum::kQuantized) return std::nullopt;
+  return Finding{
+      "P is written directly as its code, so there is no exact P whose rows could be summed",
+      "write row_sum = quantized, or leave `direct` out of p"};
+}
+
 Verdict v_type(const Variant& v) {
   if (v.v.type == DType::kU8) {
     return Finding{"V has a sign, and uint8 has none", "write v = int8; P alone can be uint8"};

@@ -35,6 +35,7 @@ Verdict finite_in(double value, std::string_view what, double low, double high);
 Verdict p_type(const Variant& v);
 Verdict p_range(const Variant& v);
 Verdict p_direct(const Variant& v);
+Verdict direct_row_sum(const Variant& v);
 Verdict v_type(const Variant& v);
 Verdict v_granularity(const Variant& v);
 Verdict v_span(const Variant& v);

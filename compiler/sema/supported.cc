@@ -76,13 +76,12 @@ bool is_input_p(const Variant& v) {
 }
 
 bool p_holds_with_wgmma(const Variant& v) {
-  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} ||
-         (is_e4m3(v) && !v.p.direct_code);
+  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} || is_e4m3(v);
 }
 
 void mend_p_with_wgmma(Variant& v) {
   if (is_half(v.p.type)) return set_p(v, {v.input, 1.0, false});
-  set_p(v, {DType::kE4M3, is_e4m3(v) ? v.p.range : largest_p_range(DType::kE4M3), false});
+  set_p(v, {DType::kE4M3, largest_p_range(DType::kE4M3), false});
 }
 
 bool v_holds_with_wgmma(const Variant& v) {
@@ -100,11 +99,6 @@ void mend_v_to_input(Variant& v) {
   const Smoothing smoothing = v.v.smoothing;
   v.v = default_value_operand(v.input);
   v.v.smoothing = smoothing;
-}
-
-// mma.sync would not do.
-bool needs_wgmma(const Variant& v) {
-  return !is_input_p(v) || v.v.type != v.input || v.rescale_threshold != 0.0;
 }
 
 constexpr Limit kLimits[] = {
@@ -159,7 +153,7 @@ constexpr Limit kLimits[] = {
      [](Variant& v) {
        set_p(v, {v.input, 1.0, false});
      }},
-    {"p", "P must be e4m3 rounded, or have range 1 and be f16 or the type of the input",
+    {"p", "P must be e4m3, or have range 1 and be f16 or the type of the input",
      [](const Variant& v, const Target& t) { return !t.wgmma || p_holds_with_wgmma(v); },
      mend_p_with_wgmma},
     {"v", "V must have the type of the input",
@@ -201,13 +195,6 @@ constexpr Limit kLimits[] = {
     {"rescale_threshold", "the maximum must be renewed whenever it grows",
      [](const Variant& v, const Target& t) { return t.wgmma || v.rescale_threshold == 0.0; },
      [](Variant& v) { v.rescale_threshold = 0.0; }},
-    {"row_sum",
-     "rows must be summed exactly, unless P and V have the type of the input and the "
-     "maximum is renewed whenever it grows",
-     [](const Variant& v, const Target& t) {
-       return !t.wgmma || !needs_wgmma(v) || v.row_sum == RowSum::kExact;
-     },
-     [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
      [](Variant& v) { v.exp2_polynomial_share = 0.0; }},

@@ -29,9 +29,10 @@ Demand demand_for(const Variant& variant, std::string_view input);
 
 // How far a kernel's output may be from the model's, RMS over a (batch, head), as a share of the
 // output's RMS: what the model leaves out. See the .cc for the terms. `one_sidedness`: how much one
-// sign prevails in V, 0 to 1; it counts for e4m3.
+// sign prevails in V, 0 to 1; it counts for e4m3. `sum_keys`: how many e4m3 P the tensor core adds
+// up for row sums, 0 if it does not.
 double model_tolerance(const Variant& variant, int64_t num_rows, int64_t num_keys,
-                       double one_sidedness);
+                       double one_sidedness, int64_t sum_keys);
 
 // Everything wrong with the outputs of a launched problem, one line each; empty: right.
 std::vector<std::string> judge(const Variant& variant, const Problem& problem,

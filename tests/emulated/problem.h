@@ -55,6 +55,7 @@ class Problem {
   // Waits until the device is done. Throws as Kernel::launch.
   void launch(PhaseSet phases = kBothPhases);
 
+  const Kernel& kernel() const { return kernel_; }
   const Inputs& inputs() const { return inputs_; }  // as laid out
   HostTensor o() const { return read(o_host_, *o_); }
   HostTensor lse() const { return read(lse_host_, *lse_); }  // f32 [b, hq, m, 1]; empty without LSE

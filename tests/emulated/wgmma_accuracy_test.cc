@@ -20,7 +20,13 @@ constexpr std::string_view kSmoothed = "lse = on; smooth_k = mean; ";
 constexpr std::string_view kHalf = "input = f16", kBrain = "input = bf16",
                            kBytes = "p = e4m3 range 448; v = e4m3 per channel",
                            kConverted = "input = bf16; p = f16; v = f16";
-constexpr std::string_view kTypes[] = {kHalf, kBytes, kBrain, kConverted};
+constexpr std::string_view kDirect =
+    "p = e4m3 range 16 direct; v = e4m3 per channel; row_sum = quantized; rescale_threshold = 4";
+constexpr std::string_view kSummed =
+    "p = e4m3 range 448; v = e4m3 per channel; row_sum = quantized";
+constexpr std::string_view kHalfSummed = "input = f16; row_sum = quantized",
+                           kBrainSummed = "input = bf16; row_sum = quantized";
+constexpr std::string_view kTypes[] = {kHalf, kBytes, kBrain, kConverted, kDirect};
 
 TEST_CASE("wgmma: every granularity of Q with every granularity of K", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
@@ -36,7 +42,7 @@ TEST_CASE("wgmma: every granularity of Q with every granularity of K", "[emulate
   for (size_t q = 0; q < std::size(kQ); ++q) {
     for (size_t k = 0; k < std::size(kK); ++k) {
       cases.push_back({fmt::format("head_dim = 32; {}q = int8 per {}; k = int8 per {}; {}",
-                                   kSmoothed, kQ[q], kK[k], kTypes[(q + k) % 4]),
+                                   kSmoothed, kQ[q], kK[k], kTypes[(q + k) % 5]),
                        kSmall, "biased_k", Layout::kBhtd, schedules[(2 * q + k) % 5]});
     }
   }
@@ -58,7 +64,7 @@ TEST_CASE("wgmma: spans away from the defaults", "[emulated][wgmma]") {
                                       {"token", "thread(48)", 96}}) {
     cases.push_back({fmt::format("head_dim = 32; {}q = int8 per {}; k = int8 per {}; "
                                  "mask = causal(bottom_right); {}",
-                                 kSmoothed, q, k, kTypes[i % 4]),
+                                 kSmoothed, q, k, kTypes[i % 5]),
                      {.b = 2, .hq = 2, .hkv = 1, .m = 200, .n = 300},
                      "normal",
                      Layout::kBhtd,
@@ -101,7 +107,18 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
                            {kBytes, "f32 + f32 every 64", 64, true},
                            {kBytes, "f32 + f32 every 64", 128, false},
                            {kBytes, "f32 + f32 every 128", 64, true, "window(70, 40)"},
-                           {kBytes, "f32 + f32 every 256", 64, true}};
+                           {kBytes, "f32 + f32 every 256", 64, true},
+                           {kSummed, "f32", 96, false},
+                           {kSummed, "f32 + f32 every 32", 64, false, "window(70, 40)"},
+                           {kSummed, "f32 + f32 every 128", 64, true},
+                           {kHalfSummed, "f16", 64, true},
+                           {kHalfSummed, "f16 + f32 every 64", 128, false},
+                           {kBrainSummed, "f32", 64, false, "causal(bottom_right)"},
+                           {kDirect, "f32", 128, false},
+                           {kDirect, "f32", 64, true, "window(70, 40)"},
+                           {kDirect, "f32 + f32 every 32", 96, false},
+                           {kDirect, "f32 + f32 every 64", 64, true},
+                           {kDirect, "f32 + f32 every 128", 64, true, "window(70, 40)"}};
   std::vector<Case> cases;
   for (const Row& row : kRows) {
     const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}; mask = {}",
@@ -175,7 +192,8 @@ TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
   if (!lab.ready()) return;
   std::vector<Case> cases;
   for (const std::string_view types :
-       {std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"),
+       {std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"), kDirect,
+        std::string_view("p = e4m3 range 448 direct; v = e4m3 per channel; row_sum = quantized"),
         std::string_view("p = e4m3 range 448; v = e4m3 per channel; rescale_threshold = 0"),
         std::string_view("input = f16; rescale_threshold = 4"),
         std::string_view(
@@ -205,26 +223,28 @@ TEST_CASE("wgmma: inputs that hurt", "[emulated][wgmma]") {
   std::vector<Case> cases;
   for (const std::string_view input : reference::input_names()) {
     for (const std::string_view types :
-         {std::string_view("pv_accumulator = f32"), kBrain, kBytes,
+         {std::string_view("pv_accumulator = f32"), kBrain, kBytes, kDirect,
           std::string_view("pv_accumulator = f16 + f32 every 64"),
           std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"),
           std::string_view("p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean")}) {
       // Sums of 64 values near the f16 maximum overflow f16.
       if (input == "fp16_max" && types.find("f16 + f32") != std::string_view::npos) continue;
-      const std::string_view k = types == kBrain ? "token" : "block(64)";
+      const std::string_view k = types == kBrain || types == kDirect ? "token" : "block(64)";
       cases.push_back({fmt::format("head_dim = 64; {}k = int8 per {}; {}", kSmoothed, k, types),
                        {.b = 1, .hq = 4, .hkv = 4, .m = 130, .n = 270},
                        std::string(input),
                        Layout::kBhtd,
                        wgmma_schedule(types == kHalf ? 4 : 8, 64, types == kBytes)});
     }
-    cases.push_back({fmt::format("head_dim = 64; lse = on; k = int8 per tensor; q = int8 per "
-                                 "tensor; {}",
-                                 kBytes),
-                     {.b = 1, .hq = 4, .hkv = 4, .m = 130, .n = 270},
-                     std::string(input),
-                     Layout::kBhtd,
-                     wgmma_schedule(12, 128)});
+    for (const std::string_view types : {kBytes, kDirect}) {
+      cases.push_back({fmt::format("head_dim = 64; lse = on; k = int8 per tensor; q = int8 per "
+                                   "tensor; {}",
+                                   types),
+                       {.b = 1, .hq = 4, .hkv = 4, .m = 130, .n = 270},
+                       std::string(input),
+                       Layout::kBhtd,
+                       wgmma_schedule(12, 128)});
+    }
   }
   run_cases(cases, lab);
 }
@@ -248,8 +268,11 @@ TEST_CASE("wgmma: head dims", "[emulated][wgmma]") {
         {body, {.b = 1, .hq = 1, .hkv = 1, .m = 33, .n = 95}, "normal", Layout::kPadded, schedule});
     ++i;
   };
-  for (const int d : {16, 24, 32, 40, 64, 72, 80, 96, 128, 160, 192, 256}) add(d, d, kTypes[i % 3]);
-  add(64, 128, kBytes);
+  for (const int d : {16, 24, 32, 40, 64, 72, 80, 96, 128, 160, 192, 256}) {
+    add(d, d, kTypes[i % 3]);
+    add(d, d, kDirect);
+  }
+  add(64, 128, kDirect);
   add(128, 64, kHalf);
   add(192, 128, kBytes);
   add(40, 24, "input = f16; pv_accumulator = f16");

@@ -50,6 +50,10 @@ struct Family {
 
 constexpr Family kFamilies[] = {
     {"head_dim = 32; lse = on; smooth_k = mean; mask = causal(bottom_right); q = int8 per "
+     "thread(32); k = int8 per thread(64); p = e4m3 range 16 direct; v = e4m3 per channel; "
+     "smooth_v = mean; row_sum = quantized; rescale_threshold = 4",
+     128, false},
+    {"head_dim = 32; lse = on; smooth_k = mean; mask = causal(bottom_right); q = int8 per "
      "thread(32); k = int8 per thread(64); p = e4m3 range 16; v = e4m3 per channel; "
      "rescale_threshold = 4",
      64, false},

@@ -12,6 +12,8 @@ namespace {
 constexpr std::string_view kMasks[] = {"none",          "causal(top_left)", "causal(bottom_right)",
                                        "window(40, 0)", "window(3, 70)",    "window(0, 0)"};
 constexpr std::string_view kTypes[] = {"input = f16",
+                                       "p = e4m3 range 16 direct; v = e4m3 per channel; row_sum = "
+                                       "quantized; rescale_threshold = 4",
                                        "p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean",
                                        "input = bf16; pv_accumulator = f32 + f32 every 64"};
 
@@ -27,7 +29,7 @@ std::vector<Form> forms() {
     const bool overlap = i % 2 == 1;
     const int num_warps = 4 + 4 * static_cast<int>(i % 3);
     result.push_back({fmt::format("head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
-                                  kMasks[i], kTypes[(i + i / 3) % 3]),
+                                  kMasks[i], kTypes[(i + i / 4) % 4]),
                       wgmma_schedule(num_warps, 64, overlap)});
   }
   return result;
@@ -96,8 +98,8 @@ TEST_CASE("wgmma: key tiles of every size, one to three warpgroups", "[emulated]
       if (num_warps == 12 && block_n > 192) continue;
       const std::string body = fmt::format(
           "head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
-          kMasks[(i + i / 6) % std::size(kMasks)], kTypes[block_n % 64 ? i % 2 : i % 3]);
-      const bool is_two_level = block_n % 64 == 0 && i % 3 == 2;
+          kMasks[(i + i / 6) % std::size(kMasks)], kTypes[block_n % 64 ? i % 3 : i % 4]);
+      const bool is_two_level = block_n % 64 == 0 && i % 4 == 3;
       const bool overlap = i / 3 % 2 == 0 && (!is_two_level || block_n == 64);
       const Schedule schedule =
           wgmma_schedule(num_warps, block_n, overlap, 2 + i % 3, num_warps > 4 && i % 2 == 1);

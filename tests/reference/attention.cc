@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
@@ -16,9 +17,19 @@ namespace {
 
 constexpr int64_t kBlockRows = 32;
 
+// Where P's e4m3 code is written directly: a line through the codes of powers of 2, moved by the
+// mean over a fraction f of 8 (2^f - 1 - f).
+double directly_coded(double scaled) {
+  if (std::isnan(scaled)) return scaled;
+  const double offset = 8 * (1 / std::numbers::ln2 - 1.5);
+  const double code = std::nearbyint(8 * (std::log2(scaled) + 7) + offset);
+  return e4m3_to_f32(static_cast<uint8_t>(std::clamp(code, 0.0, 126.0)));
+}
+
 double rounded(double p, const std::optional<ProbabilityOperand>& to) {
   if (!to) return p;
   const double scaled = p * to->range;
+  if (to->direct_code) return directly_coded(scaled) / to->range;
   switch (to->type) {
     case DType::kF16:
       return f16_to_f32(f64_to_f16(scaled)) / to->range;

@@ -55,8 +55,7 @@ struct AttentionEngine {
   int64_t b, hq, hkv, m, n;
   std::function<QueryOperand(int64_t b, int64_t h)> load_queries;
   std::function<KeyOperand(int64_t b, int64_t h)> load_keys;
-  // What P is rounded to before the second product, relative to the row's maximum; `direct` is not
-  // modelled.
+  // What P is rounded to, or coded as, before the second product, relative to the row's maximum.
   std::optional<ProbabilityOperand> round_p;
   bool sum_rounded = false;  // the denominator sums the rounded P
 };

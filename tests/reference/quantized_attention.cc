@@ -106,7 +106,6 @@ bool models_quantization(const Variant& variant, std::string* why) {
   if (!is_half(variant.p.type) && variant.p.type != DType::kE4M3) {
     missing = "P other than f16, bf16 or e4m3";
   }
-  if (variant.p.direct_code) missing = "codes of P that are not rounded";
   if (!is_half(variant.v.type) && variant.v.type != DType::kE4M3) {
     missing = "V other than f16, bf16 or e4m3";
   }

@@ -5,7 +5,7 @@
 //
 //   S = (Qhat . Khat) * scale_q * scale_k * scale, then an exact softmax
 //
-//   P times its range, rounded to its type, relative to the row's final maximum
+//   P times its range, rounded to its type or coded directly, relative to the row's final maximum
 //
 //   V rounded to its type; 8-bit V by the bit-exact model
 //
@@ -26,7 +26,7 @@
 namespace sagejit::reference {
 
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
-// than int8 Q and K with f16, bf16 or (rounded, per channel) e4m3 P and V, smoothing of Q or V,
+// than int8 Q and K with f16, bf16 or (per channel) e4m3 P and V, smoothing of Q or V,
 // Hadamard rotation.
 // k_mean: the f32 mean [b, hkv, d] that K is smoothed by; empty: the model's own. A kernel's may
 // differ in the last bits (numerics.md, section 2), which turn over a code of K now and then.

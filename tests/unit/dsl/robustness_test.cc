@@ -30,7 +30,7 @@ constexpr std::string_view kSample =
     "abstract base { head_dim in {64, 128}; q = int8 per block(128) }\n"
     "a : base {\n"
     "  mask = k <= q and (q - k < 256 or k // 64 == 0)\n"
-    "  p = e4m3 range 448 direct; v = e4m3 per channel range 2.25\n"
+    "  p = e4m3 range 448 direct; v = e4m3 per channel range 2.25; row_sum = quantized\n"
     "  pv_accumulator = f16 + f32 every 64\n"
     "  score = select(k < 4, max(s, -1e-3), -s * .5)\n"
     "}\n"

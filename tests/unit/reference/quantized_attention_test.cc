@@ -1,6 +1,10 @@
 #include "tests/reference/quantized_attention.h"
 
+#include <algorithm>
+#include <numbers>
+
 #include "compiler/support/error.h"
+#include "tests/reference/float8.h"
 #include "tests/reference/inputs.h"
 #include "tests/reference/metrics.h"
 #include "tests/support/catch.h"
@@ -78,6 +82,43 @@ TEST_CASE("the denominator sums e4m3 P before or after rounding") {
   CHECK(quantized.output.overall.cosine > 0.999);
 }
 
+// Scores an eighth of a log2 unit apart, and one-hot values: what the output has of each key is its
+// P, one code less than the one before.
+TEST_CASE("codes of P written directly are a line between powers of 2") {
+  constexpr int kKeys = 64, kDim = 64;
+  Variant variant = sage2_8_8(kDim, 16.0);
+  variant.smooth_k = Smoothing::kNone;
+  variant.p.direct_code = true;
+  variant.row_sum = RowSum::kQuantized;
+  variant.score.scale = std::numbers::ln2 / 8 / 127;
+  HostTensor q(DType::kF32, {1, 1, 1, kDim}), k(DType::kF32, {1, 1, kKeys, kDim}),
+      v(DType::kF32, {1, 1, kKeys, kDim});
+  for (HostTensor* x : {&q, &k, &v}) std::fill(x->bytes().begin(), x->bytes().end(), 0);
+  q.set(0, 0, 0, 0, 127);
+  for (int j = 0; j < kKeys; ++j) {
+    k.set(0, 0, j, 0, static_cast<float>(127 - j));
+    v.set(0, 0, j, j, 1);
+  }
+  const AttentionResult result = quantized_attention(variant, q, k, v);
+  for (int j = 0; j < kKeys; ++j) {
+    // The code of 16 is 88. The line's offset, less than half a code, does not show.
+    const double p = e4m3_to_f32(static_cast<uint8_t>(88 - j)) / e4m3_to_f32(88);
+    CHECK(result.o[static_cast<size_t>(j)] / result.o[0] == Approx(p));
+  }
+}
+
+TEST_CASE("the denominator sums directly written codes") {
+  const Inputs in = make_inputs("normal", {1, 2, 1, 64, 1000, 64, 64}, DType::kBF16, 5);
+  Variant variant = sage2_8_8(64, 16.0);
+  variant.row_sum = RowSum::kQuantized;
+  const Outcome rounded = outcome(variant, in);
+  variant.p.direct_code = true;
+  const Outcome direct = outcome(variant, in);
+  CHECK(direct.output.overall.relative_l1 > rounded.output.overall.relative_l1);
+  CHECK(direct.output.overall.relative_l1 < 1.15 * rounded.output.overall.relative_l1);
+  CHECK(direct.lse < 0.02);  // the offset leaves no bias
+}
+
 TEST_CASE("finer scales are better") {
   const Inputs in = make_inputs("normal", {1, 1, 1, 128, 256, 64, 64}, DType::kF16, 3);
   Variant coarse = sage1(64), fine = sage1(64);
@@ -92,11 +133,10 @@ TEST_CASE("what is not modelled is refused by name") {
   variant.k.type = DType::kS4;
   CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
                     "the model of the quantized variant does not cover Q or K other than int8");
-  variant = sage2_8_8(64, 448.0);
-  variant.p.direct_code = true;
+  variant.k.type = DType::kS8;
+  variant.hadamard = true;
   CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
-                    "the model of the quantized variant does not cover codes of P that are not "
-                    "rounded");
+                    "the model of the quantized variant does not cover Hadamard rotation");
 }
 
 }  // namespace

@@ -99,7 +99,6 @@ TEST_CASE("what no generator makes is not supported") {
                            "v = e5m2",
                            "v = int8",
                            "v = bf16",
-                           "p = e4m3 direct",
                            "v = e4m3 per head",
                            "v = e4m3 range 2.25\npv_accumulator = f16 + f32 every 64",
                            "v = e4m3\npv_accumulator = f32 + f32 every 96",
@@ -107,8 +106,6 @@ TEST_CASE("what no generator makes is not supported") {
                            "smooth_v = mean",
                            "pv_accumulator = f16 + f32 every 48",
                            "pv_accumulator = f32 + f32 every 256",
-                           "v = e4m3\nrow_sum = quantized",
-                           "rescale_threshold = 8\nrow_sum = quantized",
                            "exp2_polynomial = 0.5",
                            "structure = varlen",
                            "structure = paged(64)"}) {
@@ -123,7 +120,9 @@ TEST_CASE("what needs V prepared is supported with wgmma alone") {
         "p = e4m3 range 0.5\nv = e4m3 range 2.25", "v = e4m3\npv_accumulator = f32 + f32 every 32",
         "v = e4m3\npv_accumulator = f32 + f32 every 256", "v = e4m3\ninput = bf16",
         "input = bf16\nv = f16", "input = bf16\np = f16\npv_accumulator = f32 + f32 every 32",
-        "rescale_threshold = 8", "v = e4m3\nsmooth_v = mean"}) {
+        "rescale_threshold = 8", "rescale_threshold = 8\nrow_sum = quantized",
+        "v = e4m3\nsmooth_v = mean", "v = e4m3\nrow_sum = quantized",
+        "p = e4m3 range 16 direct\nrow_sum = quantized\nrescale_threshold = 4"}) {
     INFO(body);
     const Variant v = resolve(body);
     for (const Target& target : all_targets()) {
@@ -170,19 +169,19 @@ TEST_CASE("the nearest supported variant is valid, supported, and what the messa
 
 TEST_CASE("8-bit P and V stay 8-bit where there is a kernel for them") {
   const Variant v = resolve("v = int8 per head\npv_accumulator = s32 + f32 every 96");
-  CHECK(unsupported_message(v, find_target("sm_90a")) ==
-        "variant `x` is valid, but no generator makes it for sm_90a yet\n"
-        "  p = int8 range 127: P must be e4m3 rounded, or have range 1 and be f16 or the type of "
-        "the input\n"
-        "  v = int8 per head range 127: V must have the type of P and, as e4m3, be scaled per "
-        "channel\n"
-        "  pv_accumulator = s32 + f32 every 96: products of P and V must add up in f32 or, where "
-        "P is f16, in f16\n"
-        "  pv_accumulator = s32 + f32 every 96: the interval must be 16, 32, 64 or 128 keys\n"
-        "the nearest variant that is supported has these lines instead:\n"
-        "  p = e4m3 range 448 rounded\n"
-        "  v = e4m3 per channel range 448\n"
-        "  pv_accumulator = f32 + f32 every 64");
+  CHECK(
+      unsupported_message(v, find_target("sm_90a")) ==
+      "variant `x` is valid, but no generator makes it for sm_90a yet\n"
+      "  p = int8 range 127: P must be e4m3, or have range 1 and be f16 or the type of the input\n"
+      "  v = int8 per head range 127: V must have the type of P and, as e4m3, be scaled per "
+      "channel\n"
+      "  pv_accumulator = s32 + f32 every 96: products of P and V must add up in f32 or, where "
+      "P is f16, in f16\n"
+      "  pv_accumulator = s32 + f32 every 96: the interval must be 16, 32, 64 or 128 keys\n"
+      "the nearest variant that is supported has these lines instead:\n"
+      "  p = e4m3 range 448 rounded\n"
+      "  v = e4m3 per channel range 448\n"
+      "  pv_accumulator = f32 + f32 every 64");
 }
 
 TEST_CASE("variants made by a program are checked too") {
