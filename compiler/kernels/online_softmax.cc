@@ -132,38 +132,38 @@ void OnlineSoftmax::renew_offsets(const Exponents& exponents, bool biased, bool 
   }
 }
 
-// t - m in two roundings, as m itself was made: the largest is exactly 0, and none is above the
-// threshold.
-void OnlineSoftmax::subtract_references(Scores& scores, const Exponents& exponents,
-                                        bool masked) const {
-  for (size_t row = 0; row < max_.size(); ++row) {
-    const Value m = reference(row, masked);
-    const int run_tiles = scores.num_key_tiles() / static_cast<int>(exponents[row].size());
-    for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
-      const Value factor = b_.get(exponents[row][tile / run_tiles].factor);
-      for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
-        const Var& element = scores.tiles[row / 2][tile][e];
-        Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
-        if (scores.biased) x = b_.fsub(x, constant_f32(kScoreBias));
-        const Value above = b_.fsub(b_.fmul(x, factor), m);
-        const Value exceeds = b_.emit1(Op::kLtF32, {constant_f32(threshold_), above});
-        const Value bounded = b_.select(exceeds, constant_f32(threshold_), above);
-        b_.set(element, b_.emit1(Op::kBitsF32, {bounded}));
-      }
+// A row's t - m in two roundings, as m itself was made: the largest is exactly 0, and none is above
+// the threshold.
+void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
+                                       const std::vector<Exponent>& runs, bool masked) const {
+  const Value m = reference(row, masked);
+  const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
+  for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
+    const Value factor = b_.get(runs[tile / run_tiles].factor);
+    for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
+      const Var& element = scores.tiles[row / 2][tile][e];
+      Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
+      if (scores.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+      const Value above = b_.fsub(b_.fmul(x, factor), m);
+      const Value exceeds = b_.emit1(Op::kLtF32, {constant_f32(threshold_), above});
+      const Value bounded = b_.select(exceeds, constant_f32(threshold_), above);
+      b_.set(element, b_.emit1(Op::kBitsF32, {bounded}));
     }
-    for (const Exponent& run : exponents[row]) {
-      b_.set(run.factor, constant_f32(1));
-      b_.set(run.offset, constant_f32(offset_));
-    }
+  }
+  for (const Exponent& run : runs) {
+    b_.set(run.factor, constant_f32(1));
+    b_.set(run.offset, constant_f32(offset_));
   }
 }
 
 // Whether a row's scores are too large for x c - m + bias c in one multiply-add.
 Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
-                              const std::vector<Exponent>& runs) const {
+                              const std::vector<Exponent>& runs, bool masked) const {
   if (!scores.biased) {
-    return b_.emit1(Op::kLtF32,
-                    {constant_f32(kLargestFoldedScore * unit_), b_.emit1(Op::kAbsF32, {tile_max})});
+    const Value large = b_.emit1(
+        Op::kLtF32, {constant_f32(kLargestFoldedScore * unit_), b_.emit1(Op::kAbsF32, {tile_max})});
+    if (!masked) return large;  // a tile without keys is none
+    return b_.both(large, b_.emit1(Op::kLtF32, {constant_f32(kNegativeInfinity), tile_max}));
   }
   Value any;
   for (const Exponent& run : runs) {
@@ -182,21 +182,23 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
                                             const Exponents& exponents, bool masked,
                                             const std::function<void()>& before_exponentials) {
   Rescale rescale;
-  Value large;
+  std::vector<Value> large;
   for (size_t row = 0; row < max_.size(); ++row) {
     const Value grown = b_.emit1(Op::kLtF32, {limit(row), tile_max[row]});
     rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
     rescale.factors.push_back(b_.var(constant_f32(1)));
-    const Value row_is_large = is_large(scores, tile_max[row], exponents[row]);
-    large = large ? b_.either(large, row_is_large) : row_is_large;
+    large.push_back(is_large(scores, tile_max[row], exponents[row], masked));
+    rescale.any = b_.either(rescale.any, large[row]);
   }
-  rescale.any = b_.emit1(Op::kAnySync, {b_.either(rescale.any, large)});
+  rescale.any = b_.emit1(Op::kAnySync, {rescale.any});
   // In front of the branch, which the assembler moves no arithmetic across.
   if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
     renew_maxima(tile_max, rescale);
     renew_offsets(exponents, scores.biased, masked);
-    b_.when(large, [&] { subtract_references(scores, exponents, masked); });
+    for (size_t row = 0; row < max_.size(); ++row) {
+      b_.when(large[row], [&] { subtract_reference(scores, row, exponents[row], masked); });
+    }
   });
   return rescale;
 }

@@ -64,13 +64,14 @@ class OnlineSoftmax {
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
   ir::Value reference(size_t row, bool masked) const;
   ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
-  ir::Value is_large(const Scores& scores, ir::Value tile_max,
-                     const std::vector<Exponent>& runs) const;
+  ir::Value is_large(const Scores& scores, ir::Value tile_max, const std::vector<Exponent>& runs,
+                     bool masked) const;
   Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,
                 bool masked, const std::function<void()>& before_exponentials);
   void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
-  void subtract_references(Scores& scores, const Exponents& exponents, bool masked) const;
+  void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs,
+                          bool masked) const;
   ir::Value exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs) const;
   ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;

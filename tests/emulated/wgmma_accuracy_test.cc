@@ -5,10 +5,13 @@
 // together, one table for each, so that every pair of neighbours occurs and the suite stays fast.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "tests/emulated/judge.h"
 #include "tests/emulated/table.h"
 #include "tests/reference/attention.h"
 #include "tests/reference/metrics.h"
+#include "tests/reference/quantized_attention.h"
 #include "tests/support/catch.h"
 
 namespace sagejit::test {
@@ -184,6 +187,43 @@ TEST_CASE("wgmma: every type of input and output, with and without LSE and smoot
   cases.push_back({fmt::format("head_dim = 64; {}{}; input = bf16", kSmoothed, kBytes), kSmall,
                    "biased_k", Layout::kBhtd, wgmma_schedule(8, 64)});
   run_cases(cases, lab);
+}
+
+// In one key tile P is relative to the final maximum, as the model's is: their codes are the same
+// but for the few that the last bits of an exponent turn over, and nothing averages out. What is
+// left is cut off by the tensor core. A wrong offset, clamp or sum is far outside.
+TEST_CASE("wgmma: codes of P written directly are the model's", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  constexpr int kBlock = 64;
+  // Of 64 keys: their products (model_tolerance), and their P in the row sum.
+  constexpr double kCutOff = 0x1p-13 * kBlock;
+  for (const std::string_view scale : {"1/sqrt(head_dim)", "1.0"}) {  // most P large; most 0
+    for (const std::string_view p :
+         {"range 448 direct", "range 16 direct; rescale_threshold = 4", "range 0.1 direct"}) {
+      for (const int n : {kBlock, 50}) {
+        CAPTURE(scale, p, n);
+        const Variant variant = variant_of(
+            fmt::format("head_dim = 32; lse = on; output = f32; scale = {}; p = e4m3 {}; "
+                        "v = e4m3 per channel; row_sum = quantized",
+                        scale, p));
+        const auto kernel = lab.kernel(lab.request(variant, wgmma_schedule(4, kBlock)));
+        const reference::ProblemShape shape = {
+            .b = 1, .hq = 2, .hkv = 2, .m = 64, .n = n, .d = 32, .dv = 32};
+        Problem problem(*kernel, make_inputs("normal", shape, variant.input, 7));
+        problem.launch();
+        const Inputs& in = problem.inputs();
+        const reference::AttentionResult model =
+            reference::quantized_attention(variant, in.q, in.k, in.v);
+        const std::vector<double> o = problem.o().to_f64(), lse = problem.lse().to_f64();
+        const double rmse = reference::compare_output({1, 2, 64, 32}, o, model.o).overall.rmse;
+        double squares = 0;
+        for (const double x : model.o) squares += x * x;
+        CHECK(rmse < kCutOff * std::sqrt(squares / static_cast<double>(o.size())));
+        CHECK(reference::max_lse_error(lse, model.lse) < kCutOff);
+      }
+    }
+  }
 }
 
 // The maximum that P is relative to may be outgrown by 2^threshold: P's range must leave room.
