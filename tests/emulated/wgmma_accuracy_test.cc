@@ -257,6 +257,28 @@ TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
   run_cases(cases, lab);
 }
 
+// Maxima that f32 holds in steps of hundreds: the largest P of a row is still 1, and the others 0.
+// With an offset of the multiply-add that is off by as much, codes would be anything.
+TEST_CASE("wgmma: scores beyond the precision of f32", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  for (const std::string_view types : {kDirect, kBytes, kHalf}) {
+    for (const std::string_view k : {"block(64)", "token"}) {
+      for (const std::string_view scale : {"3e9", "1e7"}) {
+        cases.push_back({fmt::format("head_dim = 32; lse = on; scale = {}; mask = "
+                                     "causal(bottom_right); k = int8 per {}; {}",
+                                     scale, k, types),
+                         {.b = 1, .hq = 2, .hkv = 1, .m = 140, .n = 520},
+                         "outlier_v",
+                         Layout::kBhtd,
+                         wgmma_schedule(8, 64, k == "token")});
+      }
+    }
+  }
+  run_cases(cases, lab);
+}
+
 TEST_CASE("wgmma: inputs that hurt", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
