@@ -130,6 +130,10 @@ constexpr Limit kLimits[] = {
     {"qk_accumulator", "products of q and k must add up in s32",
      [](const Variant& v, const Target&) { return v.qk_accumulator == DType::kS32; },
      [](Variant& v) { v.qk_accumulator = DType::kS32; }},
+    {"scale",
+     "the scale must not be negative",  // row maxima are found before the scores are scaled
+     [](const Variant& v, const Target&) { return v.score.scale.value_or(0.0) >= 0; },
+     [](Variant& v) { v.score.scale = -*v.score.scale; }},
     {"softcap", "scores must not be capped",
      [](const Variant& v, const Target&) { return !v.score.softcap; },
      [](Variant& v) { v.score.softcap.reset(); }},
