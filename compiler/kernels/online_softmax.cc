@@ -203,7 +203,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   return rescale;
 }
 
-// P of one row, or its codes; returns the sum of P.
+// P of one row, or its codes; returns the sum of P, if it is kept here.
 Value OnlineSoftmax::exponentials(Scores& scores, size_t row,
                                   const std::vector<Exponent>& runs) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
@@ -239,7 +239,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
     }
   }
   renew_offsets(exponents, scores.biased, masked);
-  const Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
+  Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
   for (size_t row = 0; row < max_.size(); ++row) {
     const Value sum = exponentials(scores, row, exponents[row]);
     if (sums_p_) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
