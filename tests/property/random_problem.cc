@@ -98,7 +98,9 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
       "p = e4m3 range 448; v = e4m3 per channel",
       "p = e4m3 range 112; v = e4m3 per channel range 2.25",
       "p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4",
-      "p = e4m3 range 16; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 4"};
+      "p = e4m3 range 16; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 4",
+      "p = e4m3 range 448 direct; v = e4m3 per channel",
+      "p = e4m3 range 16 direct; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 4"};
   const bool is_bytes = draw.one_in(2);
   const bool is_f16 = body.input == "f16" && !is_bytes;
   std::string text = is_bytes ? std::string(draw.of(kBytes)) : "";
@@ -109,8 +111,10 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
   const int interval = draw.of(kIntervals), block_n = schedule.block_n;
   const bool fits = interval % block_n == 0 || (!schedule.overlap && block_n % interval == 0);
   const bool is_two_level = fits && !(is_bytes && body.dv > 176) && draw.one_in(2);
-  return fmt::format("{}; pv_accumulator = {}{}", text, inner,
-                     is_two_level ? fmt::format(" + f32 every {}", interval) : "");
+  const bool sums_quantized = text.find("direct") != std::string::npos || draw.one_in(2);
+  return fmt::format("{}; pv_accumulator = {}{}; row_sum = {}", text, inner,
+                     is_two_level ? fmt::format(" + f32 every {}", interval) : "",
+                     sums_quantized ? "quantized" : "exact");
 }
 
 int64_t length(Draw& draw) {
