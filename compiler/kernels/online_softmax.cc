@@ -156,7 +156,13 @@ void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
   }
 }
 
-// Whether a row's scores are too large for x c - m + bias c in one multiply-add.
+// Without a bias too large scores are a matter of codes alone, which have no infinity to saturate
+// at.
+bool OnlineSoftmax::may_be_large(const Scores& scores) const {
+  return scores.biased || writes_codes_;
+}
+
+// Whether a row's scores are too large for x c - m - bias c in one multiply-add.
 Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
                               const std::vector<Exponent>& runs, bool masked) const {
   if (!scores.biased) {
@@ -187,6 +193,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
     const Value grown = b_.emit1(Op::kLtF32, {limit(row), tile_max[row]});
     rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
     rescale.factors.push_back(b_.var(constant_f32(1)));
+    if (!may_be_large(scores)) continue;
     large.push_back(is_large(scores, tile_max[row], exponents[row], masked));
     rescale.any = b_.either(rescale.any, large[row]);
   }
@@ -195,8 +202,8 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
     renew_maxima(tile_max, rescale);
-    renew_offsets(exponents, scores.biased, masked);
-    for (size_t row = 0; row < max_.size(); ++row) {
+    if (may_be_large(scores)) renew_offsets(exponents, scores.biased, masked);
+    for (size_t row = 0; row < large.size(); ++row) {
       b_.when(large[row], [&] { subtract_reference(scores, row, exponents[row], masked); });
     }
   });
@@ -238,8 +245,11 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
       exponents.back().push_back({b_.var(factor), b_.var(constant_f32(0))});
     }
   }
-  renew_offsets(exponents, scores.biased, masked);
+  // The branch changes them for scores that are too large; else they can wait for it, and take no
+  // registers meanwhile.
+  if (may_be_large(scores)) renew_offsets(exponents, scores.biased, masked);
   Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
+  if (!may_be_large(scores)) renew_offsets(exponents, scores.biased, masked);
   for (size_t row = 0; row < max_.size(); ++row) {
     const Value sum = exponentials(scores, row, exponents[row]);
     if (sums_p_) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));

@@ -64,6 +64,7 @@ class OnlineSoftmax {
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
   ir::Value reference(size_t row, bool masked) const;
   ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
+  bool may_be_large(const Scores& scores) const;
   ir::Value is_large(const Scores& scores, ir::Value tile_max, const std::vector<Exponent>& runs,
                      bool masked) const;
   Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,

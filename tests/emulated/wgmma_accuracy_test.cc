@@ -265,6 +265,7 @@ TEST_CASE("wgmma: scores beyond the precision of f32", "[emulated][wgmma]") {
   std::vector<Case> cases;
   for (const std::string_view types : {kDirect, kBytes, kHalf}) {
     for (const std::string_view k : {"block(64)", "token"}) {
+      if (k == "token" && types != kDirect) continue;
       for (const std::string_view scale : {"3e9", "1e7"}) {
         cases.push_back({fmt::format("head_dim = 32; lse = on; scale = {}; mask = "
                                      "causal(bottom_right); k = int8 per {}; {}",
