@@ -36,10 +36,9 @@ class Loader {
       // Every block begins with its own tile; who is done first takes the next.
       const Var number = b_.var(b_.emit1(Op::kBlockX, {}));
       const Var goes_on = b_.var(is_tile(b_.get(number)));
-      const Var ready_head = b_.var(constant(-1));
       b_.loop_while(goes_on, [&] {
         const Work work = work_of(b_.get(number));
-        wait_for_head(work, ready_head);
+        wait_for_head(work);
         load_queries(work, q);
         b_.set(number, take_tile());
         load_keys_and_values(work, kv);
@@ -65,44 +64,35 @@ class Loader {
            variant_.mask.kind == MaskKind::kCausalBottomRight;
   }
 
-  Value num_row_tiles() {
-    return b_.div(b_.add(args_["m"], constant(schedule_.block_m - 1)), constant(schedule_.block_m));
-  }
-  Value num_tiles() { return b_.mul(b_.mul(args_["b"], args_["hq"]), num_row_tiles()); }
-
   // Tiles in the order of their numbers: head after head, as they are prepared, and the last heads
   // at once. Tiles with the most keys come first: of a head, and of all the last heads together, so
   // that the last ones are short.
   Work work_of(Value number) {
-    const Value row_tiles = num_row_tiles();
-    const Value last_heads = args_["last_heads"];
-    const Value first_last = b_.sub(b_.mul(args_["b"], args_["hq"]), last_heads);
+    const Value row_tiles = args_["row_tiles"], first_last = args_["first_last_head"];
     // a / b and a mod b by one division.
     const auto divide = [&](Value a, Value b) {
       const Value quotient = b_.div(a, b);
       return std::pair(quotient, b_.sub(a, b_.mul(quotient, b)));
     };
-    const Value among_last = b_.sub(number, b_.mul(first_last, row_tiles));
+    const Value among_last = b_.sub(number, args_["first_last_tile"]);
     const Value is_last = b_.less_equal(constant(0), among_last);
     const auto [quotient, remainder] = divide(b_.select(is_last, among_last, number),
-                                              b_.select(is_last, last_heads, row_tiles));
+                                              b_.select(is_last, args_["last_heads"], row_tiles));
     const Value rank = b_.select(is_last, quotient, remainder);
     const Value batch_head = b_.select(is_last, b_.add(first_last, remainder), quotient);
     const Value row_tile = is_causal() ? b_.sub(b_.sub(row_tiles, constant(1)), rank) : rank;
     const auto [batch, head] = divide(batch_head, args_["hq"]);
-    const Value kv_head = b_.div(head, b_.div(args_["hq"], args_["hkv"]));
+    const Value kv_head = b_.div(head, args_["group_heads"]);
     const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
     return {{batch, head, kv_head, first_row},
             batch_head,
             b_.add(b_.mul(batch, args_["hkv"]), kv_head)};
   }
 
-  // Address of a (batch, head)'s part of an operand of `row_bytes` a token, `step` tokens padded.
-  Value operand_address(const std::string& name, Value batch_head, const std::string& tokens,
-                        int step, int row_bytes) {
-    const Value padded =
-        b_.mul(b_.div(b_.add(args_[tokens], constant(step - 1)), constant(step)), constant(step));
-    const Value row = b_.mul64(b_.zext(batch_head), b_.zext(padded));
+  // Address of a (batch, head)'s part of an operand of `row_bytes` a token.
+  Value operand_address(const std::string& name, Value batch_head, const std::string& padded,
+                        int row_bytes) {
+    const Value row = b_.mul64(b_.zext(batch_head), b_.zext(args_[padded]));
     return b_.add64(args_[name], b_.mul64(row, b_.zext(constant(row_bytes))));
   }
   Value offset_of(Value token, int row_bytes) {
@@ -111,7 +101,7 @@ class Loader {
 
   // 1 or 0.
   Value is_tile(Value number) {
-    return b_.select(b_.less(number, num_tiles()), constant(1), constant(0));
+    return b_.select(b_.less(number, args_["num_tiles"]), constant(1), constant(0));
   }
 
   // The number of a tile that no block has taken yet.
@@ -150,13 +140,10 @@ class Loader {
 
   // Until all operands of a tile are prepared. Bulk copies read them through the asynchronous
   // proxy, which sees what others have written after the fence alone (PTX ISA, "Proxies").
-  void wait_for_head(const Work& work, const Var& ready) {
+  void wait_for_head(const Work& work) {
     if (!plan_.attends_by_head()) return;
-    b_.when(b_.not_equal(work.batch_kv_head, b_.get(ready)), [&] {
-      wait_for_tiles(b_, args_, work.batch_kv_head);
-      b_.emit(Op::kFenceProxyAsyncGlobal, {});
-      b_.set(ready, work.batch_kv_head);
-    });
+    wait_for_tiles(b_, args_, work.batch_kv_head);
+    b_.emit(Op::kFenceProxyAsyncGlobal, {});
   }
 
   // All loads come before the first wait: their latencies overlap.
@@ -176,7 +163,7 @@ class Loader {
     if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
     const int row_bytes = padded_head_dim(variant_);
     const Value head =
-        operand_address("q_codes", work.batch_head, "m", schedule_.block_m, row_bytes);
+        operand_address("q_codes", work.batch_head, "padded_m", row_bytes);
     for (int i = 0; i < block_.num_consumers; ++i) {
       const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
       block_.q_ring.begin(q);
@@ -204,9 +191,12 @@ class Loader {
     if (count == 0) return scales;
     const int num_scales = value_scale_words(variant_);
     const Value head = b_.address(args_["v_scales"], work.batch_kv_head, num_scales * 4);
+    const Value mine = b_.address(head, b_.lane(), 4);
     for (int at = first; at < first + count; at += ir::kWarpThreads) {
-      const Value index = b_.min(b_.add(b_.lane(), constant(at)), constant(num_scales - 1));
-      scales.push_back(b_.emit1(Op::kLdGlobalF32, {b_.address(head, index, 4), constant(0)}));
+      const bool is_whole = at + ir::kWarpThreads <= num_scales;
+      const Value last = b_.min(b_.lane(), constant(num_scales - 1 - at));  // where it is not
+      const Value address = is_whole ? mine : b_.address(head, last, 4);
+      scales.push_back(b_.emit1(Op::kLdGlobalF32, {address, constant(at * 4)}));
     }
     return scales;
   }
@@ -227,10 +217,8 @@ class Loader {
 
   void load_keys_and_values(const Work& work, RingCursor& kv) {
     const MaskRegions regions = block_.regions_of(work.tile.first_row, schedule_.block_m);
-    const Value k_head = operand_address("k_codes", work.batch_kv_head, "n", schedule_.block_n,
-                                         padded_head_dim(variant_));
-    const Value v_head = operand_address("v_codes", work.batch_kv_head, "n", schedule_.block_n,
-                                         block_.value_row_bytes());
+    const Value k_head = operand_address("k_codes", work.batch_kv_head, "padded_n", padded_head_dim(variant_));
+    const Value v_head = operand_address("v_codes", work.batch_kv_head, "padded_n", block_.value_row_bytes());
     const Value first = regions.first_tile(), end = regions.end_tile();
     b_.when(b_.less(first, end), [&] {
       // The scales of the next tile are on their way while this one waits for a free stage.

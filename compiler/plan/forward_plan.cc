@@ -434,7 +434,18 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
       .i32("hq", "hq")
       .i32("hkv", "hkv");
   if (plan.schedule.wgmma) {
-    out.from_buffer(kTileCounters).i32("b", "b").i32("last_heads", num_last_heads(plan));
+    const std::string row_tiles = fmt::format("ceil_div(m, {})", plan.schedule.block_m);
+    const std::string last_heads = num_last_heads(plan);
+    const std::string first_last = fmt::format("(b * hq - {})", last_heads);
+    out.from_buffer(kTileCounters)
+        .i32("row_tiles", row_tiles)
+        .i32("num_tiles", fmt::format("b * hq * {}", row_tiles))
+        .i32("last_heads", last_heads)
+        .i32("first_last_head", first_last)
+        .i32("first_last_tile", fmt::format("{} * {}", first_last, row_tiles))
+        .i32("group_heads", "div(hq, hkv)")
+        .i32("padded_m", padded_tokens("m", plan.q.token_multiple))
+        .i32("padded_n", padded_tokens("n", plan.k.token_multiple));
   }
   if (plan.attends_by_head()) {
     out.from_buffer(kPrepareCounters).i32("head_tiles", num_head_tiles(plan));

@@ -63,6 +63,7 @@ std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& varia
 //   less under a causal mask, and with 128 keys where a score takes fewer products.
 // - With 8-bit P three warpgroups have the registers for 128 keys at head dim 128, in order: the
 //   fewer, longer tiles gain more than the overlap.
+// - P's code written directly leaves little softmax: two warpgroups with its products beside it.
 // - Two levels with short intervals leave little to run beside the softmax: long tiles in order.
 // - Turns (ping_pong) pay where a tile's exponentials take long: from 128 keys on.
 class WgmmaSchedules {
@@ -77,6 +78,7 @@ class WgmmaSchedules {
     const bool softmax_bound = padded_head_dim(variant_) + padded_value_head_dim(variant_) <= 128;
     const bool prefers_long = softmax_bound || pv.outer;
     const auto sizes = prefers_long ? std::array{128, 96, 64} : std::array{64, 96, 128};
+    if (!pv.outer && !softmax_bound && variant_.p.direct_code) consider(8, 128, true);
     if (!pv.outer && !softmax_bound && bits_of(variant_.p.type) == 8) consider(12, 128, false);
     for (const int block_n : sizes) {
       for (const int warps : kWarps) {
