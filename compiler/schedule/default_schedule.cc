@@ -65,7 +65,8 @@ std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& varia
 //   fewer, longer tiles gain more than the overlap.
 // - P's code written directly leaves little softmax: two warpgroups with its products beside it.
 // - Two levels with short intervals leave little to run beside the softmax: long tiles in order.
-// - Turns (ping_pong) pay where a tile's exponentials take long: from 128 keys on.
+// - Turns (ping_pong) pay where a tile's exponentials take long: from 128 keys on; not where 8-bit
+//   products of short rows run beside them, which leave the exponentials the time they need.
 class WgmmaSchedules {
  public:
   WgmmaSchedules(const Variant& variant, const Target& target)
@@ -98,6 +99,12 @@ class WgmmaSchedules {
  private:
   static constexpr std::array kWarps = {12, 8, 4};
 
+  bool takes_turns(int warps, int block_n, bool overlap) const {
+    const bool is_short = overlap && padded_head_dim(variant_) <= 64 &&
+                          bits_of(variant_.p.type) == 8 && !variant_.p.direct_code;
+    return warps > 4 && block_n >= 128 && !is_short;
+  }
+
   void consider(int warps, int block_n, bool overlap) {
     const Schedule schedule = {.wgmma = true,
                                .block_m = 16 * warps,
@@ -105,7 +112,7 @@ class WgmmaSchedules {
                                .num_warps = warps,
                                .q_in_registers = false,
                                .overlap = overlap,
-                               .ping_pong = block_n >= 128 && warps > 4};
+                               .ping_pong = takes_turns(warps, block_n, overlap)};
     if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) return;
     const std::optional<Schedule> legal = with_most_stages(schedule, variant_, target_);
     if (legal) list_.push_back(*legal);
