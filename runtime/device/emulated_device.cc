@@ -21,13 +21,16 @@ T* host_pointer(uint64_t address) {
   return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
 }
 
-// Runs `body`; the emulator's own error becomes ours, with its whole report.
+// Runs `body`; the emulator's own error becomes ours, with its whole report. `what` was at work; if
+// nothing is named, the kernel that failed.
 template <typename Body>
-auto translate_errors(std::string_view what, Body body) {
+auto translate_errors(Body body, std::string_view what = "") {
   try {
     return body();
   } catch (const emulator::Error& error) {
-    throw Error(ErrorKind::kDevice, fmt::format("emulator: {}: {}", what, error.what()));
+    throw Error(
+        ErrorKind::kDevice,
+        fmt::format("emulator: {}: {}", what.empty() ? error.info().kernel : what, error.what()));
   }
 }
 
@@ -41,8 +44,8 @@ class EmulatedArtifact final : public LoadedArtifact {
   explicit EmulatedArtifact(const std::vector<KernelModule>& modules) {
     kernels_.reserve(modules.size());
     for (const KernelModule& module : modules) {
-      const auto program = translate_errors(fmt::format("loading kernel '{}'", module.kernel),
-                                            [&] { return emulator::Program::parse(module.ptx); });
+      const auto program = translate_errors([&] { return emulator::Program::parse(module.ptx); },
+                                            fmt::format("loading kernel '{}'", module.kernel));
       kernels_.push_back({program, module.kernel});
     }
   }
@@ -94,11 +97,21 @@ void EmulatedDevice::submit(const Submission& submission) {
   for (const ClearCommand& clear : submission.clears) {
     std::memset(host_pointer<void>(clear.address), 0, clear.bytes);
   }
-  for (const LaunchCommand& command : submission.launches) launch(command, memory);
+  std::vector<emulator::QueuedLaunch> launches;
+  for (const LaunchCommand& command : submission.launches) {
+    launches.push_back(queued(command, memory));
+  }
+  const std::vector<emulator::Report> reports =
+      translate_errors([&] { return emulator::run(launches); });
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i < launches.size(); ++i) {
+    if (launches_.size() == kMaxRecords) launches_.erase(launches_.begin());
+    launches_.push_back({std::string(launches[i].config.kernel), reports[i]});
+  }
 }
 
-void EmulatedDevice::launch(const LaunchCommand& command,
-                            std::span<const emulator::MemoryRange> memory) {
+emulator::QueuedLaunch EmulatedDevice::queued(const LaunchCommand& command,
+                                              std::span<const emulator::MemoryRange> memory) const {
   const auto& kernel = *static_cast<const EmulatedKernel*>(command.kernel.native);
   emulator::LaunchConfig config;
   config.kernel = kernel.name;
@@ -108,13 +121,8 @@ void EmulatedDevice::launch(const LaunchCommand& command,
   config.params = command.params;
   config.memory = memory;
   config.options = options_;
-
-  const Clock::time_point start = Clock::now();
-  const emulator::Report report =
-      translate_errors(kernel.name, [&] { return emulator::run(kernel.program, config); });
-  const std::scoped_lock lock(mutex_);
-  if (launches_.size() == kMaxRecords) launches_.erase(launches_.begin());
-  launches_.push_back({kernel.name, ms_since(start), report});
+  config.is_dependent = command.waits_for_previous;
+  return {kernel.program, config};
 }
 
 uint64_t EmulatedDevice::allocate(uint64_t bytes) {

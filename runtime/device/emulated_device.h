@@ -1,4 +1,4 @@
-// The PTX emulator as a Device. Memory is the host's; a launch has finished when it returns.
+// The PTX emulator as a Device. Memory is the host's; launches have finished when submit() returns.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,6 @@ namespace sagejit {
 // What one launch on the emulator did.
 struct EmulatedLaunch {
   std::string kernel;
-  double wall_ms = 0;
   emulator::Report report;
 };
 
@@ -39,7 +38,8 @@ class EmulatedDevice final : public Device {
   static constexpr size_t kMaxRecords = 4096;
 
  private:
-  void launch(const LaunchCommand& command, std::span<const emulator::MemoryRange> memory);
+  emulator::QueuedLaunch queued(const LaunchCommand& command,
+                                std::span<const emulator::MemoryRange> memory) const;
 
   DeviceInfo info_;
   emulator::Options options_;

@@ -25,9 +25,22 @@
 //     the synchronisation that orders them, not behind it;
 //   registers of A count as in flight until the wait, also against being overwritten (an assembler
 //     may rename them; tie them to the wait in inline assembly);
+//   a block of a dependent launch executes griddepcontrol.wait in at least one thread, even if it
+//     needs nothing of the launch before; one of the whole grid would keep the stream's order;
+//   a dependent launch starts when the first block executes griddepcontrol.launch_dependents, not
+//     when all have done so;
+//   a lane of a dependent launch that has acquired something from global memory executes
+//     fence.proxy.async for global memory, or griddepcontrol.wait, before it issues a bulk copy,
+//     whatever that reads;
 //   a wait on an mbarrier returns false at least once when its phase is not complete;
 //   a block runs when a host thread is free and stays there to its end: one that waits for a block
 //     which no running block lets start ends with kStepLimit.
+//
+// Launches of a stream that overlap by programmatic dependent launch are run so that what is not
+// waited for is not there yet: the later launch goes first whenever it can run at all, and the
+// earlier one goes on only while every block of the later one that has a host thread waits, in
+// griddepcontrol.wait or by reading again and again, with a memory order, what nobody has written
+// since.
 //
 // Not modelled: races through global memory, ordering by fences and flags in shared memory (only
 // barriers order plain accesses), texture, calls, clusters of more than one block (no multicast, no
@@ -118,6 +131,8 @@ struct LaunchConfig {
   std::span<const std::byte> params;  // packed as KernelInfo::params says
   std::span<const MemoryRange> memory;
   Options options;
+  // With the attribute of programmatic dependent launch: it may overlap the launch before it.
+  bool is_dependent = false;
 };
 
 // Sums over all blocks.
@@ -140,5 +155,14 @@ struct Report {
 // Runs one launch to completion. Throws Error; with several failing blocks, that of the lowest
 // block index. After an error the contents of writable ranges are unspecified.
 Report run(const Program& program, const LaunchConfig& config);
+
+struct QueuedLaunch {
+  Program program;
+  LaunchConfig config;
+};
+
+// Runs launches as a stream does, in their order; those that are dependent overlap. Throws Error;
+// with several failing launches, that of the first in the stream: others may only follow from it.
+std::vector<Report> run(std::span<const QueuedLaunch> launches);
 
 }  // namespace sagejit::emulator

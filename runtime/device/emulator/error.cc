@@ -8,10 +8,10 @@ namespace sagejit::emulator {
 namespace {
 
 constexpr const char* kKindNames[] = {
-    "parse error",        "unsupported", "out of bounds",        "misaligned",
-    "uninitialized read", "race",        "missing wait",         "missing fence",
-    "barrier misuse",     "deadlock",    "divergent collective", "bad launch",
-    "step limit",         "trap"};
+    "parse error",        "unsupported",    "out of bounds", "misaligned",
+    "uninitialized read", "race",           "missing wait",  "missing grid wait",
+    "missing fence",      "barrier misuse", "deadlock",      "divergent collective",
+    "bad launch",         "step limit",     "trap"};
 static_assert(std::size(kKindNames) == static_cast<size_t>(ErrorKind::kTrap) + 1);
 
 std::string show(const Index3& i) {

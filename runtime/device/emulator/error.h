@@ -18,6 +18,7 @@ enum class ErrorKind {
   kUninitializedRead,    // register or shared byte that nobody wrote
   kRace,                 // conflicting shared-memory accesses not ordered by a barrier
   kMissingWait,          // bytes or registers of an asynchronous operation touched before a wait
+  kMissingGridWait,      // a block of a dependent launch that ended without griddepcontrol.wait
   kMissingFence,         // generic writes read by the async proxy, or registers by wgmma, unfenced
   kBarrierMisuse,        // an mbarrier that is not one, or its counts, bytes or phases out of range
   kDeadlock,             // a barrier that can never complete

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <mutex>
 #include <thread>
 
@@ -172,7 +173,7 @@ Launch prepare(const Program& program, const LaunchConfig& config) {
   place_variables(launch);
   sort_memory(launch, config);
   fill_constants(launch);
-  launch.has_failed = std::make_shared<std::atomic<bool>>(false);
+  launch.is_dependent = config.is_dependent;
   return launch;
 }
 
@@ -186,39 +187,48 @@ void add(Report& sum, const Report& r) {
   }
 }
 
-// Hands out blocks in order. After a failure, blocks behind it are not started; those before it are
-// all in flight already, so the failure of the lowest block is the one reported, whatever the
-// timing; of blocks that wait for one another, that of the lowest that did not wait in vain.
+// Hands out a launch's blocks in order. After a failure, blocks behind it are not started; those
+// before it are all in flight already, so the failure of the lowest block is the one reported,
+// whatever the timing; of blocks that wait for one another, that of the lowest that did not wait in
+// vain.
 class Dispatcher {
  public:
-  explicit Dispatcher(const Launch& launch)
-      : launch_(launch),
-        count_(uint64_t{launch.grid[0]} * launch.grid[1] * launch.grid[2]),
-        limit_(count_) {}
-
-  Report run() {
+  Dispatcher(Launch launch, Turns& turns, size_t number) : launch_(std::move(launch)) {
+    launch_.turns = &turns;
+    launch_.number = number;
+    limit_ = count_ = uint64_t{launch_.grid[0]} * launch_.grid[1] * launch_.grid[2];
     unsigned threads = launch_.options.num_threads;
     if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
-    threads = static_cast<unsigned>(std::min<uint64_t>(threads, count_));
-    std::vector<std::thread> pool;
-    for (unsigned i = 1; i < threads; ++i) pool.emplace_back([this] { work(); });
-    work();
-    for (std::thread& t : pool) t.join();
+    num_threads_ = static_cast<unsigned>(std::min<uint64_t>(threads, count_));
+    turns.add(num_threads_, launch_.is_dependent);
+  }
+
+  unsigned num_threads() const { return num_threads_; }
+
+  // What each of the threads does.
+  void work() {
+    if (launch_.turns->enter(launch_.number)) run_blocks();
+    launch_.turns->leave(launch_.number);
+  }
+
+  // When all threads are done.
+  const Report& report() const {
     if (error_) std::rethrow_exception(error_);
     return report_;
   }
 
  private:
-  void work() {
+  void run_blocks() {
     std::unique_ptr<Block> block;
     for (uint64_t b = next_++; b < limit_.load(); b = next_++) {
+      if (launch_.turns->another_failed(launch_.number)) break;
       try {
         if (!block) block = std::make_unique<Block>(launch_);
         block->run(b);
       } catch (const Abandoned&) {
         break;
       } catch (...) {
-        *launch_.has_failed = true;
+        launch_.turns->fail(launch_.number);
         const std::lock_guard lock(mutex_);
         if (b < limit_.load()) {
           limit_ = b;
@@ -230,8 +240,9 @@ class Dispatcher {
     if (block) add(report_, block->report);
   }
 
-  const Launch& launch_;
-  const uint64_t count_;
+  Launch launch_;
+  uint64_t count_ = 0;
+  unsigned num_threads_ = 0;
   std::atomic<uint64_t> next_{0};
   std::atomic<uint64_t> limit_;  // lowest failed block, or the number of blocks
   std::mutex mutex_;
@@ -241,9 +252,30 @@ class Dispatcher {
 
 }  // namespace
 
+std::vector<Report> run(std::span<const QueuedLaunch> launches) {
+  Turns turns;
+  std::deque<Dispatcher> dispatchers;
+  for (const QueuedLaunch& launch : launches) {
+    dispatchers.emplace_back(prepare(launch.program, launch.config), turns, dispatchers.size());
+  }
+  // The caller's is one of the first launch's threads.
+  std::vector<std::thread> threads;
+  for (Dispatcher& dispatcher : dispatchers) {
+    const unsigned callers = &dispatcher == &dispatchers.front() ? 1 : 0;
+    for (unsigned i = callers; i < dispatcher.num_threads(); ++i) {
+      threads.emplace_back([&dispatcher] { dispatcher.work(); });
+    }
+  }
+  if (!dispatchers.empty()) dispatchers.front().work();
+  for (std::thread& thread : threads) thread.join();
+  std::vector<Report> reports;
+  for (const Dispatcher& dispatcher : dispatchers) reports.push_back(dispatcher.report());
+  return reports;
+}
+
 Report run(const Program& program, const LaunchConfig& config) {
-  const Launch launch = prepare(program, config);
-  return Dispatcher(launch).run();
+  const QueuedLaunch launch{program, config};
+  return run(std::span(&launch, 1)).front();
 }
 
 }  // namespace sagejit::emulator

@@ -62,6 +62,7 @@ void Block::start_warps() {
     w.commit_groups.fill(0);
     w.random = random_ ^ (uint64_t{w.index} + 1) * 0x9e3779b97f4a7c15ull;
     w.steps = 0;
+    w.awaited_grid = w.unfenced = 0;
     fill_specials(w, kernel);
   }
 }
@@ -81,6 +82,8 @@ void Block::run(uint64_t linear) {
   free_registers = 0;
   polls_ = 0;
   vain_polls_ = 0;
+  seen_ = ~uint64_t{0};
+  awaited_grid_ = false;
   shadow.reset(static_cast<uint32_t>(shared.size()), static_cast<uint32_t>(warps.size()),
                launch.options.check_races, clocks);
   start_warps();
@@ -99,10 +102,16 @@ void Block::run(uint64_t linear) {
     Warp& w = warps[at];
     const uint64_t before = w.steps;
     const uint64_t end = before + std::min(kSlice, launch.options.max_steps - steps);
-    while (w.steps < end && choose_group(w)) step_group(w, end);
+    while (w.steps < end && choose_group(w)) {
+      step_group(w, end);
+      launch.turns->give_way(launch.number);
+    }
     steps += w.steps - before;
-    // Threads that spin on memory must not keep copies from landing for ever.
-    if (w.steps >= end && ++slices % kSlicesPerCopy == 0) async.deliver_awaited(*this);
+    // Threads that spin on memory must not keep copies from landing for ever, nor the launch
+    // before.
+    if (w.steps >= end && ++slices % kSlicesPerCopy == 0 && !async.deliver_awaited(*this)) {
+      pass_grid_waits();
+    }
     if (steps >= launch.options.max_steps) {
       w.fail(ErrorKind::kStepLimit, w.first_lane(),
              fmt::format("the block executed {} warp instructions (Options::max_steps)", steps));
@@ -118,8 +127,25 @@ void Block::run(uint64_t linear) {
 
 void Block::poll(Warp& w) {
   w.steps += kStepsPerPoll;
-  if (launch.has_failed->load() && ++vain_polls_ > kVainPolls) throw Abandoned{};
+  if (launch.is_dependent) w.unfenced |= w.mask & ~w.awaited_grid;
+  if (launch.turns->has_failed() && ++vain_polls_ > kVainPolls) throw Abandoned{};
+  launch.turns->poll(launch.number, seen_);
   std::this_thread::yield();
+}
+
+void Block::await_grid(Warp& w) {
+  if (!launch.turns->is_previous_complete(launch.number)) return suspend(w, kWaitsGrid);
+  awaited_grid_ = true;
+  w.awaited_grid |= w.mask;
+  w.unfenced &= ~w.mask;
+}
+
+// Lets threads go on that wait for the launch before; false when there are none.
+bool Block::pass_grid_waits() {
+  if (!awaited(kWaitsGrid)) return false;
+  launch.turns->await_previous(launch.number);
+  wake(kWaitsGrid);
+  return true;
 }
 
 // Warps of a warpgroup that did not take part in what the others executed together.
@@ -143,8 +169,8 @@ void Block::check_warpgroups() {
 }
 
 // No warp can run. Lands an asynchronous effect that somebody waits for; failing that, lets lanes
-// pass others of their warp that wait; failing that, lets waits on mbarriers end without success,
-// which they may. False when that was tried in vain.
+// pass others of their warp that wait; failing that, waits for the launch before; failing that,
+// lets waits on mbarriers end without success, which they may. False when that was tried in vain.
 bool Block::unblock() {
   constexpr uint32_t kPolls = 64;  // polling threads may look at many things before they act
   if (async.deliver_awaited(*this)) return true;
@@ -154,6 +180,7 @@ bool Block::unblock() {
     if (runnable_group(w) >= 0) return true;
     w.independent = false;
   }
+  if (pass_grid_waits()) return true;
   if (progress_at_poll_ != progress_) polls_ = 0;
   progress_at_poll_ = progress_;
   if (++polls_ > kPolls) return false;
@@ -173,6 +200,11 @@ bool Block::unblock() {
 void Block::check_finished() {
   async.finish(*this);
   check_warpgroups();
+  if (launch.is_dependent && !awaited_grid_) {
+    warps[0].fail(ErrorKind::kMissingGridWait, 0,
+                  "the block ended without griddepcontrol.wait: launches behind this one can start "
+                  "before the one before it is complete");
+  }
   for (Warp& w : warps) {
     if (w.mma.waited == w.mma.committed && w.mma.open == 0) continue;
     const Warpgroup& group = warpgroups[w.index / kWarpgroupWarps];

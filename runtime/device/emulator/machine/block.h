@@ -2,12 +2,12 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <vector>
 
 #include "runtime/device/emulator/machine/async.h"
 #include "runtime/device/emulator/machine/mbarrier.h"
+#include "runtime/device/emulator/machine/turns.h"
 #include "runtime/device/emulator/machine/warp.h"
 
 namespace sagejit::emulator {
@@ -28,11 +28,10 @@ struct Launch {
   std::vector<MemoryRange> memory;                // sorted by address; with the module's variables
   std::vector<std::vector<std::byte>> variables;  // storage of module-level .global and .const
   std::vector<std::byte> constants;               // bank kConstants
-  std::shared_ptr<std::atomic<bool>> has_failed;  // a block of it
+  Turns* turns = nullptr;
+  size_t number = 0;          // for `turns`
+  bool is_dependent = false;  // LaunchConfig
 };
-
-// Thrown by a block that waits in vain: for another that has failed.
-struct Abandoned {};
 
 struct Barrier {
   uint32_t arrived = 0;   // threads
@@ -79,10 +78,13 @@ struct Block {
   void note_progress() { ++progress_; }
   // `w` makes a load that may be one of many, until another block has written what it waits for.
   void poll(Warp& w);
+  // Lanes w.mask execute griddepcontrol.wait.
+  void await_grid(Warp& w);
 
  private:
   void start_warps();
   bool unblock();
+  bool pass_grid_waits();
   void check_finished();
   void check_warpgroups();
   std::string describe_wait(const Warp& w, const Group& g) const;
@@ -100,8 +102,10 @@ struct Block {
   uint64_t random_ = 0;
   uint64_t progress_ = 0;
   uint64_t progress_at_poll_ = 0;
-  uint32_t polls_ = 0;       // rounds of waits given up since anything happened
-  uint32_t vain_polls_ = 0;  // loads by poll() since another block failed
+  uint32_t polls_ = 0;         // rounds of waits given up since anything happened
+  uint32_t vain_polls_ = 0;    // loads by poll() since another block failed
+  uint64_t seen_ = 0;          // Turns::poll()
+  bool awaited_grid_ = false;  // by any thread
 };
 
 // Writes the values of the special registers that the kernel reads (decode/special.cc).

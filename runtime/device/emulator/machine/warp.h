@@ -23,6 +23,7 @@ enum Waits : int32_t {
   kWaitsMbarrier = 32,    // + index
   kWaitsWgmma = 256,      // + warpgroup: for its other warps to issue
   kWaitsRegisters = 512,  // setmaxnreg.inc
+  kWaitsGrid = 513,       // griddepcontrol.wait
 };
 
 // Lanes of a warp that are at the same place. Lanes that took different branches form several.
@@ -73,6 +74,10 @@ struct Warp {
   uint8_t* local_written = nullptr;                  // per local byte
   uint64_t random = 0;                               // state for AsyncOrder::kRandom
   uint64_t steps = 0;
+  uint32_t awaited_grid = 0;  // lanes that griddepcontrol.wait has let pass
+  // Lanes of a dependent launch that may have learned by an acquiring load what another launch has
+  // written, and have not executed a fence.proxy.async for global memory since.
+  uint32_t unfenced = 0;
 
   template <class T>
   const T* src(const Operand& op) const {

@@ -39,6 +39,11 @@ void count_shared(Report& report, uint32_t mask, const uint32_t* offsets, uint32
 // Throws for a hazard that the shadow found; `what` is "read", "write" or "asynchronous copy".
 void report_hazard(Warp& w, unsigned lane, const Finding& finding, const char* what);
 
+// Behind a write with a memory order, or an atomic: of what others may wait for.
+inline void wrote(const Warp& w, Space space) {
+  if (space != Space::kShared) w.block->launch.turns->wrote(w.block->launch.number);
+}
+
 // Pointer into a thread's local memory -> index in Warp::local_written; negative for other memory.
 std::ptrdiff_t local_index(const Warp& w, const std::byte* pointer);
 

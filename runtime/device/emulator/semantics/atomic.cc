@@ -134,6 +134,7 @@ void exec_atom(Warp& w, const Instr& in) {
     if (d != nullptr) d[l] = old;
   }
   if (d != nullptr) w.defined[in.op[0].defined] |= w.mask;
+  wrote(w, q.space);
 }
 
 template <class Op>

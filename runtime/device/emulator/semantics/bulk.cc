@@ -130,6 +130,11 @@ constexpr Row kRows[] = {
 
 void issue_bulk_copy(Warp& w, unsigned lane, uint64_t barrier, BulkCopy copy) {
   Block& b = *w.block;
+  if ((w.unfenced >> lane & 1) != 0) {
+    w.fail(ErrorKind::kMissingFence, lane,
+           "a bulk copy of what another launch may have written, without a fence.proxy.async for "
+           "global memory behind the load that acquired it");
+  }
   ++b.report.bulk_copies;
   copy.mbarrier = find_mbarrier(w, lane, barrier_offset(w, lane, barrier, false));
   require_init_fence(w, lane, copy.mbarrier);

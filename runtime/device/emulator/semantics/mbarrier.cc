@@ -217,7 +217,13 @@ void exec_proxy_fence(Warp& w, const Instr& in) {
   w.block->clocks.fences[w.index].push_back({w.clock.now, w.mask, in.aux != 0});
   ++w.clock.now;
 }
-void exec_global_fence(Warp&, const Instr&) {}
+void exec_global_fence(Warp& w, const Instr&) {
+  w.unfenced &= ~w.mask;
+}
+void exec_whole_fence(Warp& w, const Instr& in) {
+  exec_proxy_fence(w, in);
+  exec_global_fence(w, in);
+}
 
 template <ExecFn kExec, uint32_t kFlags = 0>
 void bind_mbarrier(const Match& m, Instr& in) {
@@ -251,7 +257,8 @@ constexpr Row kRows[] = {
        in.aux = 1;
        in.exec = exec_proxy_fence;
      }},
-    {"fence.proxy.async.$sharedany?", "",
+    {"fence.proxy.async", "", [](const Match&, Instr& in) { in.exec = exec_whole_fence; }},
+    {"fence.proxy.async.$sharedany", "",
      [](const Match&, Instr& in) { in.exec = exec_proxy_fence; }},
     {"fence.proxy.async.global", "", [](const Match&, Instr& in) { in.exec = exec_global_fence; }},
 };

@@ -107,6 +107,7 @@ void exec_st(Warp& w, const Instr& in) {
       if (at >= 0) std::memset(w.local_written + at + i * sizeof(T), defined >> l & 1, sizeof(T));
     });
   }
+  if ((in.aux & kStrong) != 0) wrote(w, q.space);
 }
 
 template <class F>
@@ -136,9 +137,15 @@ void bind_st(const Match& m, Instr& in) {
   });
 }
 
+void exec_launch_dependents(Warp& w, const Instr&) {
+  w.block->launch.turns->launch_dependents(w.block->launch.number);
+}
+void exec_await_grid(Warp& w, const Instr&) {
+  w.block->await_grid(w);
+}
+
 // Blocks see each other's global writes at once, and shared memory is ordered by barriers only, so
-// a fence has nothing left to do. Prefetches and the dependent-launch hints have no meaning for one
-// launch.
+// a fence has nothing left to do. Prefetches have no meaning.
 void exec_nothing(Warp&, const Instr&) {}
 void bind_nothing(const Match&, Instr& in) {
   in.exec = exec_nothing;
@@ -157,7 +164,13 @@ constexpr Row kRows[] = {
     {"prefetch.global|local?.L1|L2", "a", bind_nothing},
     {"prefetch.global.L2::evict_last|L2::evict_normal", "a", bind_nothing},
     {"prefetchu.L1", "a", bind_nothing},
-    {"griddepcontrol.launch_dependents|wait", "", bind_nothing},
+    {"griddepcontrol.launch_dependents", "",
+     [](const Match&, Instr& in) { in.exec = exec_launch_dependents; }},
+    {"griddepcontrol.wait", "",
+     [](const Match&, Instr& in) {
+       in.control = Control::kSync;
+       in.exec = exec_await_grid;
+     }},
     {"nanosleep.u32", "s:u32", bind_nothing},
 };
 
