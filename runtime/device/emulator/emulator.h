@@ -48,8 +48,11 @@
 // im2col and reducing copies, tensor maps changed on the device. Copies of cp.async that arrive on
 // an mbarrier count as written through the async proxy. More than 128 threads that arrive on
 // mbarriers without the rest of their warp release for their whole warp. Module-level .global
-// variables start from their initialisers at every launch. Numeric models are in
-// semantics/numerics.h.
+// variables start from their initialisers at every launch. Of launches that overlap: that memory
+// shows writes in another order than they were made in; overlap of different calls of run(); a
+// dependent launch that waits by atomics or plain loads alone (it ends with kStepLimit); fences
+// between the proxies for bulk stores, and for copies by other threads than acquired the data.
+// Numeric models are in semantics/numerics.h.
 //
 // Thread safety: Program is immutable; run() may be called from many threads at once.
 #pragma once
