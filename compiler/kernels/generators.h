@@ -15,18 +15,18 @@ namespace sagejit {
 ir::Function generate_statistics(const ForwardPlan& plan);
 
 // fold, f32, per (batch, K head): k_mean[b, hkv, d] = mean of K over the tokens; for 8-bit V
-// v_scales[b, hkv, channel] = amax / range and v_inverses = range / amax, 0 where amax is, with amax
-// = max |V|; for smoothed V [b, hkv, 2, channel], scales of V - mean and then the means, where a mean
-// that is not finite counts as 0.
+// v_scales[b, hkv, channel] = amax / range and v_inverses = range / amax, 0 where amax is, with
+// amax = max |V|; for smoothed V [b, hkv, 2, channel], scales of V - mean and then the means, where
+// a mean that is not finite counts as 0.
 ir::Function generate_fold(const ForwardPlan& plan);
 
 // amax: amax[b, h] (or amax[0]) = bits of max |X - mean|, over all tokens; the buffer starts as
 // zeros.
 ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand);
 
-// prepare: statistics, fold and quantize by the same teams of threads, head by head, so that K and V
-// come from DRAM once. Teams take items by ticket, in the order of prepare_order.h; one that needs
-// the statistics of a head waits for them.
+// prepare: statistics, fold and quantize by the same teams of threads, head by head, so that K and
+// V come from DRAM once. Teams take items by ticket, in the order of prepare_order.h; one that
+// needs the statistics of a head waits for them.
 ir::Function generate_prepare(const ForwardPlan& plan);
 
 // quantize: every operand that attention reads.

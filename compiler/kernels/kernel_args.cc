@@ -6,8 +6,7 @@ namespace sagejit {
 
 using ir::Value;
 
-KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start)
-    : launch_(launch) {
+KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start) : launch_(launch) {
   for (const KernelParam& param : launch.params) {
     values_.push_back(
         b.param(param.name, param.type == ParamType::kI32 ? ir::Type::kI32 : ir::Type::kI64));

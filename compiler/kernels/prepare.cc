@@ -12,8 +12,8 @@ using ir::Value;
 using ir::Var;
 
 RowLanes::RowLanes(Builder& b, int row_elements)
-    : lanes_per_row(static_cast<int>(
-          std::bit_ceil(static_cast<unsigned>(row_elements) / kLaneElements))),
+    : lanes_per_row(
+          static_cast<int>(std::bit_ceil(static_cast<unsigned>(row_elements) / kLaneElements))),
       rows_per_pass(b.team_threads() / lanes_per_row),
       row(b.div(b.tid(), constant(lanes_per_row))),
       lane(b.rem(b.tid(), constant(lanes_per_row))),

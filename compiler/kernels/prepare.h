@@ -59,7 +59,8 @@ struct TilePlace {
 // Until the statistics of a (batch, K head) are there, where the launch counts that. Every thread
 // that reads them waits itself.
 void wait_for_statistics(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
-void wait_for_chunks(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);  // all but `fold`
+void wait_for_chunks(ir::Builder& b, const KernelArgs& args,
+                     ir::Value batch_head);  // all but `fold`
 // Until all tiles of a (batch, K head) are there, of the Q that attends to it too: for another
 // launch, that runs beside `prepare`. Every thread that reads them waits itself.
 void wait_for_tiles(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);

@@ -23,8 +23,7 @@ PrepareOrder::Place PrepareOrder::find(Value number) {
   const Value num_rounds = b_.add(sizes_.heads, sizes_.lag);
   const auto is_behind = [&] {  // the present round, and there is another
     const Value end = b_.add(b_.get(first_), round_size(b_.get(round_)));
-    const Value behind =
-        b_.both(b_.less_equal(end, number), b_.less(b_.get(round_), num_rounds));
+    const Value behind = b_.both(b_.less_equal(end, number), b_.less(b_.get(round_), num_rounds));
     return b_.select(behind, constant(1), constant(0));
   };
   const Var goes_on = b_.var(is_behind());
@@ -34,8 +33,7 @@ PrepareOrder::Place PrepareOrder::find(Value number) {
     b_.set(goes_on, is_behind());
   });
   const Value round = b_.get(round_), in_round = b_.sub(number, b_.get(first_));
-  const Value statistics =
-      b_.select(has_statistics(round), sizes_.head_statistics, constant(0));
+  const Value statistics = b_.select(has_statistics(round), sizes_.head_statistics, constant(0));
   const Value is_statistics = b_.less(in_round, statistics);
   return {b_.less(round, num_rounds), is_statistics,
           b_.select(is_statistics, round, b_.sub(round, sizes_.lag)),

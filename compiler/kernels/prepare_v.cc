@@ -14,10 +14,10 @@ using ir::Var;
 
 namespace {
 
-constexpr int kElementBytes = 2;   // of V in memory
-constexpr int kPairTokens = 2;     // a 32-bit word of codes holds two pairs of tokens,
+constexpr int kElementBytes = 2;               // of V in memory
+constexpr int kPairTokens = 2;                 // a 32-bit word of codes holds two pairs of tokens,
 constexpr int kPairStride = kValuePairTokens;  // so far apart (token_at_position)
-constexpr int kWordsPerGroup = 4;  // 16 positions of a channel
+constexpr int kWordsPerGroup = 4;              // 16 positions of a channel
 
 // `tile_tokens` tokens of V of one (batch, head), and where their codes go.
 class ValueTile {

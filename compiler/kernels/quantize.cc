@@ -25,7 +25,11 @@ class Items {
  public:
   // A barrier must follow.
   Items(Builder& b, const KernelArgs& args, const ForwardPlan& plan)
-      : b_(b), args_(args), plan_(plan), k_(b, args, plan.k), q_(b, args, plan.q),
+      : b_(b),
+        args_(args),
+        plan_(plan),
+        k_(b, args, plan.k),
+        q_(b, args, plan.q),
         scratch_(b.smem("scratch", plan.scratch_bytes(), 128)) {}
 
   // Tiles of a K head: those of K, then those of V, then those of the Q that attends to them, head
@@ -50,8 +54,7 @@ class Items {
 
   Item item(const PrepareOrder::Place& place) const {
     const Item as_tile = tile(place.head, place.index);
-    const Value is_fold =
-        b_.equal(b_.add(place.index, constant(1)), args_["head_statistics"]);
+    const Value is_fold = b_.equal(b_.add(place.index, constant(1)), args_["head_statistics"]);
     const Value of_statistics = b_.select(is_fold, constant(kFold), constant(kStatistics));
     const auto [batch, kv_head] = divide(place.head, args_["hkv"]);
     const auto choose = [&](Value a, Value b) { return b_.select(place.is_statistics, a, b); };
@@ -79,8 +82,7 @@ class Items {
   // Where it is counted that the item is done.
   Value counter(const Item& item) const {
     const Value is_tile = b_.less(constant(kFold), item.kind);
-    const Value word =
-        b_.select(is_tile, constant(kTilesDone * 4), constant(kStatisticsDone * 4));
+    const Value word = b_.select(is_tile, constant(kTilesDone * 4), constant(kStatisticsDone * 4));
     return b_.address(head_counters(b_, args_, item.place.kv_batch_head), word, 1);
   }
 
@@ -158,8 +160,8 @@ class Turnstile {
 
   // What was taken becomes the present item. Behind the barrier everything that the team has stored
   // is seen by those who see it counted, nobody uses shared memory for it any more, and all know
-  // what was taken. The words of that take turns at two places: nobody still reads those of the item
-  // before the last.
+  // what was taken. The words of that take turns at two places: nobody still reads those of the
+  // item before the last.
   void advance(const std::function<void()>& count) {
     const Value place_of_words = b_.add(shared_, b_.get(turn_));
     b_.when(is_first_, [&] {

@@ -191,8 +191,8 @@ void RowQuantizer::quantize_groups(const RowTile& tile) const {
   for (int pass = 0; pass < tile.num_passes(); pass += together) {
     const Value amax = tile.rows_amax(pass, end_of(pass));
     b_.when(b_.both(is_first_lane, tile.in_tensor(pass)), [&] {
-      b_.emit(Op::kAtomSharedMaxU32, {maximum(turn, group_of(pass)), constant(0),
-                                      b_.emit1(Op::kBitsF32, {amax})});
+      b_.emit(Op::kAtomSharedMaxU32,
+              {maximum(turn, group_of(pass)), constant(0), b_.emit1(Op::kBitsF32, {amax})});
     });
   }
   b_.barrier();
@@ -207,23 +207,21 @@ void RowQuantizer::quantize_groups(const RowTile& tile) const {
   b_.set(turn_, b_.sub(constant(num_groups_ * 4), turn));
 }
 
-// scales[group] = amax / 127 for the groups whose tokens exist. Nobody reads the other turn's maxima
-// any more: they make room for the next tile's.
+// scales[group] = amax / 127 for the groups whose tokens exist. Nobody reads the other turn's
+// maxima any more: they make room for the next tile's.
 void RowQuantizer::store_scales(const RowTile& tile) const {
   const ScaleGroups& groups = plan_.groups;
   const Value turn = b_.get(turn_), other = b_.sub(constant(num_groups_ * 4), turn);
-  const Value head_base =
-      b_.add64(args_[plan_.operand + "_scales"],
-               b_.mul64(b_.mul64(b_.zext(tile.batch_head()),
-                                 args_[plan_.operand + "_scales_stride_h"]),
-                        b_.zext(constant(4))));
+  const Value head_base = b_.add64(
+      args_[plan_.operand + "_scales"],
+      b_.mul64(b_.mul64(b_.zext(tile.batch_head()), args_[plan_.operand + "_scales_stride_h"]),
+               b_.zext(constant(4))));
   const Value first_group =
       b_.mul(b_.div(tile.first_token(), constant(groups.span)), constant(groups.groups));
   for_each_group([&](Value group) {
     b_.emit(Op::kStSharedI32, {maximum(other, group), constant(0), constant(0)});
-    const Value token =
-        b_.add(tile.first_token(),
-               b_.mul(b_.div(group, constant(groups.groups)), constant(groups.span)));
+    const Value token = b_.add(
+        tile.first_token(), b_.mul(b_.div(group, constant(groups.groups)), constant(groups.span)));
     b_.when(b_.less(token, tile.num_tokens()), [&] {
       const Value amax = b_.emit1(Op::kLdSharedF32, {maximum(turn, group), constant(0)});
       b_.emit(Op::kStGlobalF32, {b_.address(head_base, b_.add(first_group, group), 4), constant(0),

@@ -36,11 +36,13 @@ class RowTile {
   const std::vector<ir::Value>& mean() const { return mean_; }
 
   // The elements of one pass.
-  std::vector<ir::Value> elements(int pass) const { return unpack(b_, plan_.input, pieces_.pairs(pass)); }
+  std::vector<ir::Value> elements(int pass) const {
+    return unpack(b_, plan_.input, pieces_.pairs(pass));
+  }
   // x, or where it is smoothed, x - mean; of a row outside the tensor, anything.
   std::vector<ir::Value> smoothed(int pass) const;
-  // max |x|, or |x - mean|, over whole rows of the tensor, those of some passes; every lane of a row
-  // gets it.
+  // max |x|, or |x - mean|, over whole rows of the tensor, those of some passes; every lane of a
+  // row gets it.
   ir::Value rows_amax(int first_pass, int end_pass) const;
   void forget_elements() const { pieces_.forget(); }
 

@@ -55,7 +55,8 @@ Value combine(Builder& b, FoldKind kind, Value x, Value y) {
 Value neutral_pair(FoldKind kind, DType type) {
   if (takes_zeros(kind)) return constant(0);
   const uint32_t infinity = type == DType::kF16 ? 0x7c007c00 : 0x7f807f80;
-  return constant(static_cast<int32_t>(kind == FoldKind::kLowest ? infinity : infinity | 0x80008000));
+  return constant(
+      static_cast<int32_t>(kind == FoldKind::kLowest ? infinity : infinity | 0x80008000));
 }
 
 // A team folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
@@ -85,9 +86,9 @@ class ChunkFold {
     for (size_t f = 0; f < folds_.size(); ++f) {
       const std::vector<Value> found = elements(f);
       for (int i = 0; i < kLaneElements; ++i) {
-        b_.emit(Op::kStSharedF32, {b_.add(shared_, b_.shl(b_.tid(), 2)),
-                                   constant((static_cast<int>(f) * kLaneElements + i) * kPlaneBytes),
-                                   found[i]});
+        b_.emit(Op::kStSharedF32,
+                {b_.add(shared_, b_.shl(b_.tid(), 2)),
+                 constant((static_cast<int>(f) * kLaneElements + i) * kPlaneBytes), found[i]});
       }
     }
     b_.barrier();
@@ -165,8 +166,8 @@ class ChunkFold {
 
   void store(int number, Value channel) {
     const Fold& fold = statistic_.folds[static_cast<size_t>(number)];
-    const Value plane = b_.add(b_.rem(channel, constant(kLaneElements)),
-                               constant(number * kLaneElements));
+    const Value plane =
+        b_.add(b_.rem(channel, constant(kLaneElements)), constant(number * kLaneElements));
     const Value lane = b_.shl(b_.div(channel, constant(kLaneElements)), 2);
     const Value column = b_.add(b_.add(shared_, b_.mul(plane, constant(kPlaneBytes))), lane);
     Value total = neutral(fold.kind);
@@ -221,8 +222,7 @@ class HeadFold {
       const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
       store("v_scales", v.scales(), 0, b_.fdiv(amax, range));
       if (mean) store("v_scales", v.scales(), v.columns, mean);
-      store("v_inverses", v.columns, 0,
-            b_.select(is_zero, constant_f32(0), b_.fdiv(range, amax)));
+      store("v_inverses", v.columns, 0, b_.select(is_zero, constant_f32(0), b_.fdiv(range, amax)));
     });
   }
 
@@ -241,15 +241,17 @@ class HeadFold {
     return b_.fmax(amax, constant_f32(0));
   }
 
-  // Of this thread's channel, in order of the chunks. The loads of some chunks, of all folds, are in
-  // flight together; where there are fewer chunks, the last one comes again and counts for nothing.
+  // Of this thread's channel, in order of the chunks. The loads of some chunks, of all folds, are
+  // in flight together; where there are fewer chunks, the last one comes again and counts for
+  // nothing.
   std::vector<Value> fold(const std::vector<Fold>& folds, int channels) {
     constexpr int kInFlight = 24;
     const int step = kInFlight / static_cast<int>(folds.size());
     const Value num_chunks = args_["num_chunks"];
     const Value row_bytes = b_.zext(constant(channels * 4));
     const Value first_row = b_.mul64(b_.zext(batch_head_), b_.zext(num_chunks));
-    const Value place = b_.add64(b_.mul64(first_row, row_bytes), b_.mul64(b_.zext(channel_), bytes(4)));
+    const Value place =
+        b_.add64(b_.mul64(first_row, row_bytes), b_.mul64(b_.zext(channel_), bytes(4)));
     std::vector<Var> totals;
     for (const Fold& fold : folds) totals.push_back(b_.var(neutral(fold.kind)));
     b_.loop(constant(0), num_chunks, constant(step), [&](Value first) {
@@ -258,8 +260,8 @@ class HeadFold {
         const Value chunk = b_.min(b_.add(first, constant(i)), b_.sub(num_chunks, constant(1)));
         const Value offset = b_.add64(place, b_.mul64(b_.zext(chunk), row_bytes));
         for (size_t f = 0; f < folds.size(); ++f) {
-          loaded[f].push_back(b_.emit1(
-              Op::kLdGlobalF32, {b_.add64(args_[folds[f].partial], offset), constant(0)}));
+          loaded[f].push_back(
+              b_.emit1(Op::kLdGlobalF32, {b_.add64(args_[folds[f].partial], offset), constant(0)}));
         }
       }
       for (size_t f = 0; f < folds.size(); ++f) {
@@ -274,7 +276,9 @@ class HeadFold {
     for (const Var& total : totals) result.push_back(b_.get(total));
     return result;
   }
-  static Value bytes(int count) { return {Value::Kind::kConst, ir::Type::kI64, static_cast<uint64_t>(count)}; }
+  static Value bytes(int count) {
+    return {Value::Kind::kConst, ir::Type::kI64, static_cast<uint64_t>(count)};
+  }
 
   // Of this thread's channel, in a buffer f32 [b, hkv, row_elements].
   void store(const std::string& buffer, int row_elements, int first, Value value) {

@@ -162,8 +162,7 @@ class Loader {
     std::vector<Value> value_scales;
     if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
     const int row_bytes = padded_head_dim(variant_);
-    const Value head =
-        operand_address("q_codes", work.batch_head, "padded_m", row_bytes);
+    const Value head = operand_address("q_codes", work.batch_head, "padded_m", row_bytes);
     for (int i = 0; i < block_.num_consumers; ++i) {
       const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
       block_.q_ring.begin(q);
@@ -217,8 +216,10 @@ class Loader {
 
   void load_keys_and_values(const Work& work, RingCursor& kv) {
     const MaskRegions regions = block_.regions_of(work.tile.first_row, schedule_.block_m);
-    const Value k_head = operand_address("k_codes", work.batch_kv_head, "padded_n", padded_head_dim(variant_));
-    const Value v_head = operand_address("v_codes", work.batch_kv_head, "padded_n", block_.value_row_bytes());
+    const Value k_head =
+        operand_address("k_codes", work.batch_kv_head, "padded_n", padded_head_dim(variant_));
+    const Value v_head =
+        operand_address("v_codes", work.batch_kv_head, "padded_n", block_.value_row_bytes());
     const Value first = regions.first_tile(), end = regions.end_tile();
     b_.when(b_.less(first, end), [&] {
       // The scales of the next tile are on their way while this one waits for a free stage.

@@ -408,9 +408,10 @@ std::string num_last_heads(const ForwardPlan& plan) {
   if (mask != MaskKind::kCausalTopLeft && mask != MaskKind::kCausalBottomRight) return "0";
   constexpr int kRounds = 3;  // of tiles for every multiprocessor
   const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
-  return fmt::format("max(1, min(b * hq, min(ceil_div({} * num_sms, ceil_div(m, {})), "
-                     "div({}, max(1, n * {})))))",
-                     kRounds, plan.schedule.block_m, kResidentBytes, token_bytes);
+  return fmt::format(
+      "max(1, min(b * hq, min(ceil_div({} * num_sms, ceil_div(m, {})), "
+      "div({}, max(1, n * {})))))",
+      kRounds, plan.schedule.block_m, kResidentBytes, token_bytes);
 }
 
 void add_attention(PlanWriter& out, const ForwardPlan& plan) {

@@ -13,10 +13,10 @@
 //               codes
 //   attention   O and LSE
 //
-// `statistics`, `fold` and `quantize` are one launch, `prepare`, which reads K and V from DRAM once; only
-// where amax_k, of smoothed K, has its place between them do they stay apart. `prepare` takes a part
-// of the multiprocessors, head after head, while the wgmma kernel begins on the others with the
-// heads that are done.
+// `statistics`, `fold` and `quantize` are one launch, `prepare`, which reads K and V from DRAM
+// once; only where amax_k, of smoothed K, has its place between them do they stay apart. `prepare`
+// takes a part of the multiprocessors, head after head, while the wgmma kernel begins on the others
+// with the heads that are done.
 #pragma once
 
 #include <string>
@@ -29,10 +29,11 @@
 
 namespace sagejit {
 
-inline constexpr int kPrepareThreads = 256;  // of every kernel but attention; of a team of `prepare`
-inline constexpr int kPieceBytes = 16;   // of a row, that a thread handles at a time
+inline constexpr int kPrepareThreads =
+    256;                                    // of every kernel but attention; of a team of `prepare`
+inline constexpr int kPieceBytes = 16;      // of a row, that a thread handles at a time
 inline constexpr int kValuePairTokens = 8;  // from one to the next of 8-bit V's pairs in a word
-inline constexpr int kChunkPieces = 8;   // of a chunk, that a thread folds at a time
+inline constexpr int kChunkPieces = 8;      // of a chunk, that a thread folds at a time
 // What the threads of a team have folded of eight channels meets in shared memory. The gaps let 32
 // channels, 4 threads' elements, be read from as many banks.
 inline constexpr int kFoldBytes = 8 * (kPrepareThreads + 4) * 4;

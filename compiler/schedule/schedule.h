@@ -28,7 +28,7 @@ struct Schedule {
   int blocks_per_sm = 1;       // resident blocks that the register budget is set for
   bool overlap = false;        // wgmma: P V of a key tile runs beside the softmax of the next
   bool ping_pong = false;      // wgmma: warpgroups take turns with their exponentials
-  int prepare_percent = 50;    // wgmma: of the multiprocessors, where `prepare` runs beside attention
+  int prepare_percent = 50;  // wgmma: of the multiprocessors, where `prepare` runs beside attention
   bool operator==(const Schedule&) const = default;
 };
 
