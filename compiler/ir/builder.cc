@@ -100,6 +100,11 @@ Value constant_f32(float value) {
 }
 
 Builder::Builder(std::string name, const Teams& teams, int min_blocks_per_sm) : teams_(teams) {
+  constexpr int kMostTeams = 15;  // barrier 0 is the block's
+  if (teams.num_teams < 1 || teams.num_teams > kMostTeams ||
+      (teams.num_teams > 1 && teams.team_threads % kWarpThreads != 0)) {
+    fail(ErrorKind::kInternal, "{}: teams are 1 to {}, of whole warps", name, kMostTeams);
+  }
   function_.name = std::move(name);
   function_.block_threads = teams.num_teams * teams.team_threads;
   function_.min_blocks_per_sm = min_blocks_per_sm;
@@ -121,7 +126,7 @@ void Builder::barrier() {
   if (teams_.num_teams == 1) {
     emit(Op::kBarrier, {});
   } else {
-    emit(Op::kNamedBarrierSync, {add(team_, constant(1)), constant(teams_.team_threads)});
+    emit(Op::kTeamBarrier, {add(team_, constant(1)), constant(teams_.team_threads)});
   }
 }
 

@@ -100,7 +100,7 @@ class Builder {
   void loop_while(Var condition, const std::function<void()>& body);  // i32: until it is 0
   void when(Value predicate, const std::function<void()>& body,
             const std::function<void()>& otherwise = {});
-  // `predicate` must be the same in all threads of the block, which nothing checks: barriers may
+  // `predicate` must be the same in all threads of the team, which nothing checks: barriers may
   // stand inside.
   void when_uniform(Value predicate, const std::function<void()>& body,
                     const std::function<void()>& otherwise = {});

@@ -34,7 +34,7 @@ enum class Op : uint16_t {
   kSet,    // variable operands[0] = operands[1]
   kFor,    // for (result = operands[0]; result < operands[1] (signed); result += operands[2]) body
   kIf,     // if (operands[0]) body else orelse
-  kIfUniform,  // the same where all threads of a block agree, so that barriers may stand inside
+  kIfUniform,  // the same where all threads of a block, or team, agree: barriers may stand inside
   kWhile,      // while (variable operands[0], an i32, is not 0) body
   kComment,
   kTie,        // the variables operands[0..] have their values here: none may be computed later
@@ -140,8 +140,8 @@ std::string print_line(const Function& function, const Inst& inst);
 Function parse(std::string_view text);
 
 // Checks that every register is defined once and before use, that operands fit their signatures,
-// that barriers stand outside divergent control flow as far as that is visible (of an if.uniform it
-// believes what the name says), that shared-memory objects do not overlap, that names are unique
+// that barriers of a block or team stand outside divergent control flow as far as that is visible
+// (of an if.uniform it believes what the name says; named barriers are the generator's own), that shared-memory objects do not overlap, that names are unique
 // and that `sm` has every operation. Throws Error{kInternal} with the offending line.
 void verify(const Function& function, int sm);
 

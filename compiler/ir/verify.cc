@@ -241,8 +241,9 @@ class Verifier {
         check_structural(inst);
       } else {
         check_signature(inst);
-        if (inst.op == Op::kBarrier && divergent) {
-          fail_at(inst, "a barrier stands inside an if: threads that skip it would hang the block");
+        const bool is_barrier = inst.op == Op::kBarrier || inst.op == Op::kTeamBarrier;
+        if (is_barrier && divergent) {
+          fail_at(inst, "a barrier stands inside an if: threads that skip it would hang the others");
         }
       }
       if (inst.op == Op::kFor) {

@@ -140,6 +140,57 @@ TEST_CASE("shared-memory objects follow one another, aligned") {
   CHECK(function.smem_bytes() == 152);
 }
 
+TEST_CASE("teams have numbers, shared memory and barriers of their own") {
+  Builder b("k", Builder::Teams{64, 3});
+  CHECK(b.team_threads() == 64);
+  b.smem("a", 20);
+  b.barrier();
+  b.smem("b", 100, 128);
+  const Function function = b.finish(80);
+  CHECK(function.block_threads == 3 * 64);
+  CHECK(function.smem_bytes() == 3 * 256);
+  CHECK(print(function) ==
+        "kernel @k() threads 192 min_blocks 1 {\n"
+        "  smem @a offset 0 bytes 20\n"
+        "  smem @b offset 128 bytes 100\n"
+        "  smem @other_teams offset 256 bytes 512\n"
+        "  %0:i32 = tid\n"
+        "  %1:i32 = shr.u32 %0, 6\n"
+        "  %2:i32 = shfl.idx %1, 0\n"
+        "  %3:i32 = and.i32 %0, 63\n"
+        "  %4:i32 = mul.i32 %2, 256\n"
+        "  %5:i32 = and.i32 %3, 31\n"
+        "  %6:i32 = shr.u32 %3, 5\n"
+        "  %7:i32 = smem @a\n"
+        "  %8:i32 = add.i32 %7, %4\n"
+        "  %9:i32 = add.i32 %2, 1\n"
+        "  barrier.team %9, 64\n"
+        "  %10:i32 = smem @b\n"
+        "  %11:i32 = add.i32 %10, %4\n"
+        "}\n");
+  CHECK(print(parse(print(function))) == print(function));
+}
+
+TEST_CASE("a team alone is the block") {
+  Builder teams("k", Builder::Teams{64, 1}), block("k", 64);
+  for (Builder* b : {&teams, &block}) {
+    b->smem("a", 20);
+    b->barrier();
+  }
+  const std::string text = print(block.finish(80));
+  CHECK_THAT(text, Catch::EndsWith("  barrier\n}\n"));
+  CHECK(print(teams.finish(80)) == text);
+}
+
+TEST_CASE("teams that have no barrier, or part of a warp, are internal errors") {
+  for (const Builder::Teams teams : {Builder::Teams{64, 0}, {64, 16}, {48, 2}}) {
+    const Error error = thrown_by([&] { Builder("k", teams); });
+    CHECK(error.kind() == ErrorKind::kInternal);
+    CHECK(error.message() == "k: teams are 1 to 15, of whole warps");
+  }
+  CHECK_NOTHROW(Builder("k", Builder::Teams{64, 15}));
+}
+
 TEST_CASE("variables, loops and conditions") {
   CHECK(written([](Builder& b, Value x, Value y) {
           const Var sum = b.var(constant(0));

@@ -116,6 +116,25 @@ TEST_CASE("products of a warpgroup, waits and barriers read back") {
   CHECK(find_wgmma(Op::kWgmmaWait) == nullptr);
 }
 
+TEST_CASE("predicated loads, extremes of pairs and barriers of teams read back") {
+  constexpr std::string_view kText = R"(kernel @k(p: i64) threads 64 min_blocks 1 {
+  %0:i64 = param @p
+  %1:i32 = tid
+  %2:i32, %3:i32, %4:i32, %5:i32 = ld.global.v4.b32.if %0, 16, %1
+  %6:i32 = max.f16x2 %2, %3
+  %7:i32 = min.f16x2 %2, %3
+  %8:i32 = max.bf16x2 %4, %5
+  %9:i32 = min.bf16x2 %4, %5
+  barrier.team 1, 64
+  bar.sync 2, 64
+  bar.arrive 2, 64
+}
+)";
+  const Function function = parse(kText);
+  CHECK(print(function) == kText);
+  CHECK_NOTHROW(verify(function, 80));
+}
+
 TEST_CASE("indentation and blank lines do not matter") {
   CHECK(print(parse("\n kernel @k( ) threads 32 min_blocks 1 {\n\n     barrier\n }\n\n")) ==
         "kernel @k() threads 32 min_blocks 1 {\n  barrier\n}\n");

@@ -286,16 +286,19 @@ TEST_CASE("shared-memory objects do not overlap") {
 }
 
 TEST_CASE("a barrier that some threads may skip is refused") {
-  const std::string reason =
-      "kernel IR of 'k': barrier in 'barrier': a barrier stands inside an if: threads that skip it "
-      "would hang the block";
+  const std::string stands =
+      "a barrier stands inside an if: threads that skip it would hang the others";
+  const std::string reason = "kernel IR of 'k': barrier in 'barrier': " + stands;
   CHECK(failure("if %4 {\nbarrier\n}\n") == reason);
+  CHECK(failure("if %4 {\nbarrier.team 1, 64\n}\n") ==
+        "kernel IR of 'k': barrier.team in 'barrier.team 1, 64': " + stands);
   CHECK(failure("if %4 {\n} else {\nbarrier\n}\n") == reason);
   CHECK(failure("if %4 {\nfor %5:i32 = 0 to 4 step 1 {\nbarrier\n}\n}\n") == reason);
   CHECK(failure("if %4 {\nif.uniform %4 {\nbarrier\n}\n}\n") == reason);
   CHECK(failure("if.uniform %4 {\nif %4 {\nbarrier\n}\n}\n") == reason);
-  CHECK_NOTHROW(
-      verify(kernel("if.uniform %4 {\nbarrier\n} else {\nif.uniform %4 {\nbarrier\n}\n}\n"), 80));
+  CHECK_NOTHROW(verify(kernel("if.uniform %4 {\nbarrier\nbarrier.team 1, 64\n} else {\nif.uniform "
+                              "%4 {\nbarrier\n}\n}\n"),
+                       80));
 }
 
 TEST_CASE("a block has 1 to 1024 threads") {
