@@ -158,11 +158,11 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
 int prepare_teams(const ForwardPlan& plan) {
   const int loads = plan.num_pieces();
   const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
-  const auto is_even = [](int columns) {
+  const auto is_power_of_two = [](int columns) {
     return std::has_single_bit(static_cast<unsigned>(columns));
   };
-  const bool has_ends =
-      !is_even(plan.q.head_dim) || (plan.v.is_prepared && !is_even(plan.v.value_head_dim));
+  const bool has_ends = !is_power_of_two(plan.q.head_dim) ||
+                        (plan.v.is_prepared && !is_power_of_two(plan.v.value_head_dim));
   constexpr int kOther = 4096;  // maxima of groups, items
   const int bytes = plan.scratch_bytes() + kOther;
   return std::max(1, std::min(has_ends ? teams - 1 : teams, plan.target->smem_per_block / bytes));
@@ -281,7 +281,7 @@ void launch_amax(PlanWriter& out, const QuantizePlan& plan) {
   out.from_buffer(plan.operand + "_amax");
 }
 
-// Of Q or K: a tile is a block's.
+// Of Q or K.
 std::string num_tiles(const QuantizePlan& plan) {
   return fmt::format("ceil_div({}, {})", padded_tokens(names_of(plan).tokens, plan.token_multiple),
                      plan.tile_rows);
@@ -358,7 +358,6 @@ void launch_prepare(PlanWriter& out, const ForwardPlan& plan) {
               "1", "1"},
              plan.prepare_teams * kPrepareThreads, 0)
       .from_buffer(kPrepareCounters)
-      .i32("num_items", items)
       .i32("kv_heads", "b * hkv")
       .i32("head_statistics", num_statistics(plan) + " + 1")  // the last is their fold
       .i32("head_tiles", num_head_tiles(plan))
@@ -409,7 +408,7 @@ std::string num_last_heads(const ForwardPlan& plan) {
   constexpr int kRounds = 3;  // of tiles for every multiprocessor
   const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
   return fmt::format(
-      "max(1, min(b * hq, min(ceil_div({} * num_sms, ceil_div(m, {})), "
+      "max(1, min(b * hq, min(ceil_div({} * num_sms, max(1, ceil_div(m, {}))), "
       "div({}, max(1, n * {})))))",
       kRounds, plan.schedule.block_m, kResidentBytes, token_bytes);
 }

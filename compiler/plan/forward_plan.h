@@ -37,7 +37,8 @@ inline constexpr int kChunkPieces = 8;      // of a chunk, that a thread folds a
 // What the threads of a team have folded of eight channels meets in shared memory. The gaps let 32
 // channels, 4 threads' elements, be read from as many banks.
 inline constexpr int kFoldBytes = 8 * (kPrepareThreads + 4) * 4;
-inline constexpr int kMaxChunks = 64;  // of the tokens of a (batch, head); each consumer folds them
+inline constexpr int kMaxChunks =
+    64;  // of the tokens of a (batch, head); a thread folds a channel of all
 inline constexpr int kMinChunkTokens = 128;
 
 // Quantization of Q or K: codes int8 [b, h, tokens, padded_head_dim], contiguous; with
@@ -48,7 +49,7 @@ struct QuantizePlan {
   DType input = DType::kF16;
   int head_dim = 0;
   int padded_head_dim = 0;  // codes past head_dim are 0
-  int tile_rows = 0;        // tokens a block quantizes; whole spans
+  int tile_rows = 0;        // tokens a team quantizes at a time; whole spans
   bool subtract_mean = false;
   bool lse_bias = false;         // also writes q . mean
   bool clears_counters = false;  // also sets the attention kernel's tile counters to 0
@@ -74,7 +75,7 @@ struct ValuePlan {
   int columns = 0;  // channels, padded
   float range = 0;  // magnitude that a channel's largest element is scaled to
   int token_multiple = 1;
-  int tile_tokens = 0;  // tokens a block prepares
+  int tile_tokens = 0;  // tokens a team prepares at a time
 };
 
 // How the operands' axes are called, in sizes and in kernels' parameters.

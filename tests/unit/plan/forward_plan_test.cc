@@ -106,11 +106,12 @@ TEST_CASE("without smoothing: the operands, then attention") {
   const ForwardPlan plan = plan_of("head_dim = 64");
   CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
   CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
-  CHECK(params_of(plan, "quantize") == Strings{"kv_tiles",
+  CHECK(params_of(plan, "quantize") == Strings{"head_tiles",
                                                "k",
                                                "k_stride_b",
                                                "k_stride_h",
                                                "k_stride_n",
+                                               "k_pass_stride",
                                                "n",
                                                "hkv",
                                                "k_tiles",
@@ -121,12 +122,14 @@ TEST_CASE("without smoothing: the operands, then attention") {
                                                "q_stride_b",
                                                "q_stride_h",
                                                "q_stride_m",
+                                               "q_pass_stride",
                                                "m",
                                                "hq",
                                                "q_tiles",
                                                "q_codes",
                                                "q_scales",
-                                               "q_scales_stride_h"});
+                                               "q_scales_stride_h",
+                                               "group_heads"});
   CHECK(params_of(plan, "attention") == kAttentionParams);
   CHECK(plan.find_launch("statistics") == nullptr);
 }
@@ -135,73 +138,100 @@ TEST_CASE("K is smoothed by one launch that takes its sums and quantizes") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
   CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
   CHECK(params_of(plan, "prepare") == Strings{"prepare_counters",
-                                              "num_items",
                                               "kv_heads",
                                               "head_statistics",
                                               "head_tiles",
                                               "lag",
-                                              "kv_tiles",
+                                              "num_chunks",
                                               "chunk_tokens",
+                                              "k_partial_sums",
                                               "k",
                                               "k_stride_b",
                                               "k_stride_h",
                                               "k_stride_n",
+                                              "k_pass_stride",
                                               "n",
                                               "hkv",
                                               "k_tiles",
                                               "k_codes",
                                               "k_scales",
                                               "k_scales_stride_h",
-                                              "k_partial_sums",
-                                              "k_mean",
                                               "q",
                                               "q_stride_b",
                                               "q_stride_h",
                                               "q_stride_m",
+                                              "q_pass_stride",
                                               "m",
                                               "hq",
                                               "q_tiles",
                                               "q_codes",
                                               "q_scales",
                                               "q_scales_stride_h",
-                                              "num_chunks"});
-  CHECK(bytes_of(plan, "k_partial_sums") == 2 * 4 * 4 * 64 * 4);  // ceil(1000 / 256) chunks
+                                              "group_heads",
+                                              "k_mean"});
+  CHECK(bytes_of(plan, "k_partial_sums") == 2 * 4 * 8 * 64 * 4);  // ceil(1000 / 128) chunks
   CHECK(bytes_of(plan, "k_mean") == 2 * 4 * 64 * 4);
-  CHECK(bytes_of(plan, "prepare_counters") == (1 + 2 * 4) * 4);
-  CHECK(param_of(plan, "prepare", "head_statistics") == 4);
-  CHECK(param_of(plan, "prepare", "head_tiles") == 8);
-  CHECK(param_of(plan, "prepare", "num_items") == 2 * 4 * (4 + 8) + 2 * 8 * 3);
+  CHECK(bytes_of(plan, "prepare_counters") == (1 + 2 * (2 * 4)) * 4);
+  CHECK(param_of(plan, "prepare", "kv_heads") == 2 * 4);
+  CHECK(param_of(plan, "prepare", "head_statistics") == 8 + 1);  // chunks, and their fold
+  CHECK(param_of(plan, "prepare", "head_tiles") == 4 + 2 * 2);   // of K, and of two heads of Q
+  CHECK(param_of(plan, "prepare", "group_heads") == 2);
 }
 
-TEST_CASE(
-    "the blocks that prepare stay: as many as the multiprocessors hold, or as there are items") {
-  for (const auto& [entries, blocks] : {std::pair("head_dim = 64", 4),
-                                        {"head_dim = 128", 3},
-                                        {"head_dim = 256; q = int8 per warp(32)", 3},
-                                        {"head_dim = 256; q = int8 per block(128)", 2}}) {
+TEST_CASE("the blocks of prepare stay, one a multiprocessor, or as many as have an item a team") {
+  for (const auto& [entries, teams] : {std::pair("head_dim = 64", 3),
+                                       {"head_dim = 128", 3},
+                                       {"head_dim = 96", 2},  // rows end within a thread's part
+                                       {"head_dim = 256; q = int8 per warp(32)", 3},
+                                       {"head_dim = 256; q = int8 per block(128)", 2}}) {
+    INFO(entries);
     const ForwardPlan plan = plan_of(fmt::format("{}; smooth_k = mean", entries));
-    const SizeExpr& grid = plan.find_launch("prepare")->grid[0];
+    const KernelLaunch& launch = *plan.find_launch("prepare");
     std::array<int64_t, kNumSymbols> values{2, 8, 4, 300, 1000};
     values[static_cast<size_t>(Symbol::kNumSms)] = 5;
-    CHECK(plan.prepare_blocks_per_sm == blocks);
-    CHECK(grid.evaluate(values) == 5 * blocks);
+    CHECK(plan.prepare_teams == teams);
+    CHECK(launch.block_threads == teams * kPrepareThreads);
+    CHECK(launch.grid[0].evaluate(values) == 5);
     values[static_cast<size_t>(Symbol::kNumSms)] = 132;
-    CHECK(grid.evaluate(values) ==
-          std::min<int64_t>(132 * blocks, param_of(plan, "prepare", "num_items")));
+    const int64_t items =
+        2 * 4 *
+        (param_of(plan, "prepare", "head_statistics") + param_of(plan, "prepare", "head_tiles"));
+    CHECK(launch.grid[0].evaluate(values) == std::min<int64_t>(132, (items + teams - 1) / teams));
   }
 }
 
-TEST_CASE("tiles follow the statistics of their head at a distance of some megabytes") {
+TEST_CASE("beside attention prepare takes its part of the multiprocessors, without it all") {
+  const auto blocks = [](const ForwardPlan& plan) {
+    std::array<int64_t, kNumSymbols> values{64, 8, 4, 300, 1000};
+    values[static_cast<size_t>(Symbol::kNumSms)] = 132;
+    return plan.find_launch("prepare")->grid[0].evaluate(values);
+  };
+  const auto with_percent = [&](int percent) {
+    return blocks(wgmma_plan_of("head_dim = 64; smooth_k = mean",
+                                fmt::format("prepare_percent={}", percent)));
+  };
+  CHECK(with_percent(100) == 132);
+  CHECK(with_percent(50) == 66);
+  CHECK(with_percent(1) == 2);
+  Variant v = resolve_variants("v.attn", "v { head_dim = 64; smooth_k = mean }").at(0);
+  CHECK(blocks(make_forward_plan(v, {.prepare_percent = 50}, find_target("sm_80"))) == 132);
+}
+
+TEST_CASE("tiles follow the statistics of their head by as many rounds as teams have in work") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 128; v = e4m3; smooth_k = mean");
+  CHECK(plan.prepare_teams == 3);
   const auto lag = [&](int64_t b, int64_t n) {
-    const std::array<int64_t, kNumSymbols> values{b, 8, 4, 300, n};
+    std::array<int64_t, kNumSymbols> values{b, 8, 4, 300, n};
+    values[static_cast<size_t>(Symbol::kNumSms)] = 132;
     return find_param(plan, "prepare", "lag").value.evaluate(values);
   };
-  CHECK(lag(64, 1024) == 24);  // 512 bytes a token of K and V
-  CHECK(lag(64, 4096) == 6);
-  CHECK(lag(64, 1 << 16) == 1);
+  // Of 66 blocks, 198 teams, three items each; a head has 17 + 22, 65 + 70, 129 + 1030 of them.
+  CHECK(lag(64, 1024) == 4 + 16);
+  CHECK(lag(64, 4096) == 4 + 5);
+  CHECK(lag(64, 1 << 16) == 4 + 1);
   CHECK(lag(2, 1024) == 2 * 4);  // all heads
-  CHECK(lag(64, 0) == 64 * 4);
+  CHECK(lag(64, 0) == 4 + 85);   // 1 + 6
+  CHECK(lag(0, 1024) == 0);
 }
 
 TEST_CASE("the chunks cover every token and stay within their maximum") {
@@ -212,8 +242,10 @@ TEST_CASE("the chunks cover every token and stay within their maximum") {
   };
   for (int64_t n = 1; n < 20000; n += 37) {
     const int64_t chunks = value("num_chunks", n);
-    CHECK(value("head_statistics", n) == chunks);
+    CHECK(value("head_statistics", n) == chunks + 1);
     CHECK(chunks * value("chunk_tokens", n) >= n);
+    CHECK((chunks - 1) * value("chunk_tokens", n) < n);  // none is empty
+    CHECK(value("chunk_tokens", n) >= kMinChunkTokens);
     CHECK(chunks <= kMaxChunks);
   }
 }
@@ -245,18 +277,24 @@ TEST_CASE(
   }
   const ForwardPlan plan =
       plan_of("head_dim = 64; q = int8 per tensor; k = int8 per head; smooth_k = mean");
-  CHECK(kernels_of(plan) == Strings{"statistics", "amax_k", "amax_q", "quantize", "attention"});
-  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{4, 4, 2});
+  CHECK(kernels_of(plan) ==
+        Strings{"statistics", "fold", "amax_k", "amax_q", "quantize", "attention"});
+  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{8, 4, 2});
   CHECK(params_of(plan, "statistics") == Strings{"n", "hkv", "num_chunks", "chunk_tokens", "k",
                                                  "k_stride_b", "k_stride_h", "k_stride_n",
-                                                 "k_partial_sums"});
-  for (const char* name : {"k_partial_sums", "k_mean", "num_chunks"}) {
-    CHECK(has_param(plan, "quantize", name));
-  }
-  CHECK(params_of(plan, "amax_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n", "n",
-                                             "hkv", "k_partial_sums", "num_chunks", "k_amax"});
-  CHECK(params_of(plan, "amax_q") ==
-        Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m", "m", "hq", "q_amax"});
+                                                 "k_pass_stride", "k_partial_sums"});
+  CHECK(grid_of(plan, "fold") == std::array<int64_t, 3>{2 * 4, 1, 1});
+  CHECK(params_of(plan, "fold") == Strings{"n", "num_chunks", "k_partial_sums", "k_mean"});
+  CHECK(has_param(plan, "quantize", "k_mean"));
+  CHECK_FALSE(has_param(plan, "quantize", "k_partial_sums"));
+  CHECK(params_of(plan, "amax_k") == Strings{"k", "k_stride_b", "k_stride_h", "k_stride_n",
+                                             "k_pass_stride", "n", "hkv", "group_heads", "k_mean",
+                                             "k_amax"});
+  CHECK(param_of(plan, "amax_k", "group_heads") == 1);
+  CHECK(params_of(plan, "amax_q") == Strings{"q", "q_stride_b", "q_stride_h", "q_stride_m",
+                                             "q_pass_stride", "m", "hkv", "group_heads", "hq",
+                                             "q_amax"});
+  CHECK(param_of(plan, "amax_q", "group_heads") == 2);
   CHECK(bytes_of(plan, "q_amax") == 4);
   CHECK(bytes_of(plan, "q_scales") == 4);
   CHECK(bytes_of(plan, "k_amax") == 2 * 4 * 4);
@@ -274,8 +312,11 @@ TEST_CASE("only the largest magnitude of smoothed K keeps its statistics a launc
         Strings{"amax_k", "prepare", "attention"});
   const ForwardPlan plan =
       wgmma_plan_of("head_dim = 64; k = int8 per tensor; smooth_k = mean; v = e4m3");
-  CHECK(kernels_of(plan) == Strings{"statistics", "amax_k", "quantize", "attention"});
-  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{2 * 4, 4, 2});
+  CHECK(kernels_of(plan) == Strings{"statistics", "fold", "amax_k", "quantize", "attention"});
+  CHECK(grid_of(plan, "statistics") == std::array<int64_t, 3>{2 * 8, 4, 2});
+  CHECK(params_of(plan, "fold") == Strings{"n", "num_chunks", "k_partial_sums", "v_partial_amax",
+                                           "k_mean", "v_scales", "v_inverses"});
+  CHECK_FALSE(plan.attends_by_head());
 }
 
 TEST_CASE("what starts as zeros lies together") {
@@ -285,6 +326,13 @@ TEST_CASE("what starts as zeros lies together") {
   CHECK(names[1] == "q_amax");
   for (size_t i = 0; i < names.size(); ++i) {
     CHECK(plan.plan.workspace[i].zeroed == (i < 2));
+  }
+  const ForwardPlan by_head = wgmma_plan_of("head_dim = 64; k = int8 per head; v = e4m3");
+  CHECK(buffers_of(by_head)[0] == "tile_counters");
+  CHECK(buffers_of(by_head)[1] == "prepare_counters");
+  CHECK(buffers_of(by_head)[2] == "k_amax");
+  for (size_t i = 0; i < by_head.plan.workspace.size(); ++i) {
+    CHECK(by_head.plan.workspace[i].zeroed == (i < 3));
   }
 }
 
@@ -299,10 +347,10 @@ TEST_CASE("workspace sizes follow the padded head dimension and the scale groups
 
 TEST_CASE("grids cover every token of every head") {
   const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per block(48); k = int8 per block(64)");
-  CHECK(plan.q.tile_rows == 96);  // whole spans
-  CHECK(plan.k.tile_rows == 128);
-  CHECK(grid_of(plan, "quantize") == std::array<int64_t, 3>{2 * 4 * 8 + 2 * 8 * 4, 1, 1});
-  CHECK(param_of(plan, "quantize", "kv_tiles") == 2 * 4 * 8);  // of K
+  CHECK(plan.q.tile_rows == 240);  // whole spans
+  CHECK(plan.k.tile_rows == 256);
+  CHECK(param_of(plan, "quantize", "head_tiles") == 4 + 2 * 2);
+  CHECK(grid_of(plan, "quantize") == std::array<int64_t, 3>{2 * 4 * (4 + 2 * 2), 1, 1});
   CHECK(grid_of(plan, "attention") == std::array<int64_t, 3>{3, 8, 2});
 }
 
@@ -319,7 +367,7 @@ TEST_CASE("phases, threads and shared memory of the launches") {
     INFO(launch.kernel);
     const bool attends = launch.kernel == "attention";
     CHECK(launch.phase == (attends ? Phase::kAttend : Phase::kQuantize));
-    CHECK(launch.block_threads == (attends ? plan.schedule.num_warps * 32 : kPrepareThreads));
+    CHECK(launch.block_threads == (attends ? plan.schedule.num_warps * 32 : 3 * kPrepareThreads));
   }
   CHECK(plan.find_launch("attention")->dynamic_smem_bytes ==
         attention_smem_bytes(plan.variant, plan.schedule));
@@ -336,6 +384,13 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
   CHECK(evaluate(params[9].value) == 2 * (100 + static_cast<int>(Symbol::kVStrideN)));
   CHECK(params[14].type == ParamType::kI32);  // m
   CHECK(evaluate(params[19].value) == 4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
+  // A row of 64 elements takes eight threads.
+  CHECK(param_of(plan, "quantize", "k_pass_stride") ==
+        2 * (256 / 8) * (100 + static_cast<int>(Symbol::kKStrideN)));
+  const ForwardPlan wgmma = wgmma_plan_of("head_dim = 64; v = e4m3");
+  const int v_stride = 100 + static_cast<int>(Symbol::kVStrideN);
+  CHECK(param_of(wgmma, "prepare", "v_pass_stride") == 2 * (256 / 8) * v_stride);
+  CHECK(param_of(wgmma, "prepare", "v_pair_stride") == 2 * 8 * v_stride);
 }
 
 TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") {
@@ -356,23 +411,23 @@ TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") 
   CHECK(parameter("q_tiles") == 3);
   CHECK(parameter("k_tiles") == 8);
   CHECK(parameter("v_tiles") == v_tiles);
-  CHECK(parameter("kv_tiles") == 2 * 4 * (8 + v_tiles));
-  CHECK(grid_of(plan, "quantize") ==
-        std::array<int64_t, 3>{2 * 4 * (8 + v_tiles) + 2 * 8 * 3, 1, 1});
+  CHECK(parameter("head_tiles") == 8 + v_tiles + 2 * 3);
+  CHECK(grid_of(plan, "quantize") == std::array<int64_t, 3>{2 * 4 * (8 + v_tiles + 2 * 3), 1, 1});
 }
 
 TEST_CASE("8-bit V shares the pass over K") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; smooth_k = mean");
   CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
-  CHECK(param_of(plan, "prepare", "head_statistics") == 2 * 4);
-  CHECK(param_of(plan, "prepare", "head_tiles") == 8 + 4);
+  CHECK(param_of(plan, "prepare", "head_statistics") == 2 * 8 + 1);
+  CHECK(param_of(plan, "prepare", "head_tiles") == 4 + 4 + 2 * 2);
   CHECK(has_param(plan, "prepare", "v_partial_amax"));
   CHECK(has_param(plan, "prepare", "v_scales"));
   CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 64);
   CHECK(bytes_of(plan, "v_scales") == 2 * 4 * 64 * 4);
-  CHECK(bytes_of(plan, "v_partial_amax") == 2 * 4 * 4 * 64 * 4);
+  CHECK(bytes_of(plan, "v_inverses") == 2 * 4 * 64 * 4);
+  CHECK(bytes_of(plan, "v_partial_amax") == 2 * 4 * 8 * 64 * 4);
   for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
-    CHECK(candidate.zeroed == (candidate.name == "prepare_counters"));
+    CHECK(candidate.zeroed == candidate.name.ends_with("_counters"));
   }
   CHECK(plan.v.range == 448.0f);
   CHECK(wgmma_plan_of("head_dim = 64; v = e4m3 range 2.25").v.range == 2.25f);
@@ -383,7 +438,7 @@ TEST_CASE("smoothed V: its sums and extremes, and its means behind the scales") 
   for (const char* partial : {"v_partial_sums", "v_partial_highest", "v_partial_lowest"}) {
     INFO(partial);
     CHECK(has_param(plan, "prepare", partial));
-    CHECK(bytes_of(plan, partial) == 2 * 4 * 4 * 64 * 4);
+    CHECK(bytes_of(plan, partial) == 2 * 4 * 8 * 64 * 4);
   }
   CHECK_FALSE(has_param(plan, "prepare", "v_partial_amax"));
   CHECK(bytes_of(plan, "v_scales") == 2 * 4 * 2 * 64 * 4);
@@ -397,8 +452,8 @@ TEST_CASE("without keys the scales of V are written all the same") {
   const auto value = [&](std::string_view name) {
     return find_param(plan, "prepare", name).value.evaluate(values);
   };
-  CHECK(value("head_statistics") == 0);
-  CHECK(value("head_tiles") == 1);
+  CHECK(value("head_statistics") == 1);  // the fold of no chunks
+  CHECK(value("head_tiles") == 2 * 2);   // of Q
 }
 
 TEST_CASE("tiles of V are whole permuted groups and whole bands, in every head dim") {
@@ -443,7 +498,9 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "hkv",
                                                 "tile_counters",
                                                 "b",
-                                                "group_heads",
+                                                "last_heads",
+                                                "prepare_counters",
+                                                "head_tiles",
                                                 "lse",
                                                 "lse_stride_b",
                                                 "lse_stride_h",
@@ -451,6 +508,39 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
   const Strings half = params_of(wgmma_plan_of("head_dim = 64"), "attention");
   CHECK(half[6] == "v_codes");
   CHECK(half[7] == "o");
+}
+
+TEST_CASE(
+    "the last heads of a causal mask keep the multiprocessors busy, and the L2 cache theirs") {
+  const auto last_heads = [](std::string_view mask, int64_t b, int64_t m, int64_t n) {
+    const ForwardPlan plan =
+        wgmma_plan_of(fmt::format("head_dim = 128; v = e4m3; smooth_k = mean; mask = {}", mask));
+    std::array<int64_t, kNumSymbols> values{b, 8, 4, m, n};
+    values[static_cast<size_t>(Symbol::kNumSms)] = 132;
+    return find_param(plan, "attention", "last_heads").value.evaluate(values);
+  };
+  CHECK(last_heads("none", 64, 1000, 1000) == 0);
+  for (const char* mask : {"causal(top_left)", "causal(bottom_right)"}) {
+    CHECK(last_heads(mask, 64, 1000, 512) == 3 * 132 / 6);  // of ceil(1000 / 192) tiles
+    CHECK(last_heads(mask, 1, 1000, 1000) == 8);            // all
+    CHECK(last_heads(mask, 64, 192, 8192) == 8);            // of 2 MB
+    CHECK(last_heads(mask, 64, 1000, 1 << 20) == 1);
+    CHECK(last_heads(mask, 64, 0, 0) == 3 * 132);
+  }
+}
+
+TEST_CASE("the wgmma kernel waits head by head only for the launch that counts them") {
+  const auto waits = [](std::string_view entries) {
+    const ForwardPlan plan = wgmma_plan_of(entries);
+    CHECK(plan.attends_by_head() == (plan.find_launch("prepare") != nullptr));
+    return has_param(plan, "attention", "prepare_counters");
+  };
+  CHECK(waits("head_dim = 64; smooth_k = mean"));
+  CHECK(waits("head_dim = 64; v = e4m3"));
+  CHECK_FALSE(waits("head_dim = 64"));
+  CHECK_FALSE(waits("head_dim = 64; k = int8 per head; smooth_k = mean"));
+  CHECK_FALSE(
+      has_param(plan_of("head_dim = 64; smooth_k = mean"), "attention", "prepare_counters"));
 }
 
 TEST_CASE("a schedule of the wrong family is refused") {

@@ -36,7 +36,7 @@ std::string parse_error(std::string_view line) {
 TEST_CASE("a schedule is one line that reads back") {
   CHECK(print_schedule({}) ==
         "wgmma=0 block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1 "
-        "overlap=0 ping_pong=0");
+        "overlap=0 ping_pong=0 prepare_percent=50");
   const Schedule schedule{.block_m = 64,
                           .block_n = 32,
                           .num_warps = 2,
@@ -44,7 +44,8 @@ TEST_CASE("a schedule is one line that reads back") {
                           .q_in_registers = false,
                           .blocks_per_sm = 3,
                           .overlap = true,
-                          .ping_pong = true};
+                          .ping_pong = true,
+                          .prepare_percent = 30};
   CHECK(parse_schedule(print_schedule(schedule)) == schedule);
   CHECK(parse_schedule("") == Schedule{});
   CHECK(parse_schedule("  stages=3   warps=8 ") == Schedule{.num_warps = 8, .stages = 3});
@@ -55,7 +56,7 @@ TEST_CASE("a schedule is one line that reads back") {
 TEST_CASE("a schedule that cannot be read names the pair and what would be right") {
   const std::string known =
       "is not key=value with a known key; known keys: wgmma, block_m, block_n, warps, stages, "
-      "q_in_registers, blocks_per_sm, overlap, ping_pong";
+      "q_in_registers, blocks_per_sm, overlap, ping_pong, prepare_percent";
   CHECK(parse_error("stages=2 tile=3") == "schedule: 'tile=3' " + known);
   CHECK(parse_error("block_m") == "schedule: 'block_m' " + known);
   CHECK(parse_error("=3") == "schedule: '=3' " + known);
@@ -70,6 +71,8 @@ TEST_CASE("a schedule that cannot be read names the pair and what would be right
         "schedule: 'block_m' needs a whole number from 0 to 4096, got '4097'");
   CHECK(parse_error("q_in_registers=2") ==
         "schedule: 'q_in_registers' needs a whole number from 0 to 1, got '2'");
+  CHECK(parse_error("prepare_percent=101") ==
+        "schedule: 'prepare_percent' needs a whole number from 0 to 100, got '101'");
 }
 
 TEST_CASE("every limit of a schedule is named") {
@@ -89,6 +92,7 @@ TEST_CASE("every limit of a schedule is named") {
   CHECK(limit_of(v, "block_m=256 warps=16 blocks_per_sm=5", "sm_90") ==
         "5 blocks of 512 threads exceed the 2048 of one SM of sm_90");
   CHECK(limit_of(v, "stages=1", "sm_80") == "stages must be at least 2");
+  CHECK(limit_of(v, "prepare_percent=0", "sm_80") == "prepare_percent must be 1 to 100");
   CHECK(limit_of(v, "blocks_per_sm=0", "sm_80") == "blocks_per_sm must be at least 1");
   CHECK(limit_of(v, "blocks_per_sm=4", "sm_86") ==
         "4 blocks of 32768 bytes of shared memory exceed the 102400 of one SM of sm_86");
@@ -210,16 +214,16 @@ TEST_CASE("the first schedules of Hopper") {
   const std::string e4m3 = "p = e4m3; v = e4m3 per channel; pv_accumulator = f32; head_dim = ";
   CHECK(first(e4m3 + "64") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=1");
+        "overlap=1 ping_pong=1 prepare_percent=50");
   CHECK(first(e4m3 + "128") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=5 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=0 ping_pong=1");
+        "overlap=0 ping_pong=1 prepare_percent=50");
   CHECK(first(e4m3 + "256") ==
         "wgmma=1 block_m=128 block_n=64 warps=8 stages=4 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=0");
+        "overlap=1 ping_pong=0 prepare_percent=50");
   CHECK(first("head_dim = 128; pv_accumulator = f32") ==
         "wgmma=1 block_m=192 block_n=64 warps=12 stages=7 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=0");
+        "overlap=1 ping_pong=0 prepare_percent=50");
 }
 
 TEST_CASE("every default schedule is legal, and none comes without a reason") {
