@@ -36,8 +36,8 @@ struct KernelLaunch {
   std::array<SizeExpr, 3> grid;  // blocks; a zero anywhere means the step has nothing to do
   int block_threads = 0;
   int dynamic_smem_bytes = 0;
-  // The kernel itself waits for the launch before it, and may start while that one ends (CUDA C++
-  // Programming Guide, "Programmatic Dependent Launch").
+  // The kernel itself waits for the launch before it, as a whole or for what it needs of it, and
+  // may start while that one runs (CUDA C++ Programming Guide, "Programmatic Dependent Launch").
   bool waits_for_previous = false;
   std::vector<KernelParam> params;
   bool operator==(const KernelLaunch&) const = default;

@@ -1,5 +1,5 @@
-// Shared by the kernels that prepare Q, K and V: how a block's threads are laid over rows of a
-// tensor, and what they do with it.
+// Shared by the kernels that prepare Q, K and V: how a team's threads (builder.h) are laid over
+// rows of a tensor, and what they do with it.
 #pragma once
 
 #include <functional>
@@ -13,8 +13,8 @@ namespace sagejit {
 
 inline constexpr int kLaneElements = kPieceBytes / 2;
 
-// The block's threads as rows of `lanes_per_row` threads, a power of two: each takes 8 elements of
-// a row.
+// The team's threads as rows of `lanes_per_row` threads, a power of two: each takes 8 elements of a
+// row.
 struct RowLanes {
   RowLanes(ir::Builder& b, int row_elements);
 

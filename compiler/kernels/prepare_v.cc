@@ -57,7 +57,7 @@ class ValueTile {
   Value batch_head_, first_token_, head_address_;
 };
 
-// The block's threads go over `count` items in passes, neighbours together. visit(item, in_range);
+// The team's threads go over `count` items in passes, neighbours together. visit(item, in_range);
 // in_range is unset where every thread has an item.
 template <typename Visit>
 void for_each_item(Builder& b, int count, Visit visit) {

@@ -165,7 +165,7 @@ void RowQuantizer::quantize_with_one_scale(const RowTile& tile) const {
   for (int pass = 0; pass < tile.num_passes(); ++pass) codes.store(pass, inverse);
 }
 
-// The one scale of a head or tensor is written by the first block that owns it.
+// The one scale of a head or tensor is written with the first tile that it is of.
 void RowQuantizer::store_single_scale(const RowTile& tile, Value amax) const {
   const bool per_head = plan_.groups.per_head;
   const Value block =

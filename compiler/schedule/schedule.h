@@ -15,7 +15,7 @@
 
 namespace sagejit {
 
-// Choices for the attention kernel.
+// Choices for the attention kernel, and for what runs beside it.
 struct Schedule {
   bool wgmma = false;  // the warpgroup kernel of sm_90a (workspace operands as core_matrix.h says),
                        // else the mma.sync kernel of every target
