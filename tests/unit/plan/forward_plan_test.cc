@@ -497,8 +497,14 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "hq",
                                                 "hkv",
                                                 "tile_counters",
-                                                "b",
+                                                "row_tiles",
+                                                "num_tiles",
                                                 "last_heads",
+                                                "first_last_head",
+                                                "first_last_tile",
+                                                "group_heads",
+                                                "padded_m",
+                                                "padded_n",
                                                 "prepare_counters",
                                                 "head_tiles",
                                                 "lse",
@@ -527,6 +533,20 @@ TEST_CASE(
     CHECK(last_heads(mask, 64, 1000, 1 << 20) == 1);
     CHECK(last_heads(mask, 64, 0, 0) == 3 * 132);
   }
+}
+
+TEST_CASE("the last heads begin where the others' tiles end") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 128; v = e4m3; mask = causal(top_left)");
+  std::array<int64_t, kNumSymbols> values{2, 8, 4, 1000, 1000};
+  values[static_cast<size_t>(Symbol::kNumSms)] = 6;
+  const auto value = [&](std::string_view name) {
+    return find_param(plan, "attention", name).value.evaluate(values);
+  };
+  CHECK(value("row_tiles") == 6);  // of 192
+  CHECK(value("num_tiles") == 2 * 8 * 6);
+  CHECK(value("last_heads") == 3 * 6 / 6);
+  CHECK(value("first_last_head") == 2 * 8 - 3);
+  CHECK(value("first_last_tile") == (2 * 8 - 3) * 6);
 }
 
 TEST_CASE("the wgmma kernel waits head by head only for the launch that counts them") {
