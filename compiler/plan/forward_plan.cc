@@ -154,7 +154,8 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
 }
 
 // As many as registers allow without spilling, and shared memory: a thread holds its part of a tile
-// while the maxima are found, and where rows end within it, whether each piece exists.
+// while the maxima are found, and where rows end within it, whether each piece exists. The
+// assembler of sm_120 takes more registers for the same.
 int prepare_teams(const ForwardPlan& plan) {
   const int loads = plan.num_pieces();
   const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
@@ -163,9 +164,10 @@ int prepare_teams(const ForwardPlan& plan) {
   };
   const bool has_ends = !is_power_of_two(plan.q.head_dim) ||
                         (plan.v.is_prepared && !is_power_of_two(plan.v.value_head_dim));
+  const bool takes_more = has_ends || plan.target->sm >= 120;
   constexpr int kOther = 4096;  // maxima of groups, items
   const int bytes = plan.scratch_bytes() + kOther;
-  return std::max(1, std::min(has_ends ? teams - 1 : teams, plan.target->smem_per_block / bytes));
+  return std::max(1, std::min(takes_more ? teams - 1 : teams, plan.target->smem_per_block / bytes));
 }
 
 // SizeExpr text of a number of tokens, padded.

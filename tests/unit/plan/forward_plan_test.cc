@@ -198,6 +198,7 @@ TEST_CASE("the blocks of prepare stay, one a multiprocessor, or as many as have 
         (param_of(plan, "prepare", "head_statistics") + param_of(plan, "prepare", "head_tiles"));
     CHECK(launch.grid[0].evaluate(values) == std::min<int64_t>(132, (items + teams - 1) / teams));
   }
+  CHECK(plan_of("head_dim = 64; smooth_k = mean", "sm_120").prepare_teams == 2);
 }
 
 TEST_CASE("beside attention prepare takes its part of the multiprocessors, without it all") {
