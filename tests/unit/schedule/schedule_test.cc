@@ -214,13 +214,17 @@ TEST_CASE("the first schedules of Hopper") {
   const std::string e4m3 = "p = e4m3; v = e4m3 per channel; pv_accumulator = f32; head_dim = ";
   CHECK(first(e4m3 + "64") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=1 prepare_percent=50");
+        "overlap=1 ping_pong=0 prepare_percent=50");
   CHECK(first(e4m3 + "128") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=5 q_in_registers=0 blocks_per_sm=1 "
         "overlap=0 ping_pong=1 prepare_percent=50");
   CHECK(first(e4m3 + "256") ==
         "wgmma=1 block_m=128 block_n=64 warps=8 stages=4 q_in_registers=0 blocks_per_sm=1 "
         "overlap=1 ping_pong=0 prepare_percent=50");
+  CHECK(first("p = e4m3 range 16 direct; v = e4m3 per channel; pv_accumulator = f32; row_sum = "
+              "quantized; rescale_threshold = 4; head_dim = 128") ==
+        "wgmma=1 block_m=128 block_n=128 warps=8 stages=5 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=1 ping_pong=1 prepare_percent=50");
   CHECK(first("head_dim = 128; pv_accumulator = f32") ==
         "wgmma=1 block_m=192 block_n=64 warps=12 stages=7 q_in_registers=0 blocks_per_sm=1 "
         "overlap=1 ping_pong=0 prepare_percent=50");
