@@ -11,11 +11,8 @@ KernelArgs::KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start) 
     values_.push_back(
         b.param(param.name, param.type == ParamType::kI32 ? ir::Type::kI32 : ir::Type::kI64));
   }
-  if (launch.waits_for_previous && start == Start::kWaits) wait_for_previous(b);
-}
-
-// All of this launch's blocks run or are done when the next one's may start: nobody is kept out.
-void wait_for_previous(ir::Builder& b) {
+  if (!launch.waits_for_previous || start != Start::kWaits) return;
+  // All of this launch's blocks run or are done when the next one's may start: nobody is kept out.
   b.emit(ir::Op::kGridWait, {});
   b.emit(ir::Op::kGridLaunchNext, {});
 }

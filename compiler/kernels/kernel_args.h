@@ -13,7 +13,8 @@ namespace sagejit {
 class KernelArgs {
  public:
   // Also waits for the launch before this one, where the plan says that the kernel must; unless the
-  // kernel does that itself, piece by piece, and calls wait_for_previous() before it ends.
+  // kernel does that itself, piece by piece. Before it ends it must wait all the same: a launch that
+  // ends before the one that it overlaps would let others begin too early.
   enum class Start { kWaits, kWaitsByPiece };
   KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start = Start::kWaits);
   // Throws Error{kInternal} if the launch has no such parameter.
@@ -25,10 +26,6 @@ class KernelArgs {
   const KernelLaunch& launch_;
   std::vector<ir::Value> values_;
 };
-
-// Until the launch before has ended; from then on the next may start. A launch that ends before the
-// one that it overlaps would let others begin too early.
-void wait_for_previous(ir::Builder& b);
 
 // A row of a tensor [b, heads, tokens, d]; i32.
 struct RowPlace {

@@ -135,7 +135,7 @@ class Loader {
         b_.emit(Op::kStGlobalV2, {counters, constant(kTakenBytes), constant(0), constant(0)});
       });
     });
-    if (plan_.attends_by_head()) wait_for_previous(b_);
+    if (plan_.attends_by_head()) b_.emit(Op::kGridWait, {});
   }
 
   // Until all operands of a tile are prepared. Bulk copies read them through the asynchronous
