@@ -141,8 +141,9 @@ Function parse(std::string_view text);
 
 // Checks that every register is defined once and before use, that operands fit their signatures,
 // that barriers of a block or team stand outside divergent control flow as far as that is visible
-// (of an if.uniform it believes what the name says; named barriers are the generator's own), that shared-memory objects do not overlap, that names are unique
-// and that `sm` has every operation. Throws Error{kInternal} with the offending line.
+// (of an if.uniform it believes what the name says; named barriers are the generator's own), that
+// shared-memory objects do not overlap, that names are unique and that `sm` has every operation.
+// Throws Error{kInternal} with the offending line.
 void verify(const Function& function, int sm);
 
 }  // namespace sagejit::ir

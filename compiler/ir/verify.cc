@@ -243,7 +243,8 @@ class Verifier {
         check_signature(inst);
         const bool is_barrier = inst.op == Op::kBarrier || inst.op == Op::kTeamBarrier;
         if (is_barrier && divergent) {
-          fail_at(inst, "a barrier stands inside an if: threads that skip it would hang the others");
+          fail_at(inst,
+                  "a barrier stands inside an if: threads that skip it would hang the others");
         }
       }
       if (inst.op == Op::kFor) {
