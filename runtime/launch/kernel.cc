@@ -239,8 +239,8 @@ void Kernel::add_launch(size_t index, const Values& values, const Layout& layout
   const std::array<uint32_t, 3> grid = grid_of(launch, step, values);
   if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return;
   pack_params(launch, step, values, layout, workspace, call.params.data());
-  // A kernel may wait for a part of the launch before it at a time (attention, of `prepare`). What a
-  // stranger has launched it waits for as a whole: the first launch of a call overlaps nothing.
+  // A kernel may wait for a part of the launch before it at a time (attention, of `prepare`). What
+  // a stranger has launched it waits for as a whole: the first launch of a call overlaps nothing.
   const bool overlaps = launch.waits_for_previous && call.num_launches > 0;
   call.launches[call.num_launches++] = {
       .kernel = step.handle,
