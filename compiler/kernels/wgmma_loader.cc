@@ -32,6 +32,7 @@ class Loader {
     if (moves_registers(schedule_))
       b_.emit(Op::kRegistersDown, {constant(wgmma_registers_of_roles(schedule_).load)});
     b_.when(b_.equal(b_.warp(), constant(block_.num_consumers * kGroupWarps)), [&] {
+      if (plan_.attends_by_head()) start_by_head();
       RingCursor q(b_, block_.num_query_stages()), kv(b_, schedule_.stages);
       // Every block begins with its own tile; who is done first takes the next.
       const Var number = b_.var(b_.emit1(Op::kBlockX, {}));
@@ -136,6 +137,13 @@ class Loader {
       });
     });
     if (plan_.attends_by_head()) b_.emit(Op::kGridWait, {});
+  }
+
+  // Of `prepare` this launch waits head by head. Of a stranger's it waits as a whole.
+  void start_by_head() {
+    const Value alone = b_.not_equal(args_["attends_alone"], constant(0));
+    b_.when(alone, [&] { b_.emit(Op::kGridWait, {}); });
+    b_.emit(Op::kGridLaunchNext, {});
   }
 
   // Until all operands of a tile are prepared. Bulk copies read them through the asynchronous

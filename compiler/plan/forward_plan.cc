@@ -450,7 +450,9 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
         .i32("padded_n", padded_tokens("n", plan.k.token_multiple));
   }
   if (plan.attends_by_head()) {
-    out.from_buffer(kPrepareCounters).i32("head_tiles", num_head_tiles(plan));
+    out.from_buffer(kPrepareCounters)
+        .i32("head_tiles", num_head_tiles(plan))
+        .i32("attends_alone", "attends_alone");
   }
   if (v.lse) {
     out.pointer("lse")

@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, kNumSymbols> kSymbolNames = {
     "v.stride_n", "o",   "o.stride_b",   "o.stride_h",
     "o.stride_m", "lse", "lse.stride_b", "lse.stride_h",
     "num_sms",
+    "attends_alone",
 };
 
 constexpr int kMaxDepth = 16;    // values at once

@@ -19,7 +19,7 @@
 namespace sagejit {
 
 // What an expression may name: the problem's sizes, the element strides and addresses of its
-// tensors, and the device's number of multiprocessors. Strides are in elements; addresses are
+// tensors, the device's number of multiprocessors, and what is asked for. Strides are in elements; addresses are
 // device addresses. Tensor order below is fixed: q, k, v, o, lse.
 enum class Symbol : uint8_t {
   kB,
@@ -47,12 +47,13 @@ enum class Symbol : uint8_t {
   kLseStrideB,
   kLseStrideH,
   kNumSms,  // streaming multiprocessors of the device that launches; 1 on the emulator
+  kAttendsAlone,  // 1 if the call attends to what an earlier one has quantized, else 0
   kCount,
 };
 inline constexpr int kNumSymbols = static_cast<int>(Symbol::kCount);
 
 // Names as they stand in expressions: "b", "hq", ..., "q", "q.stride_b", ..., "lse.stride_h",
-// "num_sms".
+// "num_sms", "attends_alone".
 std::string_view name_of(Symbol symbol);
 
 // The value of every symbol for one call, indexed by Symbol.

@@ -58,7 +58,7 @@ struct LaunchCommand {
   std::array<uint32_t, 3> grid = {1, 1, 1};
   uint32_t block_threads = 0;
   uint32_t dynamic_smem_bytes = 0;
-  bool waits_for_previous = false;    // KernelLaunch; not of a submission's first launch
+  bool waits_for_previous = false;    // KernelLaunch
   std::span<const std::byte> params;  // packed, each parameter at its natural alignment
 };
 

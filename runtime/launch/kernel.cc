@@ -239,23 +239,21 @@ void Kernel::add_launch(size_t index, const Values& values, const Layout& layout
   const std::array<uint32_t, 3> grid = grid_of(launch, step, values);
   if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return;
   pack_params(launch, step, values, layout, workspace, call.params.data());
-  // A kernel may wait for a part of the launch before it at a time (attention, of `prepare`). What
-  // a stranger has launched it waits for as a whole: the first launch of a call overlaps nothing.
-  const bool overlaps = launch.waits_for_previous && call.num_launches > 0;
   call.launches[call.num_launches++] = {
       .kernel = step.handle,
       .grid = grid,
       .block_threads = static_cast<uint32_t>(launch.block_threads),
       .dynamic_smem_bytes = static_cast<uint32_t>(launch.dynamic_smem_bytes),
-      .waits_for_previous = overlaps,
+      .waits_for_previous = launch.waits_for_previous,
       .params =
           std::span(call.params).subspan(step.param_begin, step.param_end - step.param_begin)};
 }
 
 // Every step is checked before anything is enqueued: a call that fails leaves no half.
 void Kernel::launch(const AttentionArgs& args, PhaseSet phases, Stream stream) const {
-  const BoundArgs bound = bind(args, operands_of(phases));
+  BoundArgs bound = bind(args, operands_of(phases));
   if (bound.empty) return;
+  bound.symbols[static_cast<size_t>(Symbol::kAttendsAlone)] = !contains(phases, Phase::kQuantize);
   Values values;
   program_.evaluate(bound.symbols, values);
   const Layout layout = lay_out(values);

@@ -508,6 +508,7 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "padded_n",
                                                 "prepare_counters",
                                                 "head_tiles",
+                                                "attends_alone",
                                                 "lse",
                                                 "lse_stride_b",
                                                 "lse_stride_h",

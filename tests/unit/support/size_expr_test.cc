@@ -66,6 +66,7 @@ TEST_CASE("every symbol evaluates to its own value") {
   CHECK(name_of(Symbol::kQStrideM) == "q.stride_m");
   CHECK(name_of(Symbol::kLseStrideH) == "lse.stride_h");
   CHECK(name_of(Symbol::kNumSms) == "num_sms");
+  CHECK(name_of(Symbol::kAttendsAlone) == "attends_alone");
 }
 
 TEST_CASE("size expressions are equal by text, and 0 by default") {
