@@ -51,10 +51,11 @@ KernelLaunch& attention_of(Artifact& artifact) {
   return artifact.plan.launches.back();
 }
 
+// The last of them: the first wait is one that only attention asked for alone comes to.
 void remove_from_attention(Artifact& artifact, std::string_view instruction) {
   for (KernelModule& module : artifact.modules) {
     if (module.kernel != attention_of(artifact).kernel) continue;
-    const size_t at = module.ptx.find(instruction);
+    const size_t at = module.ptx.rfind(instruction);
     REQUIRE(at != std::string::npos);
     module.ptx.erase(at, instruction.size());
   }
