@@ -13,8 +13,8 @@ namespace sagejit {
 class KernelArgs {
  public:
   // Also waits for the launch before this one, where the plan says that the kernel must; unless the
-  // kernel does that itself, piece by piece. Before it ends it must wait all the same: a launch that
-  // ends before the one that it overlaps would let others begin too early.
+  // kernel does that itself, piece by piece. Before it ends it must wait all the same: a launch
+  // that ends before the one that it overlaps would let others begin too early.
   enum class Start { kWaits, kWaitsByPiece };
   KernelArgs(ir::Builder& b, const KernelLaunch& launch, Start start = Start::kWaits);
   // Throws Error{kInternal} if the launch has no such parameter.

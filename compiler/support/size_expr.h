@@ -19,8 +19,8 @@
 namespace sagejit {
 
 // What an expression may name: the problem's sizes, the element strides and addresses of its
-// tensors, the device's number of multiprocessors, and what is asked for. Strides are in elements; addresses are
-// device addresses. Tensor order below is fixed: q, k, v, o, lse.
+// tensors, the device's number of multiprocessors, and what is asked for. Strides are in elements;
+// addresses are device addresses. Tensor order below is fixed: q, k, v, o, lse.
 enum class Symbol : uint8_t {
   kB,
   kHq,
@@ -46,7 +46,7 @@ enum class Symbol : uint8_t {
   kLse,
   kLseStrideB,
   kLseStrideH,
-  kNumSms,  // streaming multiprocessors of the device that launches; 1 on the emulator
+  kNumSms,        // streaming multiprocessors of the device that launches; 1 on the emulator
   kAttendsAlone,  // 1 if the call attends to what an earlier one has quantized, else 0
   kCount,
 };
