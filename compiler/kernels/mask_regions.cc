@@ -14,8 +14,8 @@ MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, con
       mask.kind == MaskKind::kCausalBottomRight || mask.kind == MaskKind::kWindow;
   offset_ = aligned_to_end ? b.sub(n, m) : constant(0);
   const Value tile = constant(tile_keys), zero = constant(0);
-  // Part of a block's rows, a warpgroup's, may lie behind the last row altogether: they then count
-  // as that one, whose keys are among the block's.
+  // Part of a block's rows, a warpgroup's, may lie behind the last row altogether: they see no key
+  // tile, at a place that is among the block's.
   const Value end_row = b.sub(m, constant(1));
   const Value first_row = b.min(rows.first, end_row);
   const Value last_row = b.min(b.add(rows.first, constant(rows.count - 1)), end_row);
@@ -25,7 +25,9 @@ MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, con
   };
   const Bounds first = bounds_of(first_row), last = bounds_of(last_row);
   const Value begin = first.low ? tiles_below(first.low) : zero;
-  const Value end = b.max(begin, tiles_covering(b.add(last.high, constant(1))));
+  const Value seen_end = b.max(begin, tiles_covering(b.add(last.high, constant(1))));
+  const Value exists = b.min(b.max(b.sub(m, rows.first), zero), constant(1));
+  const Value end = b.add(begin, b.mul(exists, b.sub(seen_end, begin)));
   Value full_end = b.min(tiles_below(b.add(first.high, constant(1))), end);
   if (!last.low) {
     runs_ = {{begin, full_end, false}, {full_end, end, true}};

@@ -24,6 +24,7 @@ struct RowRange {
 //   causal top_left      high = i
 //   causal bottom_right  high = i + n - m
 //   window               low = i + n - m - left, high = i + n - m + right
+// Rows i >= m do not exist; a range of none but such sees no key tile.
 class MaskRegions {
  public:
   MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, const RowRange& rows,

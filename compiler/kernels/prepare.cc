@@ -81,12 +81,8 @@ void wait_until(Builder& b, Value counters, int word, Value expected) {
 
 void wait_for_statistics(Builder& b, const KernelArgs& args, Value batch_head) {
   if (!args.has("prepare_counters")) return;
-  wait_until(b, head_counters(b, args, batch_head), kStatisticsDone, args["head_statistics"]);
-}
-
-void wait_for_chunks(Builder& b, const KernelArgs& args, Value batch_head) {
   wait_until(b, head_counters(b, args, batch_head), kStatisticsDone,
-             b.sub(args["head_statistics"], constant(1)));
+             b.add(args["head_statistics"], constant(1)));
 }
 
 void wait_for_tiles(Builder& b, const KernelArgs& args, Value batch_head) {

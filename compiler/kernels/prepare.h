@@ -59,8 +59,6 @@ struct TilePlace {
 // Until the statistics of a (batch, K head) are there, where the launch counts that. Every thread
 // that reads them waits itself.
 void wait_for_statistics(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
-void wait_for_chunks(ir::Builder& b, const KernelArgs& args,
-                     ir::Value batch_head);  // all but `fold`
 // Until all tiles of a (batch, K head) are there, of the Q that attends to it too: for another
 // launch, that runs beside `prepare`. Every thread that reads them waits itself.
 void wait_for_tiles(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
@@ -68,7 +66,8 @@ void wait_for_tiles(ir::Builder& b, const KernelArgs& args, ir::Value batch_head
 // Eight f32 at `address`, which is a multiple of 16; zeros where `valid`, if given, is false.
 std::vector<ir::Value> load_f32s(ir::Builder& b, ir::Value address, ir::Value valid = {});
 
-// prepare_counters, in words: a ticket, then for each (batch, K head) what is done of it.
+// prepare_counters, in words: a ticket, then for each (batch, K head) what is done of it. Of
+// statistics: chunks, and one more when they are folded.
 inline constexpr int kItemsTaken = 0;
 inline constexpr int kStatisticsDone = 1, kTilesDone = 2;  // of the first head
 inline constexpr int kHeadCounters = 2;                    // from head to head
@@ -76,10 +75,14 @@ ir::Value head_counters(ir::Builder& b, const KernelArgs& args, ir::Value batch_
 
 // `scratch`: shared memory, a multiple of 128, that nobody else uses between two barriers.
 
+// Called once, by all threads, when a team has nothing left to wait for but still some work to do;
+// may be none.
+using LastWork = std::function<void()>;
+
 // Statistics of a head, first of its chunks: `place.tile` numbers those of K, where it is smoothed,
 // then those of V, where it is scaled. Then of all its chunks together, when they are there.
 void fold_tokens(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
-                 const TilePlace& place, ir::Value scratch);
+                 const TilePlace& place, ir::Value scratch, const LastWork& last_work = {});
 void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
                  ir::Value batch_head);
 
@@ -88,7 +91,7 @@ void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan
 class RowQuantizer {
  public:
   RowQuantizer(ir::Builder& b, const KernelArgs& args, const QuantizePlan& plan);
-  void run(const TilePlace& place) const;
+  void run(const TilePlace& place, const LastWork& last_work) const;
 
  private:
   void for_each_group(const std::function<void(ir::Value)>& visit) const;  // this thread's
@@ -108,7 +111,7 @@ class RowQuantizer {
 
 // Quantizes a tile of V.
 void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,
-                    const TilePlace& place, ir::Value scratch);
+                    const TilePlace& place, ir::Value scratch, const LastWork& last_work);
 
 // f(value, other) folded over the lanes of a row; every lane gets the result.
 ir::Value reduce_row(ir::Builder& b, const RowLanes& lanes, ir::Value value, ir::Op op);

@@ -87,12 +87,13 @@ class ValueConverter {
   ValueConverter(Builder& b, const KernelArgs& args, const ValuePlan& plan, const TilePlace& place)
       : b_(b), args_(args), plan_(plan), tile_(b, args, plan, place) {}
 
-  void run() const {
+  void run(const LastWork& last_work) const {
     Pieces pieces(b_);
     for_each_piece([&](Value, Value in_range, Value token, Value channel) {
       const Value valid = both_if_set(b_, tile_.exists(token, channel), in_range);
       pieces.load(tile_.address(token, channel), valid);
     });
+    if (last_work) last_work();
     const Value codes = tile_.codes();
     int piece = 0;
     for_each_piece([&](Value item, Value in_range, Value token, Value) {
@@ -145,7 +146,7 @@ class ValueQuantizer {
         num_groups_(plan.tile_tokens / kCoreRowBytes * groups_per_row_),
         codes_(scratch) {}
 
-  void run() {
+  void run(const LastWork& last_work) {
     const std::vector<Item> all = items();
     Pieces pieces(b_);
     for (const Item& item : all) {
@@ -158,6 +159,7 @@ class ValueQuantizer {
       }
     }
     wait_for_statistics(b_, args_, tile_.batch_head());
+    if (last_work) last_work();
     int piece = 0;
     for (const Item& item : all) {
       std::vector<std::vector<Value>> x;
@@ -240,9 +242,13 @@ class ValueQuantizer {
       const Value first = b_.add(item.first_channel, constant(plan_.columns));  // behind the scales
       means = load_channels("v_scales", plan_.scales(), first);
     }
+    // Made anew for every tile: kept, the places would take registers that other items need.
+    const Var number = b_.var(item.group);
+    b_.tie({number});
+    const Value group_number = b_.get(number);
     const Value group =
-        b_.add(b_.add(codes_, b_.mul(item.group, constant(kCoreBytes))), b_.shl(item.quad, 2));
-    const Value turn = b_.mul(b_.rem(item.group, constant(8)), constant(kCoreRowBytes));
+        b_.add(b_.add(codes_, b_.mul(group_number, constant(kCoreBytes))), b_.shl(item.quad, 2));
+    const Value turn = b_.mul(b_.rem(group_number, constant(8)), constant(kCoreRowBytes));
     Value nans = constant(0);
     std::vector<Value> places;
     for (int i = 0; i < kLaneElements; ++i) {
@@ -309,11 +315,11 @@ class ValueQuantizer {
 }  // namespace
 
 void prepare_values(Builder& b, const KernelArgs& args, const ValuePlan& v, const TilePlace& place,
-                    Value scratch) {
+                    Value scratch, const LastWork& last_work) {
   if (v.is_scaled) {
-    ValueQuantizer(b, args, v, place, scratch).run();
+    ValueQuantizer(b, args, v, place, scratch).run(last_work);
   } else {
-    ValueConverter(b, args, v, place).run();
+    ValueConverter(b, args, v, place).run(last_work);
   }
 }
 

@@ -15,7 +15,7 @@ using ir::Var;
 namespace {
 
 // What a team does at a time; i32.
-enum Kind { kNothing, kStatistics, kFold, kKeys, kValues, kQueries };
+enum Kind { kNothing, kStatistics, kKeys, kValues, kQueries };
 struct Item {
   Value kind;
   TilePlace place;
@@ -30,7 +30,9 @@ class Items {
         plan_(plan),
         k_(b, args, plan.k),
         q_(b, args, plan.q),
-        scratch_(b.smem("scratch", plan.scratch_bytes(), 128)) {}
+        scratch_(b.smem("scratch", plan.scratch_bytes(), 128)) {
+    if (counts_statistics()) earlier_ = b.smem("earlier", 4);
+  }
 
   // Tiles of a K head: those of K, then those of V, then those of the Q that attends to them, head
   // by head.
@@ -54,47 +56,71 @@ class Items {
 
   Item item(const PrepareOrder::Place& place) const {
     const Item as_tile = tile(place.head, place.index);
-    const Value is_fold = b_.equal(b_.add(place.index, constant(1)), args_["head_statistics"]);
-    const Value of_statistics = b_.select(is_fold, constant(kFold), constant(kStatistics));
     const auto [batch, kv_head] = divide(place.head, args_["hkv"]);
     const auto choose = [&](Value a, Value b) { return b_.select(place.is_statistics, a, b); };
-    return {b_.select(place.exists, choose(of_statistics, as_tile.kind), constant(kNothing)),
-            {choose(place.index, as_tile.place.tile), choose(kv_head, as_tile.place.head), batch,
-             place.head}};
+    return {
+        b_.select(place.exists, choose(constant(kStatistics), as_tile.kind), constant(kNothing)),
+        {choose(place.index, as_tile.place.tile), choose(kv_head, as_tile.place.head), batch,
+         place.head}};
   }
 
-  void run(const Item& item) const {
+  // `last_work`: what is called when nothing is left to wait for, with still some work to do.
+  void run(const Item& item, const LastWork& last_work) const {
     const TilePlace& place = item.place;
     std::vector<Case> cases = {
-        {kKeys, [&] { k_.run(place); }},
-        {kQueries, [&] { q_.run(place); }},
-        {kValues, [&] { prepare_values(b_, args_, plan_.v, place, scratch_); }},
-        {kStatistics, [&] { fold_tokens(b_, args_, plan_, place, scratch_); }},
-        {kFold, [&] {
-           wait_for_chunks(b_, args_, place.kv_batch_head);
-           fold_chunks(b_, args_, plan_, place.kv_batch_head);
+        {kKeys, [&] { k_.run(place, last_work); }},
+        {kQueries, [&] { q_.run(place, last_work); }},
+        {kValues, [&] { prepare_values(b_, args_, plan_.v, place, scratch_, last_work); }},
+        {kStatistics, [&] {
+           fold_tokens(b_, args_, plan_, place, scratch_, last_work);
+           fold_head_if_last(place.kv_batch_head);
          }}};
     dispatch(item, std::move(cases));
   }
 
-  Value is(const Item& item, Kind kind) const { return b_.equal(item.kind, constant(kind)); }
-
-  // Where it is counted that the item is done.
-  Value counter(const Item& item) const {
-    const Value is_tile = b_.less(constant(kFold), item.kind);
-    const Value word = b_.select(is_tile, constant(kTilesDone * 4), constant(kStatisticsDone * 4));
-    return b_.address(head_counters(b_, args_, item.place.kv_batch_head), word, 1);
+  // That a tile is done.
+  void count_tile(const Item& item) const {
+    b_.when(b_.less(constant(kStatistics), item.kind), [&] {
+      const Value counters = head_counters(b_, args_, item.place.kv_batch_head);
+      b_.emit(Op::kRedReleaseGlobalAddI32, {counters, constant(kTilesDone * 4), constant(1)});
+    });
   }
+
+  Value is(const Item& item, Kind kind) const { return b_.equal(item.kind, constant(kind)); }
 
  private:
   using Case = std::pair<Kind, std::function<void()>>;
 
+  bool counts_statistics() const { return args_.has("prepare_counters"); }
+
+  // Who completes a head's chunks folds them: nobody has to wait for that.
+  void fold_head_if_last(Value batch_head) const {
+    const Value counters = head_counters(b_, args_, batch_head);
+    const Value is_first = b_.equal(b_.tid(), constant(0));
+    b_.barrier();
+    b_.when(is_first, [&] {
+      const Value earlier =
+          b_.emit1(Op::kAtomGlobalAddI32, {counters, constant(kStatisticsDone * 4), constant(1)});
+      b_.emit(Op::kStSharedI32, {earlier_, constant(0), earlier});
+    });
+    b_.barrier();
+    const Value earlier = b_.emit1(Op::kLdSharedI32, {earlier_, constant(0)});
+    const Value is_last = b_.equal(b_.add(earlier, constant(1)), args_["head_statistics"]);
+    b_.when_uniform(is_last, [&] {
+      fold_chunks(b_, args_, plan_, batch_head);
+      b_.barrier();
+      b_.when(is_first, [&] {
+        b_.emit(Op::kRedReleaseGlobalAddI32,
+                {counters, constant(kStatisticsDone * 4), constant(1)});
+      });
+    });
+  }
+
   // The case of the item's kind, of those that the launch has.
   void dispatch(const Item& item, std::vector<Case> cases) const {
-    const bool at_once = args_.has("prepare_counters");
     std::erase_if(cases, [&](const Case& one) {
-      const bool is_statistics = one.first == kStatistics || one.first == kFold;
-      return (is_statistics && !at_once) || (one.first == kValues && !plan_.v.is_prepared);
+      return (one.first == kStatistics && !counts_statistics()) ||
+             (one.first == kValues && !plan_.v.is_prepared);
     });
     dispatch(item, cases, 0);
   }
@@ -115,11 +141,13 @@ class Items {
   const ForwardPlan& plan_;
   RowQuantizer k_, q_;
   Value scratch_;
+  Value earlier_;  // chunks of a head that were there before the team's
 };
 
-// A team takes items, one after the other, until none is left. While it works on one, its first
-// thread takes the next. That cannot hang: an item waits only for items with smaller numbers, and a
-// team takes its items in order; so the smallest that is not done is one that its team works on.
+// A team takes items, one after the other, until none is left. Under the last work on one, its
+// first thread takes the next: no earlier, as others may wait for what it takes. That cannot hang:
+// an item waits only for items with smaller numbers, and a team takes its items in order; so the
+// smallest that is not done is one that its team works on.
 class Turnstile {
  public:
   Turnstile(Builder& b, const KernelArgs& args, const Items& items)
@@ -138,13 +166,10 @@ class Turnstile {
     take();
     advance({});
     b_.loop_while(words_[0], [&] {
-      take();
       const Item item{b_.get(words_[0]),
                       {b_.get(words_[1]), b_.get(words_[2]), b_.get(words_[3]), b_.get(words_[4])}};
-      items_.run(item);
-      advance([&] {
-        b_.emit(Op::kRedReleaseGlobalAddI32, {items_.counter(item), constant(0), constant(1)});
-      });
+      items_.run(item, [&] { take(); });
+      advance([&] { items_.count_tile(item); });
     });
   }
 
@@ -199,7 +224,7 @@ ir::Function generate_quantize(const ForwardPlan& plan) {
   const Items items(b, args, plan);
   const Item item = items.tile(b.emit1(Op::kBlockX, {}));
   b.barrier();
-  items.run(item);
+  items.run(item, {});
   return b.finish(plan.target->sm);
 }
 

@@ -140,11 +140,12 @@ void RowQuantizer::for_each_group(const std::function<void(Value)>& visit) const
   }
 }
 
-void RowQuantizer::run(const TilePlace& place) const {
+void RowQuantizer::run(const TilePlace& place, const LastWork& last_work) const {
   RowTile tile(b_, args_, plan_, place);
   tile.load();
   if (plan_.clears_counters) clear_counters(b_, args_, tile);
   if (plan_.subtract_mean || plan_.lse_bias) tile.load_mean();
+  if (last_work) last_work();
   for (int pass = 0; plan_.lse_bias && pass < tile.num_passes(); ++pass) {
     store_lse_bias(b_, args_, tile, pass);
   }

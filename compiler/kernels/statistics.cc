@@ -73,7 +73,7 @@ class ChunkFold {
         place_(place),
         shared_(shared) {}
 
-  void run() {
+  void run(const LastWork& last_work) {
     for (const Fold& fold : statistic_.folds) {
       const bool sums = fold.kind == FoldKind::kSum;
       const Value start = sums ? constant_f32(0) : neutral_pair(fold.kind, statistic_.input);
@@ -83,6 +83,7 @@ class ChunkFold {
       }
     }
     fold_rows();
+    if (last_work) last_work();
     for (size_t f = 0; f < folds_.size(); ++f) {
       const std::vector<Value> found = elements(f);
       for (int i = 0; i < kLaneElements; ++i) {
@@ -301,7 +302,7 @@ void fold_chunks(Builder& b, const KernelArgs& args, const ForwardPlan& plan, Va
 }
 
 void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
-                 const TilePlace& place, Value scratch) {
+                 const TilePlace& place, Value scratch, const LastWork& last_work) {
   const QuantizePlan& k = plan.k;
   const ValuePlan& v = plan.v;
   const Statistic of_k{"k",        k.input,
@@ -310,7 +311,7 @@ void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
   const Statistic of_v{"v", v.input, v.value_head_dim, v.columns, v.columns, folds_of(v)};
   const auto run = [&](const Statistic& statistic, Value chunk) {
     const TilePlace of_tensor{chunk, place.head, place.batch, place.kv_batch_head};
-    ChunkFold(b, args, statistic, of_tensor, scratch).run();
+    ChunkFold(b, args, statistic, of_tensor, scratch).run(last_work);
   };
   if (!v.is_scaled) {
     run(of_k, place.tile);

@@ -4,7 +4,7 @@
 //
 // Every warpgroup takes a turn, used or not, for every key tile of the block. It gets it from the
 // next warpgroup, which may be two turns ahead; a named barrier counts arrivals, not turns, so
-// there are two for each.
+// there are two for each. Of four warpgroups one may be three turns ahead: they take none.
 #pragma once
 
 #include <vector>

@@ -16,7 +16,7 @@ constexpr int kResidentBytes = 16 << 20;
 
 // Items that a team of `prepare` has taken and not done, and rounds that a head's statistics take
 // besides: what is less makes tiles wait for them, and more delays the first heads.
-constexpr int kItemsInWork = 3, kLagRounds = 4;
+constexpr int kItemsInWork = 2, kLagRounds = 3;
 
 // Query tiles that the wgmma kernel's blocks have taken, and blocks that are done: i32 each.
 const std::string kTileCounters = "tile_counters";
@@ -176,9 +176,10 @@ std::string padded_tokens(std::string_view tokens, int multiple) {
                        : fmt::format("ceil_div({}, {}) * {}", tokens, multiple, multiple);
 }
 
-// Chunks of the tokens of K and V. Their number and size depend on n alone, and with them the order
-// of K's sums.
-const std::string kNumChunks = fmt::format("min({}, ceil_div(n, {}))", kMaxChunks, kMinChunkTokens);
+// Chunks of the tokens of K and V, one at least. Their number and size depend on n alone, and with
+// them the order of K's sums.
+const std::string kNumChunks =
+    fmt::format("max(1, min({}, ceil_div(n, {})))", kMaxChunks, kMinChunkTokens);
 const std::string kChunkTokens =
     fmt::format("max({}, ceil_div(n, {}))", kMinChunkTokens, kMaxChunks);
 
@@ -349,7 +350,7 @@ void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
 // multiprocessor for itself: so what `prepare` leaves free is whole multiprocessors.
 void launch_prepare(PlanWriter& out, const ForwardPlan& plan) {
   const std::string items =
-      fmt::format("b * hkv * ({} + 1 + {})", num_statistics(plan), num_head_tiles(plan));
+      fmt::format("b * hkv * ({} + {})", num_statistics(plan), num_head_tiles(plan));
   const std::string teams =
       fmt::format("ceil_div(num_sms * {}, 100) * {}",
                   plan.attends_by_head() ? plan.schedule.prepare_percent : 100, plan.prepare_teams);
@@ -361,9 +362,9 @@ void launch_prepare(PlanWriter& out, const ForwardPlan& plan) {
              plan.prepare_teams * kPrepareThreads, 0)
       .from_buffer(kPrepareCounters)
       .i32("kv_heads", "b * hkv")
-      .i32("head_statistics", num_statistics(plan) + " + 1")  // the last is their fold
+      .i32("head_statistics", num_statistics(plan))
       .i32("head_tiles", num_head_tiles(plan))
-      .i32("lag", fmt::format("min(b * hkv, {} + ceil_div({} * {}, {} + 1 + {}))", kLagRounds,
+      .i32("lag", fmt::format("min(b * hkv, {} + ceil_div({} * {}, {} + {}))", kLagRounds,
                               kItemsInWork, teams, num_statistics(plan), num_head_tiles(plan)))
       .i32("num_chunks", kNumChunks)
       .i32("chunk_tokens", kChunkTokens);
@@ -402,11 +403,10 @@ void launch_attention(PlanWriter& out, const ForwardPlan& plan) {
   }
 }
 
-// Heads whose query tiles the wgmma kernel takes by length, not head by head. Where lengths differ,
-// as many as keep the multiprocessors busy to the end, and as keep their K and V in the L2 cache.
+// Heads whose query tiles the wgmma kernel takes by length, not head by head: a causal mask leaves
+// some tiles fewer keys, and a head's last tile may have fewer rows. As many as keep the
+// multiprocessors busy to the end, and as keep their K and V in the L2 cache.
 std::string num_last_heads(const ForwardPlan& plan) {
-  const MaskKind mask = plan.variant.mask.kind;
-  if (mask != MaskKind::kCausalTopLeft && mask != MaskKind::kCausalBottomRight) return "0";
   constexpr int kRounds = 3;  // of tiles for every multiprocessor
   const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
   return fmt::format(

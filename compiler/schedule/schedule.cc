@@ -172,11 +172,11 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
                       schedule.num_warps, threads));
   if (schedule.wgmma) {
     require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
-    require(schedule.num_warps == 4 || schedule.num_warps == 8 || schedule.num_warps == 12,
-            "warps must be 4, 8 or 12: one to three warpgroups that compute");
+    require(schedule.num_warps % 4 == 0 && schedule.num_warps >= 4 && schedule.num_warps <= 16,
+            "warps must be 4, 8, 12 or 16: one to four warpgroups that compute");
     require(schedule.block_m == 16 * schedule.num_warps, "block_m must be 16 rows for every warp");
     require(schedule.blocks_per_sm == 1, "blocks_per_sm must be 1");
-    require(!schedule.ping_pong || schedule.num_warps > 4,
+    require(!schedule.ping_pong || schedule.num_warps == 8 || schedule.num_warps == 12,
             "ping_pong needs two or three computing warpgroups");
     require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
   }

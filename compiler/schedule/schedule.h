@@ -77,7 +77,7 @@ constexpr RoleRegisters wgmma_registers_of_roles(const Schedule& schedule) {
   const int compute = std::min(kMostUsed, (pool - kLeastForLoading) / consumers / kStep * kStep);
   return {start, compute, std::min(kMostUsed, pool - consumers * compute)};
 }
-// Two or three computing warpgroups move registers. One has more than a thread can use from the
+// Two to four computing warpgroups move registers. One has more than a thread can use from the
 // start; setmaxnreg.inc must not take any away.
 constexpr bool moves_registers(const Schedule& schedule) {
   return schedule.wgmma && schedule.num_warps > 4;

@@ -79,7 +79,7 @@ TEST_CASE("wgmma: warps, stages, overlap and turns give the same bits", "[emulat
       Bits& first = expected[family.is_two_level && overlap];
       for (const auto& [num_warps, stages, ping_pong] :
            {std::tuple(4, 2, false), std::tuple(8, 3, true), std::tuple(12, 4, false),
-            std::tuple(12, 3, true)}) {
+            std::tuple(12, 3, true), std::tuple(16, 3, false)}) {
         CAPTURE(family.body, overlap, num_warps, stages, ping_pong);
         const auto kernel = lab.kernel(make_request(
             variant, wgmma_schedule(num_warps, family.block_n, overlap, stages, ping_pong)));

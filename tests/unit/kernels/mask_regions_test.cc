@@ -118,6 +118,7 @@ TEST_CASE("tiles of a part of the rows are among those of all") {
             CHECK(folded(whole.first_tile()) <= folded(own.first_tile()));
             CHECK(folded(own.first_tile()) <= folded(own.end_tile()));
             CHECK(folded(own.end_tile()) <= folded(whole.end_tile()));
+            if (part >= m) CHECK(folded(own.first_tile()) == folded(own.end_tile()));
           }
         }
       }

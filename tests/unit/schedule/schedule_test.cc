@@ -112,9 +112,11 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
   };
   CHECK_NOTHROW(check_schedule(v, parse_schedule(start), find_target("sm_90a")));
   CHECK(limit_of(v, start, "sm_90") == "sm_90 has no wgmma instructions");
-  const std::string warps = "warps must be 4, 8 or 12: one to three warpgroups that compute";
-  CHECK(limit("warps=16 block_m=256", v) == warps);
+  const std::string warps = "warps must be 4, 8, 12 or 16: one to four warpgroups that compute";
+  CHECK(limit("warps=20 block_m=320", v) == warps);
   CHECK(limit("warps=2 block_m=32", v) == warps);
+  CHECK(limit("warps=16 block_m=256 block_n=160", v) ==
+        "a product needs 106 registers at once, 16 warps and the loader start with 96 a thread");
   CHECK(limit("block_m=384", v) == "block_m must be 16 rows for every warp");
   CHECK(limit("blocks_per_sm=2", v) == "blocks_per_sm must be 1");
   CHECK(limit("q_in_registers=1", v) ==
