@@ -234,6 +234,29 @@ TEST_CASE("deadlock names who waits where") {
                  {ErrorKind::kDeadlock, "bar.sync", {0, 0, 0}, "", {}, "have exited"});
 }
 
+// One warpgroup passes turns to another and may be two ahead, with one barrier for both.
+TEST_CASE("a barrier counts arrivals, not turns") {
+  const std::string turns =
+      "setp.lt.u32 %p1, %r0, 128;\n@%p1 bar.sync 1, 256;\n"
+      "@!%p1 bar.arrive 1, 256;\n@!%p1 bar.sync 2, 128;\n"
+      "@!%p1 bar.arrive 1, 256; // again\n@%p1 bar.sync 1, 256;";
+  expect_clean(kernel(turns), {1, 256});
+  int failures = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    std::vector<uint32_t> data(1024, 1), constant(64, 2);
+    const MemoryRange memory[] = {range(data, "data"), range(constant, "table", false)};
+    try {
+      run_text(kernel(turns), {1, 256}, Params(data, constant), memory, {.seed = seed});
+    } catch (const Error& e) {
+      ++failures;
+      CHECK(e.kind() == ErrorKind::kDeadlock);
+      CHECK(e.line() == line_of(kernel(turns), "// again"));
+      CHECK_THAT(e.what(), Catch::Contains("arrives at barrier 1 again before the others have"));
+    }
+  }
+  CHECK(failures > 0);
+}
+
 TEST_CASE("divergent collectives") {
   const std::string half = "setp.lt.u32 %p1, %r0, 16;\n";
   expect_failure(

@@ -74,6 +74,9 @@ void Block::run(uint64_t linear) {
   random_ =
       (launch.options.seed + 1) * 0x9e3779b97f4a7c15ull ^ (linear + 1) * 0xbf58476d1ce4e5b9ull;
   if (random_ == 0) random_ = 1;
+  const auto num_groups =
+      static_cast<uint32_t>((warps.size() + kWarpgroupWarps - 1) / kWarpgroupWarps);
+  slow_group_ = static_cast<uint32_t>(next_random(random_) % (num_groups + 1));
   barriers.fill(Barrier{});
   clocks.reset();
   mbarriers.reset(static_cast<uint32_t>(shared.size()));
@@ -214,14 +217,24 @@ void Block::check_finished() {
 }
 
 // Round robin from `from`, or a random runnable warp with a seed; warps.size() when none can run.
+// With a seed one warpgroup falls behind the others as far as they let it.
 uint32_t Block::next_warp(uint32_t from) {
+  constexpr uint32_t kTurnsOfSlow =
+      64;  // of which one is theirs: others may spin on what they write
   const auto count = static_cast<uint32_t>(warps.size());
-  if (launch.options.seed != 0) from = static_cast<uint32_t>(next_random(random_) % count);
+  uint32_t slow = count;
+  if (launch.options.seed != 0) {
+    from = static_cast<uint32_t>(next_random(random_) % count);
+    if (next_random(random_) % kTurnsOfSlow != 0) slow = slow_group_ * kWarpgroupWarps;
+  }
+  uint32_t last = count;
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t at = (from + i) % count;
-    if (runnable_group(warps[at]) >= 0) return at;
+    if (runnable_group(warps[at]) < 0) continue;
+    if (at - at % kWarpgroupWarps != slow) return at;
+    last = at;
   }
-  return count;
+  return last;
 }
 
 // The group whose position is lowest; -1 when there is none that can run, or when it would pass
@@ -317,6 +330,13 @@ void Block::arrive(Warp& w, uint32_t id, uint32_t expected, bool waits) {
                        b.expected, expected));
   }
   b.expected = expected;
+  if ((b.lanes[w.index] & w.mask) != 0) {
+    w.fail(ErrorKind::kDeadlock, w.first_lane(),
+           fmt::format("the warp arrives at barrier {} again before the others have: the barrier "
+                       "counts arrivals, not warps",
+                       id));
+  }
+  b.lanes[w.index] |= w.mask;
   // Hardware counts warps: a whole warp is 32 threads even when the block's last warp is short.
   b.arrived += w.mask == w.exists ? kWarpLanes : static_cast<uint32_t>(std::popcount(w.mask));
   w.clock.release(w.index, w.mask, w.is_whole(w.mask), clocks, b.clock);

@@ -38,7 +38,8 @@ struct Barrier {
   uint32_t expected = 0;  // 0: nobody waits
   bool reduces = false;
   uint32_t popc = 0, all = 1, any = 0;
-  Order clock{};  // join of the arrivals' orders
+  std::array<uint32_t, kMaxWarps> lanes{};  // that arrived, of each warp
+  Order clock{};                            // join of the arrivals' orders
 };
 
 struct Block {
@@ -100,6 +101,7 @@ struct Block {
   std::vector<uint8_t> local_written_;
   std::vector<Warp*> runnable_;
   uint64_t random_ = 0;
+  uint32_t slow_group_ = 0;  // whose warps seldom get a turn; the first that does not exist: none
   uint64_t progress_ = 0;
   uint64_t progress_at_poll_ = 0;
   uint32_t polls_ = 0;         // rounds of waits given up since anything happened
