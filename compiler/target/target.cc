@@ -10,8 +10,8 @@ namespace sagejit {
 namespace {
 
 constexpr Target kTargets[] = {
-#define TARGET(name, sm, block, per_sm, regs, threads, s4, fp8, wgmma, fp4) \
-  {name, sm, block, per_sm, regs, threads, s4, fp8, wgmma, fp4},
+#define TARGET(name, sm, block, per_sm, regs, threads, s4, fp8, wgmma, fp4, ptx) \
+  {name, sm, block, per_sm, regs, threads, s4, fp8, wgmma, fp4, ptx},
 #include "compiler/target/targets.def"
 #undef TARGET
 };

@@ -2,6 +2,7 @@
 
 #include <iterator>
 
+#include "compiler/backend/common/instruction.h"
 #include "compiler/support/error.h"
 
 namespace sagejit {
@@ -134,17 +135,10 @@ class Printer {
       case Op::kWgmmaWait:
         return wgmma_wait(inst);
       default:
-        if (const ir::WgmmaInfo* row = ir::find_wgmma(inst.op)) return wgmma(inst, *row);
+        if (ir::find_wgmma(inst.op)) return wgmma(inst);
         fail(ErrorKind::kInternal, "CUDA back end: unknown structural operation");
     }
     fmt::format_to(out_, "{:{}}}}\n", "", indent);
-  }
-
-  // "%first, %first+1, ..."
-  static std::string numbered(int first, int count) {
-    std::string text;
-    for (int i = 0; i < count; ++i) text += fmt::format("{}%{}", i ? ", " : "", first + i);
-    return text;
   }
 
   // Variables as operands of an assembly statement that reads and writes them.
@@ -163,49 +157,18 @@ class Printer {
                    inst.operands[0].bits, tied(std::span(inst.operands).subspan(1)));
   }
 
-  void wgmma(const Inst& inst, const ir::WgmmaInfo& row) {
-    const int accumulators = ir::num_accumulators(inst);
-    const bool from_registers = inst.operands.size() - accumulators == 7;
-    const int columns = accumulators / (row.c == DType::kF16 ? 2 : 4) * 8;
-    const int num_a = from_registers ? 4 : 1;
-    const std::string a = numbered(accumulators, num_a);
+  void wgmma(const Inst& inst) {
+    const auto accumulators = static_cast<size_t>(ir::num_accumulators(inst));
     fmt::format_to(
-        out_, "asm volatile(\"{}wgmma.mma_async.sync.aligned.m64n{}k{}.{} {{{}}}, {}, %{}, {}{};\"",
-        inst.operands.back().bits ? "wgmma.fence.sync.aligned; " : "", columns, row.k, row.types,
-        numbered(0, accumulators), from_registers ? "{" + a + "}" : a, accumulators + num_a,
-        inst.operands[inst.operands.size() - 2].bits,
-        from_registers ? row.modifiers_rs : row.modifiers_ss);
-    fmt::format_to(out_, " : {} : ", tied(std::span(inst.operands).first(accumulators)));
-    for (int i = 0; i <= num_a; ++i) {
-      const Value value = inst.operands[accumulators + i];
-      fmt::format_to(out_, "{}\"{}\"({})", i ? ", " : "", constraint(value.type), operand(value));
+        out_, "asm volatile(\"{}\" : {} : ",
+        wgmma_instruction(inst, [](size_t number) { return fmt::format("%{}", number); }),
+        tied(std::span(inst.operands).first(accumulators)));
+    for (size_t i = accumulators; i + 2 < inst.operands.size(); ++i) {
+      const Value value = inst.operands[i];
+      fmt::format_to(out_, "{}\"{}\"({})", i > accumulators ? ", " : "", constraint(value.type),
+                     operand(value));
     }
     fmt::format_to(out_, " : \"memory\");\n");
-  }
-
-  // The registers and operands that $0, $1, ... of a row stand for.
-  static std::vector<Value> placeholders(const Inst& inst) {
-    std::vector<Value> values = inst.results;
-    values.insert(values.end(), inst.operands.begin(), inst.operands.end());
-    return values;
-  }
-
-  // Replaces each $N by replace(N).
-  template <typename Replace>
-  static std::string substitute(std::string_view text, Replace replace) {
-    std::string result;
-    for (size_t i = 0; i < text.size();) {
-      if (text[i] != '$') {
-        result += text[i++];
-        continue;
-      }
-      size_t number = 0;
-      for (++i; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) {
-        number = number * 10 + static_cast<size_t>(text[i] - '0');
-      }
-      result += replace(number);
-    }
-    return result;
   }
 
   void native(const Inst& inst) {

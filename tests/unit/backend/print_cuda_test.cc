@@ -2,16 +2,14 @@
 
 #include <fmt/format.h>
 
-#include "compiler/ir/builder.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/find_nvrtc.h"
+#include "tests/unit/backend/kernel_of_everything.h"
 
 namespace sagejit {
 namespace {
 
 using ir::Op;
-using ir::Type;
-using ir::Value;
 
 // The CUDA C++ of `lines` in a kernel with parameters x, n, shared memory s at 64, and one register
 // of each type: r0 i64, r1 and r2 i32, r3 f32, r4 bool. One string a line, without the kernel's
@@ -51,84 +49,6 @@ std::string line_of(std::string_view line) {
   const std::vector<std::string> lines = body_of(std::string(line) + "\n");
   REQUIRE(lines.size() == 1);
   return lines[0];
-}
-
-// A kernel that has every operation of ops.def and mma.def that `sm` knows once and stores every
-// result, so that none is removed before the assembler has seen it.
-ir::Function kernel_of_everything(int sm) {
-  ir::Builder b("everything", 32);
-  const Value address = b.param("p", Type::kI64), integer = b.param("n", Type::kI32);
-  const Value number = b.emit1(Op::kF32FromS32, {integer}),
-              predicate = b.less(integer, ir::constant(7));
-  const auto operand = [&](char letter) -> Value {
-    switch (letter) {
-      case 'p':
-        return predicate;
-      case 'l':
-        return address;
-      case 'f':
-        return number;
-      case 'i':
-        return ir::constant(32);  // setmaxnreg takes no less than 24
-      case 'r':
-        return integer;
-      default:
-        FAIL("no operand for letter " << letter);
-        return {};
-    }
-  };
-  for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
-    const Op op = static_cast<Op>(i);
-    if (info(op).min_sm > sm) continue;
-    std::vector<Value> operands;
-    for (const char letter : info(op).operands) operands.push_back(operand(letter));
-    for (const Value result : b.emit(op, operands)) {
-      switch (result.type) {
-        case Type::kF32:
-          b.emit(Op::kStGlobalF32, {address, ir::constant(0), result});
-          break;
-        case Type::kI32:
-          b.emit(Op::kStGlobalI32, {address, ir::constant(0), result});
-          break;
-        case Type::kI64:
-          b.emit(Op::kStGlobalI32, {result, ir::constant(0), integer});
-          break;
-        case Type::kPred: {
-          const Value chosen = b.select(result, ir::constant(3), ir::constant(5));
-          b.emit(Op::kStGlobalI32, {address, ir::constant(0), chosen});
-          break;
-        }
-        case Type::kB16:
-          FAIL("no store for 16 bits");
-          break;
-      }
-    }
-  }
-  return b.finish(sm);
-}
-
-// Every product of wgmma.def, 64 columns wide, with A from shared memory and from registers. What
-// they wrote is stored.
-ir::Function kernel_of_every_warpgroup_product() {
-  ir::Builder b("products", 128);
-  const Value address = b.param("p", Type::kI64);
-  for (int i = static_cast<int>(Op::kWgmmaWait) + 1; i < static_cast<int>(Op::kCount); ++i) {
-    const Op op = static_cast<Op>(i);
-    const ir::WgmmaInfo& row = *ir::find_wgmma(op);
-    const bool is_f32 = row.c == DType::kF32;
-    std::vector<ir::Var> accumulators;
-    for (int j = 0; j < (row.c == DType::kF16 ? 16 : 32); ++j) {
-      accumulators.push_back(b.var(is_f32 ? ir::constant_f32(0) : ir::constant(0)));
-    }
-    b.wgmma(op, accumulators, {address}, address, {.fenced = true, .accumulate = false});
-    b.wgmma(op, accumulators, std::vector<Value>(4, b.tid()), address, {});
-    b.emit(Op::kWgmmaCommit, {});
-    b.wgmma_wait(0, accumulators);
-    for (const ir::Var& x : accumulators) {
-      b.emit(is_f32 ? Op::kStGlobalF32 : Op::kStGlobalI32, {address, ir::constant(0), b.get(x)});
-    }
-  }
-  return b.finish(90);
 }
 
 }  // namespace
@@ -256,7 +176,7 @@ TEST_CASE("a loop while a variable is not 0 is never unrolled") {
 }
 
 TEST_CASE("percent signs in assembly stand for operands or are doubled") {
-  const ir::Function function = kernel_of_everything(90);
+  const ir::Function function = kernel_of_everything(find_target("sm_90a"));
   const std::string text = print_cuda(function);
   for (size_t at = text.find("asm"); at != std::string::npos; at = text.find("asm", at + 1)) {
     const size_t begin = text.find('"', at), end = text.find('"', begin + 1);
@@ -278,12 +198,12 @@ TEST_CASE("every operation is accepted by the compiler and the assembler") {
   for (const char* name : {"sm_80", "sm_90a"}) {
     INFO(name);
     const Target& target = find_target(name);
-    const ir::Function function = kernel_of_everything(target.sm);
+    const ir::Function function = kernel_of_everything(target);
     const ToolchainOutput output = nvrtc->compile(print_cuda(function), target, /*assemble=*/true);
     CHECK_FALSE(output.cubin.empty());
     for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
       const ir::OpInfo& row = info(static_cast<Op>(i));
-      if (!row.cuda.empty() || row.min_sm > target.sm) continue;
+      if (!row.cuda.empty() || !has(target, static_cast<Op>(i))) continue;
       const std::string_view instruction = row.ptx.substr(0, row.ptx.find_first_of(" ;"));
       INFO(row.name);
       CHECK(output.ptx.find(instruction) != std::string::npos);

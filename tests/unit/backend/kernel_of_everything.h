@@ -1,0 +1,99 @@
+// Kernels that hold every operation, for tests of back ends.
+#pragma once
+
+#include <vector>
+
+#include "compiler/ir/builder.h"
+#include "compiler/target/target.h"
+#include "tests/support/catch.h"
+
+namespace sagejit {
+
+// sm_90a has more than sm_90, which shares its number, and its successors.
+inline bool has(const Target& target, ir::Op op) {
+  const bool is_of_warpgroups =
+      op == ir::Op::kWgmmaCommit || op == ir::Op::kRegistersUp || op == ir::Op::kRegistersDown;
+  return ir::info(op).min_sm <= target.sm && (target.wgmma || !is_of_warpgroups);
+}
+
+// A kernel that has every operation of ops.def and mma.def that the target knows once and stores
+// every result, so that none is removed before the assembler has seen it.
+inline ir::Function kernel_of_everything(const Target& target) {
+  ir::Builder b("everything", 32);
+  const ir::Value address = b.param("p", ir::Type::kI64), integer = b.param("n", ir::Type::kI32);
+  const ir::Value number = b.emit1(ir::Op::kF32FromS32, {integer}),
+                  predicate = b.less(integer, ir::constant(7));
+  const auto operand = [&](char letter) -> ir::Value {
+    switch (letter) {
+      case 'p':
+        return predicate;
+      case 'l':
+        return address;
+      case 'f':
+        return number;
+      case 'i':
+        return ir::constant(32);  // setmaxnreg takes no less than 24
+      case 'r':
+        return integer;
+      default:
+        FAIL("no operand for letter " << letter);
+        return {};
+    }
+  };
+  for (int i = 0; i < static_cast<int>(ir::Op::kParam); ++i) {
+    const ir::Op op = static_cast<ir::Op>(i);
+    if (!has(target, op)) continue;
+    std::vector<ir::Value> operands;
+    for (const char letter : info(op).operands) operands.push_back(operand(letter));
+    for (const ir::Value result : b.emit(op, operands)) {
+      switch (result.type) {
+        case ir::Type::kF32:
+          b.emit(ir::Op::kStGlobalF32, {address, ir::constant(0), result});
+          break;
+        case ir::Type::kI32:
+          b.emit(ir::Op::kStGlobalI32, {address, ir::constant(0), result});
+          break;
+        case ir::Type::kI64:
+          b.emit(ir::Op::kStGlobalI32, {result, ir::constant(0), integer});
+          break;
+        case ir::Type::kPred: {
+          const ir::Value chosen = b.select(result, ir::constant(3), ir::constant(5));
+          b.emit(ir::Op::kStGlobalI32, {address, ir::constant(0), chosen});
+          break;
+        }
+        case ir::Type::kB16:
+          FAIL("no store for 16 bits");
+          break;
+      }
+    }
+  }
+  return b.finish(target.sm);
+}
+
+// Every product of wgmma.def, 64 columns wide, with A from shared memory and from registers. What
+// they wrote is stored.
+inline ir::Function kernel_of_every_warpgroup_product() {
+  ir::Builder b("products", 128);
+  const ir::Value address = b.param("p", ir::Type::kI64);
+  for (int i = static_cast<int>(ir::Op::kWgmmaWait) + 1; i < static_cast<int>(ir::Op::kCount);
+       ++i) {
+    const ir::Op op = static_cast<ir::Op>(i);
+    const ir::WgmmaInfo& row = *ir::find_wgmma(op);
+    const bool is_f32 = row.c == DType::kF32;
+    std::vector<ir::Var> accumulators;
+    for (int j = 0; j < (row.c == DType::kF16 ? 16 : 32); ++j) {
+      accumulators.push_back(b.var(is_f32 ? ir::constant_f32(0) : ir::constant(0)));
+    }
+    b.wgmma(op, accumulators, {address}, address, {.fenced = true, .accumulate = false});
+    b.wgmma(op, accumulators, std::vector<ir::Value>(4, b.tid()), address, {});
+    b.emit(ir::Op::kWgmmaCommit, {});
+    b.wgmma_wait(0, accumulators);
+    for (const ir::Var& x : accumulators) {
+      b.emit(is_f32 ? ir::Op::kStGlobalF32 : ir::Op::kStGlobalI32,
+             {address, ir::constant(0), b.get(x)});
+    }
+  }
+  return b.finish(90);
+}
+
+}  // namespace sagejit
