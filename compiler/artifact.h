@@ -83,7 +83,7 @@ struct KernelResources {
 struct KernelModule {
   std::string kernel;  // its one entry
   std::string ptx;
-  std::vector<uint8_t> cubin;  // empty when only PTX was asked for
+  std::vector<uint8_t> cubin;  // empty when only PTX was asked for, or the driver is to load that
   bool operator==(const KernelModule&) const = default;
 };
 
@@ -92,7 +92,8 @@ struct Artifact {
   std::string variant_text;   // canonical text, without the label
   std::string schedule_text;  // one line, canonical
   std::string target;         // "sm_80", ...
-  std::string backend;        // name and exact version: "cuda nvrtc 13.0"
+  std::string backend;        // name and exact version: "ptx", "cuda nvrtc 13.0"
+  std::string assembler;      // likewise: "ptxas 13.0.88"; "" when nothing was assembled
   TensorContract tensors;
   Plan plan;
   std::vector<KernelModule> modules;       // one of each kernel, in launch order

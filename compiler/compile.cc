@@ -1,37 +1,24 @@
 #include "compiler/compile.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
 
-#include "compiler/backend/cuda/nvrtc.h"
+#include "compiler/backend/assemble/report.h"
 #include "compiler/backend/cuda/print_cuda.h"
+#include "compiler/backend/toolchain.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
 #include "compiler/sema/check.h"
 #include "compiler/sema/print.h"
 #include "compiler/support/error.h"
 #include "compiler/support/parallel.h"
+#include "compiler/support/stopwatch.h"
 #include "generator_hash.h"
 
 namespace sagejit {
 namespace {
-
-class Stopwatch {
- public:
-  // Milliseconds since the last call, or since construction.
-  double lap_ms() {
-    const auto now = std::chrono::steady_clock::now();
-    const double ms = std::chrono::duration<double, std::milli>(now - last_).count();
-    last_ = now;
-    return ms;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 const Target& target_of(const CompileRequest& request) {
   if (!request.target) fail(ErrorKind::kArgument, "compile request without a target");
@@ -72,66 +59,65 @@ void take_smem_sizes(Plan& plan, const std::vector<ir::Function>& kernels) {
   }
 }
 
-// Compiles kernels, all of a plan at the same time, and each source once: the schedules that are
-// tried differ in attention alone.
+// Compiles kernels, all of a plan at the same time, and each once: the schedules that are tried
+// differ in attention alone.
 class KernelCompiler {
  public:
   KernelCompiler(const CompileRequest& request, const Toolchain& toolchain, CompileTimes& spent)
       : request_(request), toolchain_(toolchain), spent_(spent) {}
 
-  using Output = std::shared_ptr<const ToolchainOutput>;
+  using Code = std::shared_ptr<const KernelCode>;
 
   // In the order of `kernels`.
-  std::vector<Output> compile(std::span<const ir::Function> kernels) {
+  std::vector<Code> compile(std::span<const ir::Function> kernels) {
     Stopwatch watch;
-    std::vector<std::string> sources;
-    for (const ir::Function& kernel : kernels) sources.push_back(print_cuda(kernel));
-    spent_.print_ms += watch.lap_ms();
-    compile_new(kernels, sources);
+    std::vector<std::string> texts;
+    for (const ir::Function& kernel : kernels) texts.push_back(ir::print(kernel));
+    compile_new(kernels, texts);
     spent_.toolchain_ms += watch.lap_ms();
-    std::vector<Output> outputs;
-    for (const std::string& source : sources) outputs.push_back(compiled_.at(source));
-    return outputs;
+    std::vector<Code> code;
+    for (const std::string& text : texts) code.push_back(compiled_.at(text));
+    return code;
   }
 
  private:
-  void compile_new(std::span<const ir::Function> kernels, std::span<const std::string> sources) {
+  void compile_new(std::span<const ir::Function> kernels, std::span<const std::string> texts) {
     std::vector<size_t> added;
-    for (size_t i = 0; i < sources.size(); ++i) {
-      if (compiled_.try_emplace(sources[i]).second) added.push_back(i);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      if (compiled_.try_emplace(texts[i]).second) added.push_back(i);
     }
     // Threads write elements of their own; the map stays as it is.
-    std::vector<Output> outputs(added.size());
-    std::vector<KernelTime> times(added.size());
+    std::vector<Code> code(added.size());
     parallel_for(added.size(), [&](size_t i) {
-      Stopwatch watch;
-      outputs[i] = std::make_shared<ToolchainOutput>(
-          toolchain_.compile(sources[added[i]], *request_.target, request_.assemble));
-      times[i] = {kernels[added[i]].name, watch.lap_ms()};
+      code[i] = std::make_shared<KernelCode>(
+          toolchain_.compile(kernels[added[i]], *request_.target, request_.assemble));
     });
-    for (size_t i = 0; i < added.size(); ++i) compiled_[sources[added[i]]] = std::move(outputs[i]);
-    spent_.kernels.insert(spent_.kernels.end(), times.begin(), times.end());
+    for (size_t i = 0; i < added.size(); ++i) {
+      spent_.kernels.push_back({kernels[added[i]].name, code[i]->backend_ms, code[i]->assemble_ms});
+      compiled_[texts[added[i]]] = std::move(code[i]);
+    }
   }
 
   const CompileRequest& request_;
   const Toolchain& toolchain_;
   CompileTimes& spent_;
-  std::map<std::string, Output> compiled_;  // by source
+  std::map<std::string, Code> compiled_;  // by the IR's text
 };
 
 // One schedule's kernels, compiled.
 struct Attempt {
   Schedule schedule;
   Plan plan;
-  std::vector<KernelCompiler::Output> outputs;  // by launch of the plan
+  std::vector<KernelCompiler::Code> code;  // by launch of the plan
   int spill_bytes = 0;
   bool is_clean = true;  // no spills, nothing serialized
 };
 
 std::vector<KernelResources> resources_of(const Attempt& attempt) {
   std::vector<KernelResources> all;
-  for (const auto& output : attempt.outputs) {
-    all.insert(all.end(), output->resources.begin(), output->resources.end());
+  for (const auto& kernel : attempt.code) {
+    const auto& resources = kernel->machine_code.resources;
+    all.insert(all.end(), resources.begin(), resources.end());
   }
   return all;
 }
@@ -144,11 +130,11 @@ Attempt attempt(const CompileRequest& request, const Schedule& schedule, KernelC
   take_smem_sizes(plan.plan, kernels);
   spent.generate_ms += watch.lap_ms();
   Attempt result{schedule, std::move(plan.plan), compiler.compile(kernels)};
-  for (const auto& output : result.outputs) {
-    for (const KernelResources& kernel : output->resources) {
-      result.spill_bytes += kernel.spill_store_bytes + kernel.spill_load_bytes;
+  for (const auto& kernel : result.code) {
+    for (const KernelResources& resources : kernel->machine_code.resources) {
+      result.spill_bytes += resources.spill_store_bytes + resources.spill_load_bytes;
     }
-    result.is_clean = result.is_clean && find_assembly_fault(*output).empty();
+    result.is_clean = result.is_clean && find_assembly_fault(kernel->machine_code).empty();
   }
   if (request.assemble) check_register_pool(schedule, resources_of(result));
   return result;
@@ -171,11 +157,12 @@ Attempt best_attempt(const CompileRequest& request, const Toolchain& toolchain,
 // What the toolchain made goes into the artifact, kernel by kernel.
 void take_code(const Attempt& made, Artifact& artifact) {
   artifact.resources = resources_of(made);
-  for (size_t i = 0; i < made.outputs.size(); ++i) {
-    const ToolchainOutput& output = *made.outputs[i];
-    artifact.modules.push_back({made.plan.launches[i].kernel, output.ptx, output.cubin});
-    artifact.assembler_log += output.log;
-    if (!output.log.empty() && output.log.back() != '\n') artifact.assembler_log += '\n';
+  for (size_t i = 0; i < made.code.size(); ++i) {
+    const KernelCode& code = *made.code[i];
+    const std::string& log = code.machine_code.log;
+    artifact.modules.push_back({made.plan.launches[i].kernel, code.ptx, code.machine_code.cubin});
+    artifact.assembler_log += log;
+    if (!log.empty() && log.back() != '\n') artifact.assembler_log += '\n';
   }
 }
 
@@ -191,12 +178,11 @@ void check_register_pool(const Schedule& schedule, std::span<const KernelResourc
   if (found >= start) return;
   fail(ErrorKind::kToolchain,
        "the attention kernel would hang: its warpgroups share out {} registers a thread, the "
-       "assembler "
-       "{}; use another release of NVRTC, or a schedule with warps=4",
+       "assembler {}; use another assembler or release of it, or a schedule with warps=4",
        start, found ? fmt::format("gave it {}", found) : "does not say how many it gave");
 }
 
-Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTimes* times) {
+Artifact compile(const CompileRequest& request, const Toolchain& toolchain, CompileTimes* times) {
   CompileTimes spent;
   Attempt made = best_attempt(request, toolchain, spent);
   if (times) *times = spent;
@@ -206,7 +192,8 @@ Artifact compile(const CompileRequest& request, Toolchain& toolchain, CompileTim
   artifact.variant_text = canonical_key_text(variant);
   artifact.schedule_text = print_schedule(made.schedule);
   artifact.target = request.target->name;
-  artifact.backend = "cuda " + toolchain.version();
+  artifact.backend = toolchain.backend();
+  if (request.assemble) artifact.assembler = toolchain.assembler();
   artifact.tensors = {variant.head_dim, variant.value_head_dim, variant.input, variant.output,
                       variant.lse};
   take_code(made, artifact);
@@ -231,8 +218,7 @@ std::string request_key_text(const CompileRequest& request) {
 }
 
 std::string toolchain_key_text(const CompileRequest& request, const Toolchain& toolchain) {
-  return fmt::format("backend: cuda {}\nflags: {}\n", toolchain.version(),
-                     fmt::join(toolchain.flags(target_of(request), request.assemble), " "));
+  return toolchain.key_text(target_of(request), request.assemble);
 }
 
 }  // namespace sagejit

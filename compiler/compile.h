@@ -19,8 +19,8 @@
 
 namespace sagejit {
 
-// Turns CUDA C++ into PTX and machine code: NVRTC, wherever its host loads it from.
-class Toolchain;  // compiler/backend/cuda/nvrtc.h
+// Turns kernels into PTX and machine code with whatever its host found.
+class Toolchain;  // compiler/backend/toolchain.h
 
 struct CompileRequest {
   Variant variant;
@@ -30,23 +30,23 @@ struct CompileRequest {
   bool assemble = true;              // false: PTX alone, as the emulator needs
 };
 
+// Of one kernel; where front end and assembler run in one go, all of it is the back end's.
 struct KernelTime {
   std::string kernel;
-  double ms = 0;
+  double backend_ms = 0;   // IR to PTX
+  double assemble_ms = 0;  // PTX to machine code
 };
 
 // Milliseconds spent in each stage, for whoever wants to show them.
 struct CompileTimes {
-  double generate_ms = 0;   // schedule, plan, IR, verification
-  double print_ms = 0;      // IR to CUDA C++
-  double toolchain_ms = 0;  // NVRTC: PTX and, if asked for, machine code; wall time, as kernels are
-                            // compiled at the same time
-  std::vector<KernelTime> kernels;  // what that was for each kernel that was compiled, in order
+  double generate_ms = 0;           // schedule, plan, IR, verification
+  double toolchain_ms = 0;          // back end and assembler, wall time: kernels go side by side
+  std::vector<KernelTime> kernels;  // of each kernel that was compiled, in order
 };
 
 // Throws Error: kUnsupported (names the limit), kToolchain (with the log), kInternal (a defect
 // here).
-Artifact compile(const CompileRequest& request, Toolchain& toolchain,
+Artifact compile(const CompileRequest& request, const Toolchain& toolchain,
                  CompileTimes* times = nullptr);
 
 // Warpgroups take registers from what the assembler gave their block; with less than the schedule
@@ -54,8 +54,8 @@ Artifact compile(const CompileRequest& request, Toolchain& toolchain,
 // without a report.
 void check_register_pool(const Schedule& schedule, std::span<const KernelResources> resources);
 
-// The intermediate forms of every kernel, for people: the IR's text, and the CUDA C++ made from it,
-// a translation unit each.
+// The intermediate forms of every kernel, for people: the IR's text, and the CUDA C++ that the
+// reference back end makes from it, a translation unit each.
 struct KernelText {
   std::string kernel;
   std::string text;
@@ -66,7 +66,7 @@ std::vector<KernelText> emit_source(const CompileRequest& request);
 // Everything that determines the artifact's bytes, as two texts, the basis of cache keys. The first
 // says what the artifact does and for whom: canonical variant, schedule, target, generator content
 // hash, output kind; whoever has no toolchain can tell that much. The second says who made it: back
-// end with its exact version and flags.
+// end and, for machine code, assembler, with their exact versions and flags.
 std::string request_key_text(const CompileRequest& request);
 std::string toolchain_key_text(const CompileRequest& request, const Toolchain& toolchain);
 

@@ -17,8 +17,11 @@ Environment Environment::read() {
           .xdg_cache_home = variable("XDG_CACHE_HOME"),
           .home = variable("HOME"),
           .nvrtc = variable("SAGEJIT_NVRTC"),
+          .ptxas = variable("SAGEJIT_PTXAS"),
           .cuda_home = variable("CUDA_HOME"),
-          .cuda_path = variable("CUDA_PATH")};
+          .cuda_path = variable("CUDA_PATH"),
+          .path = variable("PATH"),
+          .tmpdir = variable("TMPDIR")};
 }
 
 }  // namespace sagejit

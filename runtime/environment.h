@@ -3,7 +3,10 @@
 //   SAGEJIT_CACHE_DIR     directory of the kernel cache
 //   XDG_CACHE_HOME, HOME  its parents otherwise: $XDG_CACHE_HOME/sagejit, else $HOME/.cache/sagejit
 //   SAGEJIT_NVRTC         the NVRTC library to use
-//   CUDA_HOME, CUDA_PATH  CUDA toolkits to look for NVRTC in
+//   SAGEJIT_PTXAS         the ptxas to use
+//   CUDA_HOME, CUDA_PATH  CUDA toolkits to look for NVRTC and ptxas in
+//   PATH                  folders to look for ptxas in
+//   TMPDIR                where files for ptxas are written; else /tmp
 #pragma once
 
 #include <string>
@@ -16,8 +19,11 @@ struct Environment {
   std::string xdg_cache_home = {};
   std::string home = {};
   std::string nvrtc = {};
+  std::string ptxas = {};
   std::string cuda_home = {};
   std::string cuda_path = {};
+  std::string path = {};
+  std::string tmpdir = {};
 
   static Environment read();
 };

@@ -1,3 +1,5 @@
+#include <cstddef>
+
 #include "compiler/sema/print.h"
 #include "compiler/sema/resolve.h"
 #include "runtime/api/handles.h"
@@ -9,7 +11,7 @@ constexpr uint32_t kKnownFlags = SAGEJIT_NO_JIT | SAGEJIT_NO_DISK_CACHE | SAGEJI
 
 ContextOptions read_options(const sagejit_context_options* given) {
   if (!given) return {};
-  const auto options = read_struct(given, sizeof(sagejit_context_options), "options");
+  const auto options = read_struct(given, offsetof(sagejit_context_options, backend), "options");
   if (options.flags & ~kKnownFlags) {
     fail(ErrorKind::kArgument, "options.flags is {:#x}: bits {:#x} are not known", options.flags,
          options.flags & ~kKnownFlags);
@@ -29,7 +31,11 @@ ContextOptions read_options(const sagejit_context_options* given) {
           .disk_cache = !(options.flags & SAGEJIT_NO_DISK_CACHE),
           .verify_cache = (options.flags & SAGEJIT_VERIFY_CACHE) != 0,
           .cache_dir = cache_dir,
-          .nvrtc = text_or(options.nvrtc, ""),
+          .toolchain = {.backend = backend_named(text_or(options.backend, ""), "options.backend"),
+                        .assembler =
+                            assembler_named(text_or(options.assembler, ""), "options.assembler"),
+                        .nvrtc = text_or(options.nvrtc, ""),
+                        .ptxas = text_or(options.ptxas, "")},
           .log = std::move(log)};
 }
 

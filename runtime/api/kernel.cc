@@ -66,10 +66,11 @@ PhaseSet read_phases(uint32_t phases) {
 
 std::string describe(const sagejit_kernel& kernel) {
   const Artifact& artifact = kernel.impl->artifact();
-  std::string text =
-      fmt::format("variant: {}\ndevice: {}\ntarget: {}\nbackend: {}\nschedule: {}\norigin: {}\n",
-                  artifact.variant_name, kernel.impl->device().info().name, artifact.target,
-                  artifact.backend, artifact.schedule_text, name_of(kernel.origin));
+  std::string text = fmt::format(
+      "variant: {}\ndevice: {}\ntarget: {}\nbackend: {}\n{}schedule: {}\norigin: {}\n",
+      artifact.variant_name, kernel.impl->device().info().name, artifact.target, artifact.backend,
+      artifact.assembler.empty() ? "" : "assembler: " + artifact.assembler + "\n",
+      artifact.schedule_text, name_of(kernel.origin));
   for (const KernelLaunch& launch : artifact.plan.launches) {
     text += fmt::format("kernel {}: {} threads, {} B dynamic shared memory", launch.kernel,
                         launch.block_threads, launch.dynamic_smem_bytes);

@@ -165,6 +165,7 @@ json to_json(const Artifact& artifact) {
           {"schedule", artifact.schedule_text},
           {"target", artifact.target},
           {"backend", artifact.backend},
+          {"assembler", artifact.assembler},
           {"tensors", write_contract(artifact.tensors)},
           {"workspace", write_list(artifact.plan.workspace, write_buffer)},
           {"launches", write_list(artifact.plan.launches, write_launch)},
@@ -180,6 +181,7 @@ Artifact artifact_from_json(const json& json, CodeSections code) {
   artifact.schedule_text = json.at("schedule");
   artifact.target = json.at("target");
   artifact.backend = json.at("backend");
+  artifact.assembler = json.at("assembler");
   artifact.tensors = read_contract(json.at("tensors"));
   artifact.plan.workspace = read_list<WorkspaceBuffer>(json.at("workspace"), read_buffer);
   artifact.plan.launches = read_list<KernelLaunch>(json.at("launches"), read_launch);

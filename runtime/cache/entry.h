@@ -12,7 +12,7 @@
 
 namespace sagejit {
 
-inline constexpr uint32_t kEntryFormatVersion = 3;
+inline constexpr uint32_t kEntryFormatVersion = 4;
 
 // What an artifact is looked up by. Artifacts of one request made by different toolchains do the
 // same, and are kept apart.

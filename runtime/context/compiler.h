@@ -7,7 +7,7 @@
 #include "compiler/artifact.h"
 #include "compiler/compile.h"
 #include "runtime/cache/entry.h"
-#include "runtime/toolchain/search.h"
+#include "runtime/toolchain/lazy_toolchain.h"
 
 namespace sagejit {
 
@@ -22,7 +22,15 @@ class Compiler {
   virtual Artifact compile(const CompileRequest& request) = 0;
 };
 
-// compiler/compile.h with the NVRTC that the options lead to, loaded on first use.
-std::unique_ptr<Compiler> make_nvrtc_compiler(ToolchainOptions options);
+// What compiling took, added up.
+struct BuildTimes {
+  double load_toolchain_ms = 0;  // finding and loading its tools
+  double key_ms = 0;             // the cache key
+  CompileTimes compile;
+};
+
+// compiler/compile.h with the toolchain that the options lead to, found on first use. `times`, if
+// given, outlives it, and lets one thread use it at a time.
+std::unique_ptr<Compiler> make_jit_compiler(ToolchainOptions options, BuildTimes* times = nullptr);
 
 }  // namespace sagejit

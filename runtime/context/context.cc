@@ -58,7 +58,7 @@ std::string_view name_of(Origin origin) {
 
 Context::Context(const ContextOptions& options, const Environment& environment)
     : Context(options, environment,
-              make_nvrtc_compiler(ToolchainOptions::from(environment, options.nvrtc))) {}
+              make_jit_compiler(ToolchainOptions::from(environment, options.toolchain))) {}
 
 Context::Context(ContextOptions options, const Environment& environment,
                  std::unique_ptr<Compiler> compiler)
@@ -116,7 +116,7 @@ FoundArtifact Context::obtain(const CompileRequest& request) {
   }
   misses_.fetch_add(1, std::memory_order_relaxed);
   Artifact artifact = compile_after_miss(request, key);
-  const bool known_maker = !key.toolchain.empty();  // else NVRTC was installed just now
+  const bool known_maker = !key.toolchain.empty();  // else its tools were installed just now
   if (known_maker && disk_.store(key, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
   return {std::move(artifact), Origin::kCompiled};
 }
@@ -145,7 +145,7 @@ Artifact Context::compile_after_miss(const CompileRequest& request, const CacheK
     throw Error(
         ErrorKind::kToolchain,
         fmt::format("{}, and nothing here can compile it. {}\nOr build it on a machine that "
-                    "has NVRTC, and copy its cache here: {}",
+                    "has what it takes, and copy its cache here: {}",
                     miss_of(request), error.message(), how_to_build(request)),
         error.log());
   }

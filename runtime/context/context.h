@@ -32,7 +32,7 @@ struct ContextOptions {
   bool verify_cache =
       false;  // compile on every disk hit and compare: Error{kInternal} if they differ
   std::string cache_dir = {};  // "": as the environment says
-  std::string nvrtc = {};      // the NVRTC library; "": search for it
+  ToolchainChoice toolchain = {};
   Log log = {};
 };
 

@@ -2,13 +2,16 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <system_error>
 
 #include "compiler/support/error.h"
+#include "runtime/toolchain/ptxas.h"
 
 namespace sagejit {
 namespace {
@@ -55,26 +58,34 @@ std::string try_library(const std::string& name) {
   return "";
 }
 
+// What is looked for, and where it lies in a toolkit.
+struct Wanted {
+  std::vector<const char*> names;                                // newest first
+  const char* toolkit_folder;                                    // below a toolkit's root
+  const char* package_folder;                                    // below a package's
+  std::function<std::string(const std::string& file)> try_file;  // "" if it works, else why not
+};
+
 class Searcher {
  public:
-  // True if the library was taken.
-  bool try_one(std::string origin, const std::string& library) {
-    if (std::string outcome = try_library(library); !outcome.empty()) {
-      result_.places.push_back({std::move(origin), library, std::move(outcome)});
-      return false;
-    }
-    result_.places.push_back({std::move(origin), library, ""});
-    result_.library = library;
-    return true;
+  explicit Searcher(Wanted wanted) : wanted_(std::move(wanted)) {}
+
+  // True if the file was taken.
+  bool try_one(std::string origin, const std::string& file) {
+    std::string outcome = wanted_.try_file(file);
+    const bool taken = outcome.empty();
+    result_.places.push_back({std::move(origin), file, std::move(outcome)});
+    if (taken) result_.file = file;
+    return taken;
   }
 
   bool try_folder(const std::string& origin, const fs::path& folder) {
-    return std::any_of(kLibraryNames.begin(), kLibraryNames.end(),
+    return std::any_of(wanted_.names.begin(), wanted_.names.end(),
                        [&](const char* name) { return try_one(origin, folder / name); });
   }
 
   bool try_toolkit(const std::string& origin, const std::string& root) {
-    return !root.empty() && try_folder(origin, fs::path(root) / "lib64");
+    return !root.empty() && try_folder(origin, fs::path(root) / wanted_.toolkit_folder);
   }
 
   // Sub-folders of `parent` whose name starts with `prefix`, newest name first, each with `tail`
@@ -95,11 +106,37 @@ class Searcher {
                        [&](const fs::path& folder) { return try_folder(origin, folder / tail); });
   }
 
-  ToolchainSearch take() { return std::move(result_); }
+  // Toolkits and private folders.
+  bool try_folders(const SearchOptions& options) {
+    if (try_toolkit("CUDA_HOME", options.cuda_home)) return true;
+    if (try_toolkit("CUDA_PATH", options.cuda_path)) return true;
+    if (try_matching("CUDA toolkit", options.system_prefix, "cuda", wanted_.toolkit_folder)) {
+      return true;
+    }
+    return std::any_of(options.private_dirs.begin(), options.private_dirs.end(),
+                       [&](const std::string& folder) {
+                         return try_matching("private folder", fs::path(folder) / "nvidia", "cu",
+                                             wanted_.package_folder);
+                       });
+  }
+
+  SearchResult take() { return std::move(result_); }
 
  private:
-  ToolchainSearch result_;
+  const Wanted wanted_;
+  SearchResult result_;
 };
+
+std::vector<std::string> folders_of(const std::string& path) {
+  std::vector<std::string> folders;
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t end = std::min(path.find(':', begin), path.size());
+    // A relative folder of $PATH would run whatever lies in the current one.
+    if (path[begin] == '/') folders.push_back(path.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return folders;
+}
 
 // Folders that the set-up fills: the one fixed when this was built, and ../.. of where this code
 // lies, for a build tree or an installation that was moved.
@@ -110,7 +147,7 @@ std::vector<std::string> private_folders() {
 #endif
   Dl_info self;
   std::error_code error;
-  if (dladdr(reinterpret_cast<void*>(&search_toolchain), &self) && self.dli_fname) {
+  if (dladdr(reinterpret_cast<void*>(&search_nvrtc), &self) && self.dli_fname) {
     fs::path folder = fs::weakly_canonical(self.dli_fname, error).parent_path();
     // <repo>/build/<preset>/{bin,lib}/FILE is three below the repository; an installed lib/FILE is
     // one.
@@ -131,63 +168,79 @@ std::vector<std::string> private_folders() {
 
 }  // namespace
 
-std::string ToolchainSearch::failure_message() const {
-  std::string message = "NVRTC, NVIDIA's run-time compiler, was not found. Searched:";
-  for (const ToolchainPlace& place : places) {
-    message += fmt::format("\n  {} ({}): {}", place.library, place.origin, place.outcome);
+namespace {
+
+std::string failure_text(const SearchResult& search, const char* what, const char* how_to_mend) {
+  std::string message = fmt::format("{} was not found. Searched:", what);
+  for (const SearchPlace& place : search.places) {
+    message += fmt::format("\n  {} ({}): {}", place.file, place.origin, place.outcome);
   }
-  message +=
-      "\nInstall it with: pip install --target .deps/nvrtc nvidia-cuda-nvrtc (in sagejit's "
-      "folder), "
-      "or set SAGEJIT_NVRTC to the path of libnvrtc.so";
-  return message;
+  return message + "\n" + how_to_mend;
 }
 
-ToolchainOptions ToolchainOptions::from(const Environment& environment, std::string library) {
-  return {.library = std::move(library),
+}  // namespace
+
+std::string nvrtc_failure(const SearchResult& search) {
+  return failure_text(search, "NVRTC, NVIDIA's run-time compiler,",
+                      "Install it with: pip install --target .deps/nvrtc nvidia-cuda-nvrtc (in "
+                      "sagejit's folder), or set SAGEJIT_NVRTC to the path of libnvrtc.so");
+}
+
+std::string ptxas_failure(const SearchResult& search) {
+  return failure_text(search, "ptxas, the assembler of a CUDA toolkit,",
+                      "Install it with: pip install --target .deps/nvrtc nvidia-cuda-nvcc (in "
+                      "sagejit's folder), or set SAGEJIT_PTXAS to its path");
+}
+
+SearchOptions SearchOptions::from(const Environment& environment) {
+  return {.nvrtc_variable = environment.nvrtc,
+          .ptxas_variable = environment.ptxas,
           .cuda_home = environment.cuda_home,
           .cuda_path = environment.cuda_path,
-          .variable = environment.nvrtc,
+          .path = environment.path,
           .private_dirs = private_folders()};
 }
 
-ToolchainSearch search_toolchain(const ToolchainOptions& options) {
-  Searcher searcher;
+SearchResult search_nvrtc(const SearchOptions& options) {
+  Searcher searcher({{kLibraryNames.begin(), kLibraryNames.end()}, "lib64", "lib", try_library});
   const auto search = [&] {
-    if (!options.library.empty()) return searcher.try_one("option", options.library);
-    if (!options.variable.empty()) return searcher.try_one("SAGEJIT_NVRTC", options.variable);
+    if (!options.nvrtc.empty()) return searcher.try_one("option", options.nvrtc);
+    if (!options.nvrtc_variable.empty()) {
+      return searcher.try_one("SAGEJIT_NVRTC", options.nvrtc_variable);
+    }
     for (const char* name : kLibraryNames) {
       if (searcher.try_one("dynamic loader", name)) return true;
     }
-    if (searcher.try_toolkit("CUDA_HOME", options.cuda_home)) return true;
-    if (searcher.try_toolkit("CUDA_PATH", options.cuda_path)) return true;
-    if (searcher.try_matching("CUDA toolkit", options.system_prefix, "cuda", "lib64")) return true;
-    return std::any_of(
-        options.private_dirs.begin(), options.private_dirs.end(), [&](const std::string& folder) {
-          return searcher.try_matching("private folder", fs::path(folder) / "nvidia", "cu", "lib");
-        });
+    return searcher.try_folders(options);
   };
   search();
   return searcher.take();
 }
 
-Toolchain& LazyToolchain::get() {
-  const std::scoped_lock lock(mutex_);
-  if (!toolchain_) {
-    const ToolchainSearch search = search_toolchain(options_);
-    if (search.library.empty()) throw Error(ErrorKind::kToolchain, search.failure_message());
-    toolchain_ = Toolchain::load(search.library);
-  }
-  return *toolchain_;
-}
-
-Toolchain* LazyToolchain::get_if_any() {
-  try {
-    return &get();
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kToolchain) throw;
-    return nullptr;
-  }
+SearchResult search_ptxas(const SearchOptions& options) {
+  std::string version;
+  Searcher searcher({{"ptxas"}, "bin", "bin", [&](const std::string& file) -> std::string {
+                       if (access(file.c_str(), F_OK) != 0) return "there is no such file";
+                       std::string why_not;
+                       version = ptxas_version(file, why_not);
+                       return why_not;
+                     }});
+  const auto search = [&] {
+    if (!options.ptxas.empty()) return searcher.try_one("option", options.ptxas);
+    if (!options.ptxas_variable.empty()) {
+      return searcher.try_one("SAGEJIT_PTXAS", options.ptxas_variable);
+    }
+    for (const std::string& folder : folders_of(options.path)) {
+      // Most of them have none, and are not worth a line each.
+      if (access((folder + "/ptxas").c_str(), F_OK) != 0) continue;
+      if (searcher.try_folder("PATH", folder)) return true;
+    }
+    return searcher.try_folders(options);
+  };
+  search();
+  SearchResult result = searcher.take();
+  result.version = std::move(version);
+  return result;
 }
 
 }  // namespace sagejit

@@ -6,9 +6,9 @@
 
 #include "compiler/sema/resolve.h"
 #include "compiler/support/error.h"
-#include "runtime/toolchain/search.h"
 #include "tests/reference/parallel.h"
 #include "tests/support/catch.h"
+#include "tests/support/toolchain_choice.h"
 
 namespace sagejit::test {
 namespace {
@@ -38,7 +38,8 @@ Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages, bo
 
 Lab::Lab(const std::string& device, const std::string& schedules_of)
     : device_(open_device(device)),
-      context_(ContextOptions{.disk_cache = false}, Environment::read()),
+      context_(ContextOptions{.disk_cache = false}, Environment::read(),
+               make_jit_compiler(toolchain_options())),
       schedules_of_(find_target(schedules_of)) {}
 
 Lab& Lab::mma_sync() {
@@ -53,11 +54,13 @@ Lab& Lab::wgmma() {
 }
 
 bool Lab::ready() {
-  static const ToolchainSearch search =
-      search_toolchain(ToolchainOptions::from(Environment::read(), ""));
-  if (!search.library.empty()) return true;
-  WARN("skipped: no NVRTC\n" << search.failure_message());
-  return false;
+  try {
+    LazyToolchain(toolchain_options()).get(device_->info().runs_machine_code);
+    return true;
+  } catch (const Error& error) {
+    WARN("skipped: no toolchain\n" << error.what());
+    return false;
+  }
 }
 
 Schedule Lab::default_schedule(const Variant& variant) const {

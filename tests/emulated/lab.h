@@ -31,7 +31,8 @@ class Lab {
   // Kernels of the wgmma family: on that device if its target has wgmma, else on emulator:sm_90a.
   static Lab& wgmma();
 
-  // False, with the reason printed by Catch's WARN, where NVRTC is nowhere.
+  // False, with the reason printed by Catch's WARN, where the toolchain that is asked for is not
+  // here (tests/support/toolchain_choice.h).
   bool ready();
   const std::shared_ptr<Device>& device() const { return device_; }
   bool is_emulated() const { return device_->info().name.starts_with("emulator"); }

@@ -1,15 +1,14 @@
 #include "tests/emulated/prepared.h"
 
-#include "compiler/backend/cuda/print_cuda.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
-#include "runtime/toolchain/search.h"
+#include "tests/support/toolchain_choice.h"
 
 namespace sagejit::test {
 
 std::shared_ptr<const Kernel> preparing_kernel(const std::shared_ptr<Device>& device,
                                                const Variant& variant, std::string_view schedule) {
-  static LazyToolchain toolchain(ToolchainOptions::from(Environment::read(), ""));
+  static LazyToolchain toolchain(toolchain_options());
   const DeviceInfo& info = device->info();
   ForwardPlan plan = make_forward_plan(variant, parse_schedule(schedule), *info.target);
   Artifact artifact;
@@ -18,9 +17,10 @@ std::shared_ptr<const Kernel> preparing_kernel(const std::shared_ptr<Device>& de
     const ir::Function kernel = generate_kernel(plan, launch);
     artifact.plan.launches.push_back(launch);
     artifact.plan.launches.back().dynamic_smem_bytes = kernel.smem_bytes();
-    ToolchainOutput output =
-        toolchain.get().compile(print_cuda(kernel), *info.target, info.runs_machine_code);
-    artifact.modules.push_back({launch.kernel, std::move(output.ptx), std::move(output.cubin)});
+    KernelCode code =
+        toolchain.get(info.runs_machine_code).compile(kernel, *info.target, info.runs_machine_code);
+    artifact.modules.push_back(
+        {launch.kernel, std::move(code.ptx), std::move(code.machine_code.cubin)});
   }
   artifact.plan.workspace = plan.plan.workspace;
   artifact.tensors = {variant.head_dim, variant.value_head_dim, variant.input, variant.output,

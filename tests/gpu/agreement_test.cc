@@ -15,10 +15,10 @@
 #include "compiler/support/error.h"
 #include "runtime/context/context.h"
 #include "runtime/device/emulated_device.h"
-#include "runtime/toolchain/search.h"
 #include "tests/emulated/lab.h"
 #include "tests/emulated/problem.h"
 #include "tests/support/catch.h"
+#include "tests/support/toolchain_choice.h"
 
 namespace sagejit::test {
 namespace {
@@ -42,7 +42,7 @@ std::string subject_name() {
 }
 
 // The subject and the emulator as the same target; null, with the reason shown, where there is no
-// GPU or no NVRTC.
+// GPU or no toolchain.
 class Bench {
  public:
   static Bench* get() {
@@ -72,20 +72,21 @@ class Bench {
   }
 
   static std::unique_ptr<Bench> open() {
-    const ToolchainSearch search =
-        search_toolchain(ToolchainOptions::from(Environment::read(), ""));
     try {
       std::shared_ptr<Device> subject = open_device(subject_name());
-      if (!search.library.empty()) return std::unique_ptr<Bench>(new Bench(std::move(subject)));
-      why_not() = "skipped: no NVRTC\n" + search.failure_message();
+      LazyToolchain(toolchain_options()).get(subject->info().runs_machine_code);
+      return std::unique_ptr<Bench>(new Bench(std::move(subject)));
     } catch (const Error& error) {
-      why_not() = fmt::format("skipped: no GPU\n{}", error.what());
+      const bool no_toolchain = error.kind() == ErrorKind::kToolchain;
+      why_not() =
+          fmt::format("skipped: no {}\n{}", no_toolchain ? "toolchain" : "GPU", error.what());
     }
     return nullptr;
   }
 
   std::shared_ptr<Device> subject_;
-  Context context_{ContextOptions{.disk_cache = false}, Environment::read()};
+  Context context_{ContextOptions{.disk_cache = false}, Environment::read(),
+                   make_jit_compiler(toolchain_options())};
 };
 
 // Bits behind the point of 1.0.

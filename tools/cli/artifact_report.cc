@@ -40,6 +40,12 @@ std::string workspace_table(const Plan& plan) {
 
 }  // namespace
 
+std::string describe_toolchain(std::string_view backend, std::string_view assembler) {
+  std::string text = fmt::format("back end  {}\n", backend);
+  if (!assembler.empty()) text += fmt::format("assembler {}\n", assembler);
+  return text;
+}
+
 std::string describe_resources(const Artifact& artifact) {
   if (artifact.resources.empty()) return "  not assembled: registers are unknown\n";
   Table table(
@@ -66,9 +72,11 @@ std::string describe_artifact(const Artifact& artifact) {
     cubin_bytes += module.cubin.size();
   }
   return fmt::format(
-      "variant   {}\ntarget    {}\nback end  {}\nschedule  {}\nPTX       {} bytes\ncubin     {} "
-      "bytes\n\n{}\n{}\n{}\ncanonical variant:\n{}",
-      artifact.variant_name, artifact.target, artifact.backend, artifact.schedule_text, ptx_bytes,
+      "variant   {}\ntarget    {}\n{}schedule  {}\nPTX       {} bytes\ncubin     {} "
+      "bytes\n\n{}\n{}\n{}\n"
+      "canonical variant:\n{}",
+      artifact.variant_name, artifact.target,
+      describe_toolchain(artifact.backend, artifact.assembler), artifact.schedule_text, ptx_bytes,
       cubin_bytes, describe_resources(artifact), launch_table(artifact.plan),
       workspace_table(artifact.plan), variant);
 }

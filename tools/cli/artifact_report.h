@@ -2,10 +2,14 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "compiler/artifact.h"
 
 namespace sagejit::cli {
+
+// What made it: a line of the back end and, where there is machine code, one of the assembler.
+std::string describe_toolchain(std::string_view backend, std::string_view assembler);
 
 // Registers, spills and shared memory of each kernel; says so where nothing was assembled.
 std::string describe_resources(const Artifact& artifact);

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <memory>
 
+#include "compiler/support/stopwatch.h"
 #include "runtime/api/handles.h"
 #include "tools/cli/bench_report.h"
 #include "tools/cli/build_options.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/shape.h"
-#include "tools/cli/stopwatch.h"
 #include "tools/cli/variant_options.h"
 #include "tools/cli/work.h"
 
@@ -135,6 +135,7 @@ class Bench {
     build_kernels();
     for (const auto& kernel : kernels_) report_.candidates.push_back(describe(kernel));
     report_.backend = kernels_.front()->artifact().backend;
+    report_.assembler = kernels_.front()->artifact().assembler;
     for (const ProblemShape& shape : job_.shapes) report_.shapes.push_back(time_shape(shape));
     return std::move(report_);
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tools/cli/artifact_report.h"
 #include "tools/cli/shape.h"
 #include "tools/cli/statistics.h"
 #include "tools/cli/table.h"
@@ -131,15 +132,15 @@ std::string_view name_of(PhaseSet phases) {
 
 std::string to_text(const BenchReport& report) {
   return fmt::format(
-             "variant   {}\ndevice    {} ({}), {}, driver's CUDA {}\nback end  {}\n"
+             "variant   {}\ndevice    {} ({}), {}, driver's CUDA {}\n{}"
              "data      {}, seed {}\n"
              "timing    median of {} rounds of at least {} ms; spread: interquartile range\n"
              "clocks    {}\n"
              "host us   of a call of sagejit_kernel_launch (C API) on a tiny problem\n\n",
              report.variant_name, report.device.name, report.device.product,
-             report.device.target->name, cuda_version(report.device), report.backend,
-             report.data.distribution, report.data.seed, report.rounds, report.min_time_ms,
-             clock_text(report)) +
+             report.device.target->name, cuda_version(report.device),
+             describe_toolchain(report.backend, report.assembler), report.data.distribution,
+             report.data.seed, report.rounds, report.min_time_ms, clock_text(report)) +
          candidate_table(report) + skipped_text(report) + "\n" + time_table(report);
 }
 
@@ -153,6 +154,7 @@ std::string to_json_text(const BenchReport& report) {
                    {"num_sms", report.device.num_sms},
                    {"l2_bytes", report.device.l2_bytes}}},
                  {"backend", report.backend},
+                 {"assembler", report.assembler},
                  {"distribution", report.data.distribution},
                  {"seed", report.data.seed},
                  {"rounds", report.rounds},

@@ -43,7 +43,7 @@ struct BenchShape {
 struct BenchReport {
   std::string variant_name;
   DeviceInfo device;
-  std::string backend;
+  std::string backend, assembler;  // Artifact
   int rounds = 0;
   double min_time_ms = 0;
   DataOptions data;

@@ -2,48 +2,22 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cstdio>
+#include <map>
 
-#include "runtime/toolchain/search.h"
-#include "tools/cli/stopwatch.h"
+#include "tools/cli/table.h"
 
 namespace sagejit::cli {
 namespace {
 
-class TimedCompiler final : public Compiler {
- public:
-  TimedCompiler(ToolchainOptions options, BuildTimes& times)
-      : toolchain_(std::move(options)), times_(times) {}
-
-  CacheKey key(const CompileRequest& request) override {
-    Stopwatch watch;
-    const Toolchain* toolchain = toolchain_.get_if_any();
-    times_.load_toolchain_ms += watch.elapsed_ms();
-    watch = Stopwatch();
-    CacheKey key = {request_key_text(request),
-                    toolchain ? toolchain_key_text(request, *toolchain) : ""};
-    times_.key_ms += watch.elapsed_ms();
-    return key;
-  }
-
-  Artifact compile(const CompileRequest& request) override {
-    const Stopwatch watch;
-    Toolchain& toolchain = toolchain_.get();
-    times_.load_toolchain_ms += watch.elapsed_ms();
-    CompileTimes times;
-    Artifact artifact = sagejit::compile(request, toolchain, &times);
-    times_.compile.generate_ms += times.generate_ms;
-    times_.compile.print_ms += times.print_ms;
-    times_.compile.toolchain_ms += times.toolchain_ms;
-    times_.compile.kernels.insert(times_.compile.kernels.end(), times.kernels.begin(),
-                                  times.kernels.end());
-    return artifact;
-  }
-
- private:
-  LazyToolchain toolchain_;
-  BuildTimes& times_;
-};
+// Spelled as on the command line.
+template <typename Choice, size_t kCount>
+std::map<std::string, Choice> choices(const std::array<std::string_view, kCount>& names) {
+  std::map<std::string, Choice> result;
+  for (size_t i = 0; i < kCount; ++i) result[std::string(names[i])] = static_cast<Choice>(i);
+  return result;
+}
 
 }  // namespace
 
@@ -58,7 +32,23 @@ void BuildOptions::add_to(CLI::App& command) {
 void BuildOptions::add_cache_to(CLI::App& command) {
   command.add_option("--cache-dir", cache_dir, "Kernel cache to use")->type_name("DIR");
   command.add_flag("--no-cache", no_cache, "Compile afresh and store nothing");
-  command.add_option("--nvrtc", nvrtc, "NVRTC library to use")->type_name("PATH");
+  add_toolchain_to(command);
+}
+
+void BuildOptions::add_toolchain_to(CLI::App& command) {
+  command
+      .add_option("--backend", toolchain.backend,
+                  "What makes PTX: ptx (built in), cuda (CUDA C++ and NVRTC) or auto (default)")
+      ->transform(CLI::CheckedTransformer(choices<BackendChoice>(kBackendNames)).description(""))
+      ->type_name("NAME");
+  command
+      .add_option("--assembler", toolchain.assembler,
+                  "What makes machine code of it: ptxas, nvrtc, driver or auto (default)")
+      ->transform(
+          CLI::CheckedTransformer(choices<AssemblerChoice>(kAssemblerNames)).description(""))
+      ->type_name("NAME");
+  command.add_option("--nvrtc", toolchain.nvrtc, "NVRTC library to use")->type_name("PATH");
+  command.add_option("--ptxas", toolchain.ptxas, "ptxas to use")->type_name("PATH");
 }
 
 std::optional<Schedule> BuildOptions::parsed_schedule(const Variant& variant,
@@ -72,13 +62,34 @@ std::unique_ptr<Context> make_context(const BuildOptions& options, BuildTimes& t
   ContextOptions context;
   context.disk_cache = !options.no_cache;
   context.cache_dir = options.cache_dir;
-  context.nvrtc = options.nvrtc;
+  context.toolchain = options.toolchain;
   context.log = Log([](LogLevel level, const std::string& message) {
     if (level == LogLevel::kWarning) fmt::print(stderr, "sagejit: warning: {}\n", message);
   });
-  auto compiler =
-      std::make_unique<TimedCompiler>(ToolchainOptions::from(environment, options.nvrtc), times);
-  return std::make_unique<Context>(context, environment, std::move(compiler));
+  return std::make_unique<Context>(
+      context, environment,
+      make_jit_compiler(ToolchainOptions::from(environment, options.toolchain), &times));
+}
+
+std::vector<BuildStage> stages_of(const BuildTimes& times) {
+  std::vector<BuildStage> stages = {{"load_toolchain", "find toolchain", times.load_toolchain_ms},
+                                    {"key", "cache key", times.key_ms},
+                                    {"generate", "generate", times.compile.generate_ms},
+                                    {"toolchain", "PTX, assemble", times.compile.toolchain_ms}};
+  for (const KernelTime& kernel : times.compile.kernels) {
+    stages.push_back({"", fmt::format("  {}: PTX", kernel.kernel), kernel.backend_ms});
+    if (kernel.assemble_ms == 0) continue;
+    stages.push_back({"", fmt::format("  {}: assemble", kernel.kernel), kernel.assemble_ms});
+  }
+  return stages;
+}
+
+std::string stage_table(const std::vector<BuildStage>& stages) {
+  Table table({"stage", ">ms"});
+  for (const BuildStage& stage : stages) {
+    table.add({stage.title, fmt::format("{:.3f}", stage.ms)});
+  }
+  return table.text("  ");
 }
 
 }  // namespace sagejit::cli

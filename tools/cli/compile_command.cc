@@ -32,6 +32,7 @@ struct CompileOptions {
   Emit emit = Emit::kReport;
   std::string kernel;  // "": all
   std::string output = "-";
+  bool times = false;
 };
 
 Artifact build_artifact(const CompileOptions& options, const CompileRequest& request) {
@@ -39,7 +40,10 @@ Artifact build_artifact(const CompileOptions& options, const CompileRequest& req
   Progress progress;
   progress.show(fmt::format("compiling {} for {}", request.variant.name, request.target->name));
   const std::unique_ptr<Context> context = make_context(options.build, times);
-  return context->obtain(request).artifact;
+  Artifact artifact = context->obtain(request).artifact;
+  progress.clear();
+  if (options.times) fmt::print(stderr, "{}", stage_table(stages_of(times)));
+  return artifact;
 }
 
 std::vector<KernelText> code_of(const Artifact& artifact, Emit emit) {
@@ -118,6 +122,10 @@ ExitCode run_compile(const CompileOptions& options) {
   request.variant = choose_first(load_variants(options.file, options.variant));
   request.schedule = options.build.parsed_schedule(request.variant, *request.target);
   request.assemble = options.emit == Emit::kCubin || options.emit == Emit::kReport;
+  if (options.emit == Emit::kSource && options.build.toolchain.backend == BackendChoice::kPtx) {
+    fail(ErrorKind::kArgument,
+         "the ptx back end writes no source but its PTX: --emit ptx; or take --backend cuda");
+  }
   if (options.emit == Emit::kReport && !options.kernel.empty()) {
     fail(ErrorKind::kArgument, "a report is of all kernels: --kernel goes with another --emit");
   }
@@ -144,13 +152,15 @@ void add_compile(CLI::App& app, ExitCode& result) {
       ->type_name("TARGET");
   options->variant.add_to(*command);
   options->build.add_to(*command);
-  command->add_option("--emit", options->emit, "ir, source, ptx, cubin or report (default)")
+  command
+      ->add_option("--emit", options->emit, "ir, source (CUDA C++), ptx, cubin or report (default)")
       ->transform(CLI::CheckedTransformer(kEmitNames, CLI::ignore_case).description(""))
       ->type_name("FORM");
   command->add_option("--kernel", options->kernel, "Emit that kernel only, e.g. attention")
       ->type_name("NAME");
   command->add_option("-o,--output", options->output, "Output file (default: standard output)")
       ->type_name("PATH");
+  command->add_flag("--times", options->times, "Say on standard error what each stage took");
   command->footer(
       "The kernel also goes into the kernel cache, where a later run finds it. The first value of "
       "every\n"

@@ -2,9 +2,14 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <regex>
 
+#include "compiler/backend/assemble/nvrtc_assembler.h"
+#include "compiler/backend/assemble/report.h"
 #include "runtime/context/context.h"
-#include "runtime/toolchain/search.h"
+#include "runtime/device/cuda/driver_assembler.h"
+#include "runtime/toolchain/lazy_toolchain.h"
+#include "runtime/toolchain/ptxas.h"
 #include "tools/cli/build_options.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/table.h"
@@ -13,7 +18,9 @@ namespace sagejit::cli {
 namespace {
 
 constexpr int kMaxGpus = 64;
-constexpr const char* kProbeKernel = "extern \"C\" __global__ void probe(int* out) { *out = 1; }\n";
+constexpr std::string_view kProbeKernel =
+    ".version 7.0\n.target sm_80\n.address_size 64\n"
+    ".visible .entry probe(.param .b64 out)\n.maxntid 32\n{\n  ret;\n}\n";
 
 void print_gpus() {
   std::string why_no_gpu;
@@ -47,31 +54,61 @@ void print_gpus() {
       why_no_gpu.empty() ? last_error : why_no_gpu);
 }
 
-// Compiles and assembles a kernel of one line: finding a library is not yet proof that it works.
-bool probe_toolchain(const std::string& library) {
+// Uses the tool on a kernel of one line: finding it is not yet proof that it works.
+template <typename Use>
+bool probe(const std::string& title, Use use) {
   try {
-    const std::unique_ptr<Toolchain> toolchain = Toolchain::load(library);
-    const ToolchainOutput output = toolchain->compile(kProbeKernel, find_target("sm_80"), true);
-    fmt::print("  {}; compiles ({} bytes of PTX) and assembles ({} bytes of machine code)\n",
-               toolchain->version(), output.ptx.size(), output.cubin.size());
+    fmt::print("  {}: {}\n", title, use());
     return true;
   } catch (const Error& error) {
-    fmt::print("  it does not work: {}\n{}", error.message(),
-               error.log().empty() ? "" : error.log() + "\n");
+    std::string text = error.message() + (error.log().empty() ? "" : "\n" + error.log());
+    fmt::print("  {}: {}\n", title, std::regex_replace(text, std::regex("\n"), "\n    "));
     return false;
   }
 }
 
-bool print_toolchain(const std::string& nvrtc) {
-  const ToolchainSearch search =
-      search_toolchain(ToolchainOptions::from(Environment::read(), nvrtc));
-  if (search.library.empty()) {
-    fmt::print("NVRTC (compiler and assembler): not found\n{}\n", search.failure_message());
-    return false;
-  }
-  fmt::print("NVRTC (compiler and assembler): found, {} ({})\n", search.library,
-             search.places.back().origin);
-  return probe_toolchain(search.library);
+std::string where_found(const SearchResult& search) {
+  return fmt::format("{} ({})", search.file, search.places.back().origin);
+}
+
+std::string assembled(const Assembler& assembler) {
+  const MachineCode code = assembler.assemble(kProbeKernel, find_target("sm_80"));
+  check_machine_code(code, assembler.name());
+  return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works");
+}
+
+void print_back_ends(const SearchResult& nvrtc) {
+  fmt::print("back ends\n  ptx: built in\n");
+  probe("cuda", [&] {
+    if (nvrtc.file.empty()) throw Error(ErrorKind::kToolchain, nvrtc_failure(nvrtc));
+    const auto library = Nvrtc::load(nvrtc.file);
+    library->compile("extern \"C\" __global__ void probe() {}", find_target("sm_80"), false);
+    return fmt::format("{}, works: {}", library->version(), where_found(nvrtc));
+  });
+}
+
+// True if any of them works.
+bool print_assemblers(const ToolchainOptions& options, const SearchResult& nvrtc) {
+  fmt::print("assemblers, the fastest first\n");
+  const bool has_ptxas = probe("ptxas", [&] {
+    SearchResult ptxas = search_ptxas(options.search);
+    if (ptxas.file.empty()) throw Error(ErrorKind::kToolchain, ptxas_failure(ptxas));
+    const auto assembler = make_ptxas_assembler(
+        {.program = ptxas.file, .version = ptxas.version, .temporary_dir = options.temporary_dir});
+    return fmt::format("{}: {}", assembled(*assembler), where_found(ptxas));
+  });
+  const bool has_nvrtc = probe("nvrtc", [&]() -> std::string {
+    if (nvrtc.file.empty()) fail(ErrorKind::kToolchain, "not found, see above");
+    return assembled(*make_nvrtc_assembler(Nvrtc::load(nvrtc.file)));
+  });
+  const bool has_driver = probe("driver", [] { return assembled(*make_driver_assembler()); });
+  return has_ptxas || has_nvrtc || has_driver;
+}
+
+bool print_toolchain(const ToolchainOptions& options) {
+  const SearchResult nvrtc = search_nvrtc(options.search);
+  print_back_ends(nvrtc);
+  return print_assemblers(options, nvrtc);
 }
 
 void print_cache(const BuildOptions& options) {
@@ -104,11 +141,13 @@ void print_cache(const BuildOptions& options) {
 ExitCode run_doctor(const BuildOptions& options) {
   fmt::print("sagejit " SAGEJIT_RELEASE "\n");
   print_gpus();
-  const bool compiles = print_toolchain(options.nvrtc);
+  const bool compiles =
+      print_toolchain(ToolchainOptions::from(Environment::read(), options.toolchain));
   print_cache(options);
   fmt::print("PTX emulator: built in\n\n");
   fmt::print("{}\n", compiles ? "Kernels can be compiled and run."
-                              : "Kernels cannot be compiled; cached ones can be run.");
+                              : "Kernels can be compiled and run for the emulator. For a GPU an "
+                                "assembler is missing; cached ones can be run.");
   return compiles ? kSuccess : kEnvironment;
 }
 
@@ -119,8 +158,10 @@ void add_doctor(CLI::App& app, ExitCode& result) {
   CLI::App* command =
       app.add_subcommand("doctor", "Say what was found here, and what to do about the rest");
   command->add_option("--cache-dir", options->cache_dir, "Kernel cache to use")->type_name("DIR");
-  command->add_option("--nvrtc", options->nvrtc, "NVRTC library to use")->type_name("PATH");
-  command->footer("Exit code 3 if kernels cannot be compiled.");
+  command->add_option("--nvrtc", options->toolchain.nvrtc, "NVRTC library to use")
+      ->type_name("PATH");
+  command->add_option("--ptxas", options->toolchain.ptxas, "ptxas to use")->type_name("PATH");
+  command->footer("Exit code 3 if kernels cannot be compiled for a GPU.");
   command->callback([options, &result] { result = run_doctor(*options); });
 }
 

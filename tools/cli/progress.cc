@@ -13,7 +13,12 @@ constexpr const char* kClearLine = "\r\033[K";
 Progress::Progress() : on_terminal_(isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() {
+  clear();
+}
+
+void Progress::clear() {
   if (shown_) fmt::print(stderr, "{}", kClearLine);
+  shown_ = false;
 }
 
 void Progress::show(std::string_view what) {

@@ -8,11 +8,12 @@ namespace sagejit::cli {
 class Progress {
  public:
   Progress();
-  ~Progress();  // takes the line away
+  ~Progress();  // clears
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
   void show(std::string_view what);
+  void clear();
 
  private:
   const bool on_terminal_;

@@ -5,12 +5,12 @@
 #include <map>
 #include <memory>
 
+#include "compiler/support/stopwatch.h"
 #include "tests/reference/attention.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/run_report.h"
 #include "tools/cli/shape.h"
-#include "tools/cli/stopwatch.h"
 #include "tools/cli/variant_options.h"
 
 namespace sagejit::cli {
@@ -78,8 +78,7 @@ FoundKernel build_kernel(const RunOptions& options, const Job& job,
       make_request(job.variant, options.build.parsed_schedule(job.variant, *device->info().target)),
       device);
   const BuildTimes& times = report.build;
-  const double compile_ms =
-      times.compile.generate_ms + times.compile.print_ms + times.compile.toolchain_ms;
+  const double compile_ms = times.compile.generate_ms + times.compile.toolchain_ms;
   report.load_ms = watch.elapsed_ms() - times.load_toolchain_ms - times.key_ms - compile_ms;
   report.cache = !context->disk_cache().enabled() ? "off"
                  : found.origin == Origin::kDisk  ? "hit"

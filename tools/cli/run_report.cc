@@ -17,39 +17,15 @@ namespace {
 using nlohmann::json;
 using reference::ProblemShape;
 
-constexpr std::string_view kToolchainKey = "toolchain";
-
-struct Stage {
-  std::string_view key;
-  const char* title;
-  double ms;
-};
-
-std::vector<Stage> stages_of(const RunReport& report) {
+std::vector<BuildStage> all_stages_of(const RunReport& report) {
   double run_ms = 0;
   for (const LayerReport& layer : report.layers) run_ms += median(layer.times.total_ms);
-  return {{"parse", "parse", report.parse_ms},
-          {"load_toolchain", "load NVRTC", report.build.load_toolchain_ms},
-          {"key", "cache key", report.build.key_ms},
-          {"generate", "generate", report.build.compile.generate_ms},
-          {"print", "print source", report.build.compile.print_ms},
-          {kToolchainKey, "NVRTC, assemble", report.build.compile.toolchain_ms},
-          {"load", "look up, load", report.load_ms},
-          {"run", "run", run_ms},
-          {"reference", "reference", report.reference_ms}};
-}
-
-std::string stage_text(const RunReport& report) {
-  Table table({"stage", ">ms"});
-  for (const Stage& stage : stages_of(report)) {
-    table.add({stage.title, fmt::format("{:.3f}", stage.ms)});
-    if (stage.key != kToolchainKey) continue;
-    // Compiled at the same time: together they take less than their sum.
-    for (const KernelTime& kernel : report.build.compile.kernels) {
-      table.add({"  " + kernel.kernel, fmt::format("{:.3f}", kernel.ms)});
-    }
-  }
-  return table.text("  ");
+  std::vector<BuildStage> stages = stages_of(report.build);
+  stages.insert(stages.begin(), {"parse", "parse", report.parse_ms});
+  stages.insert(stages.end(), {{"load", "look up, load", report.load_ms},
+                               {"run", "run", run_ms},
+                               {"reference", "reference", report.reference_ms}});
+  return stages;
 }
 
 std::string head_text(const Judgement& j) {
@@ -167,14 +143,16 @@ bool RunReport::passed() const {
 
 std::string to_text(const RunReport& report) {
   std::string text = fmt::format(
-      "variant   {}\ndevice    {} ({}), {}\nschedule  {}\nback end  {}\ncache     {}\n",
-      report.variant_name, report.device.name, report.device.product, report.device.target->name,
-      report.artifact.schedule_text, report.artifact.backend, report.cache);
+      "variant   {}\ndevice    {} ({}), {}\nschedule  {}\n{}cache     {}\n", report.variant_name,
+      report.device.name, report.device.product, report.device.target->name,
+      report.artifact.schedule_text,
+      describe_toolchain(report.artifact.backend, report.artifact.assembler), report.cache);
   if (!report.why_no_gpu.empty()) {
     text += fmt::format("no GPU    {}; its times are the emulator's\n", report.why_no_gpu);
   }
-  return text + "\n" + describe_resources(report.artifact) + "\n" + stage_text(report) + "\n" +
-         accuracy_table(report) + "\n" + time_table(report) + "\n" + verdict_text(report);
+  return text + "\n" + describe_resources(report.artifact) + "\n" +
+         stage_table(all_stages_of(report)) + "\n" + accuracy_table(report) + "\n" +
+         time_table(report) + "\n" + verdict_text(report);
 }
 
 std::string to_json_text(const RunReport& report) {
@@ -186,16 +164,19 @@ std::string to_json_text(const RunReport& report) {
                    {"why_no_gpu", report.why_no_gpu}}},
                  {"schedule", report.artifact.schedule_text},
                  {"backend", report.artifact.backend},
+                 {"assembler", report.artifact.assembler},
                  {"cache", report.cache},
                  {"resources", resources_json(report.artifact)},
                  {"cosine_bar", report.bar},
                  {"passed", report.passed()}};
-  for (const Stage& stage : stages_of(report)) {
-    result["stages_ms"][std::string(stage.key)] = stage.ms;
+  for (const BuildStage& stage : all_stages_of(report)) {
+    if (!stage.key.empty()) result["stages_ms"][std::string(stage.key)] = stage.ms;
   }
   result["compiled_kernels"] = json::array();
   for (const KernelTime& kernel : report.build.compile.kernels) {
-    result["compiled_kernels"].push_back({{"kernel", kernel.kernel}, {"ms", kernel.ms}});
+    result["compiled_kernels"].push_back({{"kernel", kernel.kernel},
+                                          {"backend_ms", kernel.backend_ms},
+                                          {"assemble_ms", kernel.assemble_ms}});
   }
   result["layers"] = json::array();
   for (const LayerReport& layer : report.layers)

@@ -2,8 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
-#include <charconv>
 #include <cstddef>
 
 #include "compiler/support/error.h"
@@ -16,7 +14,7 @@ using Program = void*;
 }  // namespace
 
 // The part of NVRTC's C interface that is used. Every function returns 0 on success.
-struct Toolchain::Api {
+struct Nvrtc::Api {
   void* library = nullptr;
   NvrtcVersion version;
   std::string version_text;
@@ -70,65 +68,7 @@ std::string without_terminator(std::string text) {
   return text;
 }
 
-// The number that stands before `unit` in `line`, e.g. (" bytes stack frame"); 0 if it does not
-// occur.
-int number_before(std::string_view line, std::string_view unit) {
-  const size_t at = line.find(unit);
-  if (at == std::string_view::npos) return 0;
-  size_t begin = at;
-  while (begin > 0 && line[begin - 1] >= '0' && line[begin - 1] <= '9') --begin;
-  int value = 0;
-  std::from_chars(line.data() + begin, line.data() + at, value);
-  return value;
-}
-
-// Reads ptxas' verbose report:
-//   Compiling entry function 'K' ...  |  N bytes stack frame, N bytes spill stores, N bytes spill
-//   loads Used N registers, ... N bytes smem
-std::vector<KernelResources> parse_resources(std::string_view log) {
-  std::vector<KernelResources> result;
-  while (!log.empty()) {
-    const size_t end = std::min(log.find('\n'), log.size());
-    const std::string_view line = log.substr(0, end);
-    log.remove_prefix(std::min(end + 1, log.size()));
-    constexpr std::string_view kEntry = "Compiling entry function '";
-    if (const size_t at = line.find(kEntry); at != std::string_view::npos) {
-      const std::string_view rest = line.substr(at + kEntry.size());
-      result.push_back({.kernel = std::string(rest.substr(0, rest.find('\'')))});
-    } else if (!result.empty() && line.find("spill stores") != std::string_view::npos) {
-      result.back().stack_bytes = number_before(line, " bytes stack frame");
-      result.back().spill_store_bytes = number_before(line, " bytes spill stores");
-      result.back().spill_load_bytes = number_before(line, " bytes spill loads");
-    } else if (!result.empty() && line.find("Used ") != std::string_view::npos) {
-      result.back().registers = number_before(line, " registers");
-      result.back().static_smem_bytes = number_before(line, " bytes smem");
-    }
-  }
-  return result;
-}
-
-// Messages that mean the assembler serialized wgmma or ignored setmaxnreg: correct code, wrong
-// speed.
-constexpr std::string_view kFatalWarnings[] = {"C7504", "C7508", "C7511",
-                                               "C7512", "C7514", "C7520"};
-
 }  // namespace
-
-std::string find_assembly_fault(const ToolchainOutput& output) {
-  for (const KernelResources& kernel : output.resources) {
-    const int bytes = std::max(kernel.spill_store_bytes, kernel.spill_load_bytes);
-    if (bytes) {
-      return fmt::format("the assembler spills {} bytes of registers in kernel '{}'", bytes,
-                         kernel.kernel);
-    }
-  }
-  for (const std::string_view warning : kFatalWarnings) {
-    if (output.log.find(warning) != std::string::npos) {
-      return fmt::format("the assembler reports {}: the kernel runs serialized", warning);
-    }
-  }
-  return "";
-}
 
 std::vector<std::string> nvrtc_flags(NvrtcVersion version, const Target& target, bool assemble) {
   // --fmad=false: every fused multiply-add is an explicit operation of the IR. 177: a variable that
@@ -149,10 +89,10 @@ std::vector<std::string> nvrtc_flags(NvrtcVersion version, const Target& target,
   return result;
 }
 
-Toolchain::Toolchain(std::unique_ptr<Api> api) : api_(std::move(api)) {}
-Toolchain::~Toolchain() = default;
+Nvrtc::Nvrtc(std::unique_ptr<Api> api) : api_(std::move(api)) {}
+Nvrtc::~Nvrtc() = default;
 
-std::unique_ptr<Toolchain> Toolchain::load(const std::string& library) {
+std::unique_ptr<Nvrtc> Nvrtc::load(const std::string& library) {
   auto api = std::make_unique<Api>();
   api->library = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!api->library) fail(ErrorKind::kToolchain, "NVRTC cannot be loaded: {}", dlerror());
@@ -177,18 +117,17 @@ std::unique_ptr<Toolchain> Toolchain::load(const std::string& library) {
   NvrtcVersion& version = api->version;
   api->check(api->query_version(&version.major, &version.minor), "version");
   api->version_text = fmt::format("nvrtc {}.{}", version.major, version.minor);
-  return std::unique_ptr<Toolchain>(new Toolchain(std::move(api)));
+  return std::unique_ptr<Nvrtc>(new Nvrtc(std::move(api)));
 }
 
-const std::string& Toolchain::version() const {
+const std::string& Nvrtc::version() const {
   return api_->version_text;
 }
 
-std::vector<std::string> Toolchain::flags(const Target& target, bool assemble) const {
+std::vector<std::string> Nvrtc::flags(const Target& target, bool assemble) const {
   return nvrtc_flags(api_->version, target, assemble);
 }
-ToolchainOutput Toolchain::compile(std::string_view source, const Target& target,
-                                   bool assemble) const {
+NvrtcOutput Nvrtc::compile(std::string_view source, const Target& target, bool assemble) const {
   const std::string text(source);
   ProgramGuard<Api> guard{*api_};
   api_->check(api_->create(&guard.program, text.c_str(), "kernel.cu", 0, nullptr, nullptr),
@@ -198,7 +137,7 @@ ToolchainOutput Toolchain::compile(std::string_view source, const Target& target
   for (const std::string& option : options) pointers.push_back(option.c_str());
   const int result =
       api_->compile(guard.program, static_cast<int>(pointers.size()), pointers.data());
-  ToolchainOutput output;
+  NvrtcOutput output;
   output.log =
       without_terminator(api_->fetch<std::string>(api_->log_size, api_->log, guard.program));
   if (result != 0) {
@@ -211,7 +150,6 @@ ToolchainOutput Toolchain::compile(std::string_view source, const Target& target
       without_terminator(api_->fetch<std::string>(api_->ptx_size, api_->ptx, guard.program));
   if (assemble) {
     output.cubin = api_->fetch<std::vector<uint8_t>>(api_->cubin_size, api_->cubin, guard.program);
-    output.resources = parse_resources(output.log);
   }
   return output;
 }

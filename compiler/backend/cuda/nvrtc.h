@@ -1,4 +1,5 @@
-// NVRTC, NVIDIA's run-time compiler for CUDA C++, loaded from a shared library on request.
+// NVRTC, NVIDIA's run-time compiler for CUDA C++ with its assembler, loaded from a shared library
+// on request.
 //
 // No CUDA header is needed to build this. Where the library is found is the host program's
 // business.
@@ -11,22 +12,15 @@
 #include <string_view>
 #include <vector>
 
-#include "compiler/artifact.h"
 #include "compiler/target/target.h"
 
 namespace sagejit {
 
-struct ToolchainOutput {
+struct NvrtcOutput {
   std::string ptx;
   std::vector<uint8_t> cubin;  // empty unless assembled
-  std::vector<KernelResources> resources;
   std::string log;
 };
-
-// What makes an assembled kernel slower than it was meant to be, or "": register spills, or a
-// warning that the assembler serialized wgmma or ignored setmaxnreg (C7504, C7508, C7511, C7512,
-// C7514, C7520).
-std::string find_assembly_fault(const ToolchainOutput& output);
 
 struct NvrtcVersion {
   int major = 0, minor = 0;
@@ -37,11 +31,11 @@ struct NvrtcVersion {
 std::vector<std::string> nvrtc_flags(NvrtcVersion version, const Target& target, bool assemble);
 
 // Safe to use from several threads at once.
-class Toolchain {
+class Nvrtc {
  public:
   // Opens the library (a path, or a bare name the loader resolves). Throws Error{kToolchain}.
-  static std::unique_ptr<Toolchain> load(const std::string& library);
-  ~Toolchain();
+  static std::unique_ptr<Nvrtc> load(const std::string& library);
+  ~Nvrtc();
 
   // "nvrtc 13.0": takes part in cache keys.
   const std::string& version() const;
@@ -49,13 +43,13 @@ class Toolchain {
   // nvrtc_flags() of this release; they take part in cache keys.
   std::vector<std::string> flags(const Target& target, bool assemble) const;
 
-  // CUDA C++ to PTX and, if `assemble`, to a cubin with its resource report.
+  // CUDA C++ to PTX and, if `assemble`, to a cubin, with ptxas' report in the log.
   // Throws Error{kToolchain} with NVRTC's log if it refuses.
-  ToolchainOutput compile(std::string_view source, const Target& target, bool assemble) const;
+  NvrtcOutput compile(std::string_view source, const Target& target, bool assemble) const;
 
  private:
   struct Api;
-  explicit Toolchain(std::unique_ptr<Api> api);
+  explicit Nvrtc(std::unique_ptr<Api> api);
   std::unique_ptr<Api> api_;
 };
 

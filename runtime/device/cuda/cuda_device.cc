@@ -97,7 +97,8 @@ class CudaModule {
             "{}: the driver (CUDA {}.{}) refuses kernel '{}' made for {} by {}: {}; a driver "
             "at least as new as the compiler is needed",
             state_.info.name, version / 1000, version % 1000 / 10, kernel_, artifact.target,
-            artifact.backend, state_.driver.describe(result)),
+            artifact.assembler.empty() ? artifact.backend : artifact.assembler,
+            state_.driver.describe(result)),
         log);
   }
 

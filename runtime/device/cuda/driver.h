@@ -28,10 +28,16 @@ inline constexpr int kAttributeL2Bytes = 38;
 inline constexpr int kAttributeComputeMajor = 75;
 inline constexpr int kAttributeComputeMinor = 76;
 inline constexpr int kAttributePageableMemoryAccess = 88;
+inline constexpr int kFunctionSharedBytes = 1;
+inline constexpr int kFunctionLocalBytes = 3;
+inline constexpr int kFunctionNumRegisters = 4;
 inline constexpr int kFunctionMaxDynamicSmem = 8;
 inline constexpr int kPointerDeviceOrdinal = 9;
+inline constexpr int kJitInfoLogBuffer = 3;
+inline constexpr int kJitInfoLogBytes = 4;
 inline constexpr int kJitErrorLogBuffer = 5;
 inline constexpr int kJitErrorLogBytes = 6;
+inline constexpr int kJitLogVerbose = 12;
 
 inline void* const kParamEnd = nullptr;
 inline void* const kParamBuffer = reinterpret_cast<void*>(1);

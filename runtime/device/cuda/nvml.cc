@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <array>
+
 namespace sagejit::cuda {
 namespace {
 
@@ -22,6 +24,7 @@ Nvml Nvml::load() {
   nvml.ready_ = library && find_symbol(library, "nvmlInit_v2", nvml.init_) &&
                 find_symbol(library, "nvmlDeviceGetHandleByPciBusId_v2", nvml.device_at_) &&
                 find_symbol(library, "nvmlDeviceGetClockInfo", nvml.clock_) &&
+                find_symbol(library, "nvmlSystemGetDriverVersion", nvml.release_) &&
                 nvml.init_() == kNvmlSuccess;
   return nvml;
 }
@@ -40,6 +43,11 @@ std::optional<int> Nvml::sm_clock_mhz(Handle device) const {
   unsigned mhz = 0;
   if (clock_(device, kNvmlClockSm, &mhz) != kNvmlSuccess) return std::nullopt;
   return static_cast<int>(mhz);
+}
+
+std::string Nvml::driver_release() const {
+  std::array<char, 96> text{};
+  return release_(text.data(), text.size()) == kNvmlSuccess ? text.data() : "";
 }
 
 }  // namespace sagejit::cuda

@@ -50,7 +50,8 @@ typedef enum sagejit_status {
   SAGEJIT_E_SPEC = 2, /* the variant text is wrong; the message has file:line:column and a caret */
   SAGEJIT_E_UNSUPPORTED = 3, /* valid, but beyond a limit, which the message names */
   SAGEJIT_E_NOT_FOUND = 4,   /* compiling is off and the kernel is in no cache */
-  SAGEJIT_E_TOOLCHAIN = 5,   /* NVRTC is missing or refused the kernel; see sagejit_error_log */
+  SAGEJIT_E_TOOLCHAIN = 5,   /* NVRTC or an assembler is missing or refused the kernel; see
+                                sagejit_error_log */
   SAGEJIT_E_DEVICE = 6,      /* the GPU driver or the emulator reported a fault */
   SAGEJIT_E_IO = 7,          /* a file could not be read or written */
   SAGEJIT_E_MEMORY = 8,      /* host or device memory ran out */
@@ -111,6 +112,14 @@ typedef struct sagejit_context_options {
    */
   void (*log)(void* user, int level, const char* message);
   void* log_user;
+  /* What turns kernels into PTX: "ptx" (built in) or "cuda" (by way of CUDA C++, with NVRTC). NULL
+   * or "auto": the fastest way. The structure may also end before this field. */
+  const char* backend;
+  /* What turns PTX into machine code: "ptxas" (of a CUDA toolkit), "nvrtc" or "driver". NULL or
+   * "auto": the fastest of those that are here. Unused on the emulator, which reads PTX. */
+  const char* assembler;
+  /* Path of ptxas. NULL: $SAGEJIT_PTXAS, else the usual places. */
+  const char* ptxas;
 } sagejit_context_options;
 
 typedef struct sagejit_counters {
@@ -256,11 +265,11 @@ SAGEJIT_API sagejit_status sagejit_kernel_launch(const sagejit_kernel* kernel,
                                                  uint32_t phases, sagejit_stream stream,
                                                  sagejit_error** err);
 
-/* Lines "key: value": variant, device, target, back end, schedule, origin (memory, disk or jit:
- * where sagejit_kernel_get found it), and per launch its registers and shared memory. *bytes: in,
- * the size of buffer; out, the size needed, NUL included. buffer may be NULL to ask for it. A
- * buffer that is too small holds the beginning, NUL-terminated, and the status is
- * SAGEJIT_E_ARGUMENT. */
+/* Lines "key: value": variant, device, target, back end, assembler (where there is machine code),
+ * schedule, origin (memory, disk or jit: where sagejit_kernel_get found it), and per launch its
+ * registers and shared memory. *bytes: in, the size of buffer; out, the size needed, NUL included.
+ * buffer may be NULL to ask for it. A buffer that is too small holds the beginning, NUL-terminated,
+ * and the status is SAGEJIT_E_ARGUMENT. */
 SAGEJIT_API sagejit_status sagejit_kernel_describe(const sagejit_kernel* kernel, char* buffer,
                                                    size_t* bytes);
 

@@ -210,6 +210,9 @@ struct ContextOptions {
   std::string cache_dir;                                    // "": as the environment says
   std::string nvrtc;                                        // "": search for it
   std::function<void(int level, const char* message)> log;  // called from any thread
+  std::string backend;                                      // "ptx", "cuda"; "": the fastest
+  std::string assembler;  // "ptxas", "nvrtc", "driver"; "": the fastest that is here
+  std::string ptxas;      // "": search for it
 };
 
 class Context {
@@ -219,8 +222,12 @@ class Context {
     sagejit_context_options raw = {};
     raw.struct_size = sizeof(raw);
     raw.flags = options.flags;
-    raw.cache_dir = options.cache_dir.empty() ? nullptr : options.cache_dir.c_str();
-    raw.nvrtc = options.nvrtc.empty() ? nullptr : options.nvrtc.c_str();
+    const auto given = [](const std::string& text) { return text.empty() ? nullptr : text.c_str(); };
+    raw.cache_dir = given(options.cache_dir);
+    raw.nvrtc = given(options.nvrtc);
+    raw.backend = given(options.backend);
+    raw.assembler = given(options.assembler);
+    raw.ptxas = given(options.ptxas);
     if (*log_) {
       raw.log = [](void* user, int level, const char* message) {
         (*static_cast<Log*>(user))(level, message);

@@ -27,14 +27,14 @@ inline std::vector<std::string> libraries_in(const std::filesystem::path& prefix
 }
 
 // Null, and a warning in the test's output, where there is none.
-inline std::unique_ptr<Toolchain> find_nvrtc() {
+inline std::unique_ptr<Nvrtc> find_nvrtc() {
   std::vector<std::string> found = libraries_in("/usr/local", "cuda", "lib64/libnvrtc.so.13");
   const std::filesystem::path private_dir =
       std::filesystem::path(SAGEJIT_ROOT) / ".deps/nvrtc/nvidia";
   for (std::string& path : libraries_in(private_dir, "cu", "lib/libnvrtc.so.13")) {
     found.push_back(std::move(path));
   }
-  if (!found.empty()) return Toolchain::load(found[0]);
+  if (!found.empty()) return Nvrtc::load(found[0]);
   WARN(
       "skipped: libnvrtc.so.13 is neither in /usr/local/cuda*/lib64 nor in .deps/nvrtc; run "
       "tools/setup.sh");

@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "compiler/compile.h"
-#include "compiler/sema/resolve.h"
+#include "compiler/backend/assemble/report.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/find_nvrtc.h"
 #include "tests/unit/support/thrown.h"
@@ -40,31 +39,26 @@ extern "C" __global__ void __launch_bounds__(1024, 2) spilling(float* p, int n) 
 }
 )";
 
-Strings entries_of(const std::string& ptx) {
-  constexpr std::string_view kEntry = ".entry ";
-  Strings names;
-  for (size_t at = ptx.find(kEntry); at != std::string::npos; at = ptx.find(kEntry, at)) {
-    at += kEntry.size();
-    names.push_back(ptx.substr(at, ptx.find('(', at) - at));
-  }
-  return names;
+MachineCode assembled(const Nvrtc& nvrtc, std::string_view source) {
+  NvrtcOutput output = nvrtc.compile(source, find_target("sm_80"), true);
+  return {std::move(output.cubin), parse_ptxas_report(output.log), output.log};
 }
 
 }  // namespace
 
 TEST_CASE("a library that is not NVRTC is refused") {
-  const Error missing = thrown_by([] { Toolchain::load("/nowhere/libnvrtc.so"); });
+  const Error missing = thrown_by([] { Nvrtc::load("/nowhere/libnvrtc.so"); });
   CHECK(missing.kind() == ErrorKind::kToolchain);
   CHECK_THAT(missing.message(),
              Catch::StartsWith("NVRTC cannot be loaded: /nowhere/libnvrtc.so: "));
-  const Error other = thrown_by([] { Toolchain::load("libm.so.6"); });
+  const Error other = thrown_by([] { Nvrtc::load("libm.so.6"); });
   CHECK(other.kind() == ErrorKind::kToolchain);
   CHECK(other.message() ==
         "libm.so.6 has no function nvrtcCreateProgram: it is not NVRTC 12 or newer");
 }
 
 TEST_CASE("the version and the flags that take part in cache keys") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   CHECK_THAT(nvrtc->version(), Catch::Matches("nvrtc 13\\.[0-9]+"));
   CHECK(nvrtc->flags(find_target("sm_80"), false) ==
@@ -91,9 +85,9 @@ TEST_CASE("NVRTC's own cache is turned off from the release that has one") {
 }
 
 TEST_CASE("assembling reports the resources of every kernel") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
-  const ToolchainOutput output = nvrtc->compile(kTwoKernels, find_target("sm_80"), true);
+  const MachineCode output = assembled(*nvrtc, kTwoKernels);
   REQUIRE(output.resources.size() == 2);
   for (const KernelResources& kernel : output.resources) {
     INFO(kernel.kernel);
@@ -111,36 +105,34 @@ TEST_CASE("assembling reports the resources of every kernel") {
   CHECK(std::string(output.cubin.begin(), output.cubin.begin() + 4) ==
         "\x7f"
         "ELF");
-  CHECK_THAT(output.ptx,
-             Catch::Contains(".target sm_80") && Catch::Contains(".entry with_shared("));
 }
 
 TEST_CASE("compiling the same source again reports the same resources") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
-  const ToolchainOutput first = nvrtc->compile(kTwoKernels, find_target("sm_80"), true);
-  const ToolchainOutput second = nvrtc->compile(kTwoKernels, find_target("sm_80"), true);
+  const MachineCode first = assembled(*nvrtc, kTwoKernels);
+  const MachineCode second = assembled(*nvrtc, kTwoKernels);
   CHECK(first.resources.size() == 2);
   CHECK(second.resources == first.resources);
   CHECK(second.cubin == first.cubin);
 }
 
 TEST_CASE("PTX alone comes without code and resources, and without contraction") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
-  const ToolchainOutput output =
+  const NvrtcOutput output =
       nvrtc->compile("extern \"C\" __global__ void k(float* p) { p[0] = p[1] * p[2] + p[3]; }",
                      find_target("sm_90a"), false);
   CHECK(output.cubin.empty());
-  CHECK(output.resources.empty());
+  CHECK(parse_ptxas_report(output.log).empty());
   CHECK_THAT(output.ptx, Catch::Contains(".target sm_90a") && Catch::Contains("mul.rn.f32") &&
                              Catch::Contains("add.rn.f32") && !Catch::Contains("fma"));
 }
 
 TEST_CASE("a kernel that spills registers is found out") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
-  const ToolchainOutput output = nvrtc->compile(kSpilling, find_target("sm_80"), true);
+  const MachineCode output = assembled(*nvrtc, kSpilling);
   REQUIRE(output.resources.size() == 1);
   CHECK(output.resources[0].registers <= 32);
   CHECK(output.resources[0].spill_store_bytes > 0);
@@ -150,20 +142,11 @@ TEST_CASE("a kernel that spills registers is found out") {
       std::max(output.resources[0].spill_store_bytes, output.resources[0].spill_load_bytes);
   CHECK(find_assembly_fault(output) ==
         fmt::format("the assembler spills {} bytes of registers in kernel 'spilling'", bytes));
-  CHECK(find_assembly_fault(nvrtc->compile(kTwoKernels, find_target("sm_80"), true)) == "");
-}
-
-TEST_CASE("warnings of serialized wgmma and ignored setmaxnreg are found out") {
-  for (const char* warning : {"C7504", "C7508", "C7511", "C7512", "C7514", "C7520"}) {
-    ToolchainOutput output;
-    output.log = fmt::format("ptxas info : ({}) Potential Performance Loss", warning);
-    CHECK(find_assembly_fault(output) ==
-          fmt::format("the assembler reports {}: the kernel runs serialized", warning));
-  }
+  CHECK(find_assembly_fault(assembled(*nvrtc, kTwoKernels)) == "");
 }
 
 TEST_CASE("wrong source is refused with the compiler's log") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   const Error error = thrown_by(
       [&] { nvrtc->compile("__global__ void k() { nonsense(); }", find_target("sm_80"), false); });
@@ -173,7 +156,7 @@ TEST_CASE("wrong source is refused with the compiler's log") {
 }
 
 TEST_CASE("wrong assembly is refused with the assembler's log") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   const Error error = thrown_by([&] {
     nvrtc->compile("extern \"C\" __global__ void k() { asm volatile(\"nonsense.b32;\"); }",
@@ -181,62 +164,6 @@ TEST_CASE("wrong assembly is refused with the assembler's log") {
   });
   CHECK(error.kind() == ErrorKind::kToolchain);
   CHECK_THAT(error.log(), Catch::Contains("nonsense"));
-}
-
-TEST_CASE("an artifact has code and resources for each of the plan's launches") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
-  if (!nvrtc) return;
-  CompileRequest request;
-  request.variant =
-      resolve_variants("v.attn", "v { head_dim = 64; smooth_k = mean; q = int8 per head }").at(0);
-  request.target = &find_target("sm_86");
-  CompileTimes times;
-  const Artifact artifact = compile(request, *nvrtc, &times);
-  REQUIRE(artifact.plan.launches.size() > 1);
-  REQUIRE(artifact.modules.size() == artifact.plan.launches.size());
-  REQUIRE(artifact.resources.size() == artifact.plan.launches.size());
-  REQUIRE(times.kernels.size() == artifact.plan.launches.size());
-  CHECK(artifact.backend == "cuda " + nvrtc->version());
-  for (size_t i = 0; i < artifact.plan.launches.size(); ++i) {
-    const KernelLaunch& launch = artifact.plan.launches[i];
-    INFO(launch.kernel);
-    CHECK(artifact.resources[i].kernel == launch.kernel);
-    CHECK(artifact.modules[i].kernel == launch.kernel);
-    CHECK(times.kernels[i].kernel == launch.kernel);
-    CHECK(times.kernels[i].ms > 0);
-    CHECK(entries_of(artifact.modules[i].ptx) == Strings{launch.kernel});
-    CHECK_FALSE(artifact.modules[i].cubin.empty());
-    // Scales of a whole head need no maxima in shared memory; K's mean lies there.
-    const bool has_smem = launch.kernel != "amax_q";
-    CHECK((launch.dynamic_smem_bytes > 0) == has_smem);
-  }
-}
-
-TEST_CASE("another schedule compiles again only what it changes") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
-  if (!nvrtc) return;
-  CompileRequest request;
-  request.variant =
-      resolve_variants("v.attn",
-                       "v { head_dim = 96; mask = causal(top_left); q = int8 per block(128); k = "
-                       "int8 per block(64); smooth_k = mean; p = f16; v = f16; pv_accumulator = "
-                       "f16 + f32 every 64 }")
-          .at(0);
-  request.target = &find_target("sm_80");
-  CompileTimes times;
-  const Artifact artifact = compile(request, *nvrtc, &times);
-  if (artifact.schedule_text ==
-      print_schedule(default_schedule(request.variant, *request.target))) {
-    WARN("skipped: with this NVRTC the first schedule has no fault");
-    return;
-  }
-  const auto compilations = [&](const char* kernel) {
-    return std::count_if(times.kernels.begin(), times.kernels.end(),
-                         [&](const KernelTime& time) { return time.kernel == kernel; });
-  };
-  CHECK(compilations("prepare") == 1);
-  CHECK(compilations("attention") > 1);
-  CHECK(artifact.modules.size() == 2);
 }
 
 }  // namespace sagejit

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "compiler/backend/assemble/report.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/find_nvrtc.h"
 #include "tests/unit/backend/kernel_of_everything.h"
@@ -193,13 +194,13 @@ TEST_CASE("percent signs in assembly stand for operands or are doubled") {
 }
 
 TEST_CASE("every operation is accepted by the compiler and the assembler") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   for (const char* name : {"sm_80", "sm_90a"}) {
     INFO(name);
     const Target& target = find_target(name);
     const ir::Function function = kernel_of_everything(target);
-    const ToolchainOutput output = nvrtc->compile(print_cuda(function), target, /*assemble=*/true);
+    const NvrtcOutput output = nvrtc->compile(print_cuda(function), target, /*assemble=*/true);
     CHECK_FALSE(output.cubin.empty());
     for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
       const ir::OpInfo& row = info(static_cast<Op>(i));
@@ -212,13 +213,13 @@ TEST_CASE("every operation is accepted by the compiler and the assembler") {
 }
 
 TEST_CASE("every product of a warpgroup is accepted by the compiler and the assembler") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   const ir::Function function = kernel_of_every_warpgroup_product();
-  const ToolchainOutput output =
+  const NvrtcOutput output =
       nvrtc->compile(print_cuda(function), find_target("sm_90a"), /*assemble=*/true);
   CHECK_FALSE(output.cubin.empty());
-  CHECK(find_assembly_fault(output) == "");
+  CHECK(find_assembly_fault({{}, parse_ptxas_report(output.log), output.log}) == "");
   for (int i = static_cast<int>(Op::kWgmmaWait) + 1; i < static_cast<int>(Op::kCount); ++i) {
     const ir::WgmmaInfo& row = *ir::find_wgmma(static_cast<Op>(i));
     CHECK(output.ptx.find(fmt::format("m64n64k{}.{} ", row.k, row.types)) != std::string::npos);

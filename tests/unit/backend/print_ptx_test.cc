@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "compiler/backend/cuda/nvrtc.h"
+#include "compiler/backend/assemble/report.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/kernel_of_everything.h"
 #include "tests/unit/backend/ptxas.h"
@@ -155,7 +155,7 @@ TEST_CASE("every product of a warpgroup is accepted by the assembler, none is se
       assemble(ptxas, print_ptx(kernel_of_every_warpgroup_product(), target), target.name);
   INFO(assembly.log);
   CHECK(assembly.succeeded);
-  CHECK(find_assembly_fault({.ptx = {}, .cubin = {}, .resources = {}, .log = assembly.log}) == "");
+  CHECK(find_assembly_fault({{}, {}, assembly.log}) == "");
 }
 
 }  // namespace sagejit

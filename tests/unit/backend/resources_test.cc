@@ -2,6 +2,7 @@
 // registers and shared memory within what the schedule counts on.
 //
 //   SAGEJIT_RESOURCES=all   every instance; otherwise the targets take turns as covered() says
+//   SAGEJIT_TEST_BACKEND, SAGEJIT_TEST_ASSEMBLER   tests/support/toolchain_choice.h
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -14,6 +15,7 @@
 #include <set>
 #include <sstream>
 
+#include "compiler/backend/assemble/report.h"
 #include "compiler/compile.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
@@ -22,7 +24,7 @@
 #include "compiler/support/error.h"
 #include "tests/reference/parallel.h"
 #include "tests/support/catch.h"
-#include "tests/unit/backend/find_nvrtc.h"
+#include "tests/support/toolchain_choice.h"
 
 namespace sagejit {
 namespace {
@@ -38,6 +40,17 @@ struct Job {
   bool is_first = false;  // the first of the default schedules
   int registers = 0;      // of attention
 };
+
+// Null, and a warning in the test's output, where it is not here.
+const Toolchain* find_toolchain() {
+  static LazyToolchain toolchain(test::toolchain_options());
+  try {
+    return &toolchain.get(true);
+  } catch (const Error& error) {
+    WARN("skipped: no toolchain\n" << error.what());
+    return nullptr;
+  }
+}
 
 std::vector<Variant> shipped_variants() {
   std::vector<std::filesystem::path> files;
@@ -158,7 +171,7 @@ void check_shared_memory(Job& job, const Artifact& artifact) {
   }
 }
 
-void run(Job& job, Toolchain& toolchain) {
+void run(Job& job, const Toolchain& toolchain) {
   CompileRequest request;
   request.variant = job.variant;
   request.target = job.target;
@@ -172,10 +185,7 @@ void run(Job& job, Toolchain& toolchain) {
       job.failures.push_back(
           fmt::format("'{}', the first choice, has a fault", print_schedule(first)));
     }
-    ToolchainOutput output;
-    output.resources = artifact.resources;
-    output.log = artifact.assembler_log;
-    const std::string fault = find_assembly_fault(output);
+    const std::string fault = find_assembly_fault({{}, artifact.resources, artifact.assembler_log});
     if (!fault.empty()) job.failures.push_back(fault);
     for (const KernelModule& module : artifact.modules) {
       if (module.cubin.empty()) job.failures.push_back(module.kernel + " has no machine code");
@@ -217,12 +227,12 @@ void report(const std::vector<Job>& jobs) {
 }
 
 TEST_CASE("shipped variants assemble as their schedules predict", "[resources]") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
-  if (!nvrtc) return;
+  const Toolchain* toolchain = find_toolchain();
+  if (!toolchain) return;
   const char* which = std::getenv("SAGEJIT_RESOURCES");
   std::vector<Job> jobs = covered(which && std::string_view(which) == "all");
   reference::parallel_for(static_cast<int64_t>(jobs.size()),
-                          [&](int64_t i) { run(jobs[static_cast<size_t>(i)], *nvrtc); });
+                          [&](int64_t i) { run(jobs[static_cast<size_t>(i)], *toolchain); });
   report(jobs);
   for (const Job& job : jobs) {
     INFO(job.variant.name << " on " << job.target->name << ": " << job.schedule);
@@ -233,8 +243,8 @@ TEST_CASE("shipped variants assemble as their schedules predict", "[resources]")
 // The largest products of one to three warpgroups assemble; larger ones are refused by the
 // schedule, not by the assembler.
 TEST_CASE("schedules at the edge of the registers of products", "[resources]") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
-  if (!nvrtc) return;
+  const Toolchain* toolchain = find_toolchain();
+  if (!toolchain) return;
   struct Edge {
     int head_dim, num_warps, block_n;
     bool fits;
@@ -264,7 +274,7 @@ TEST_CASE("schedules at the edge of the registers of products", "[resources]") {
       fits = false;
     }
     CHECK(fits == edge.fits);
-    if (fits) CHECK_NOTHROW(compile({variant, &target, schedule, true}, *nvrtc));
+    if (fits) CHECK_NOTHROW(compile({variant, &target, schedule, true}, *toolchain));
   }
 }
 

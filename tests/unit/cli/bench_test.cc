@@ -221,7 +221,8 @@ BenchReport sample_report() {
   BenchReport report;
   report.variant_name = "tiny";
   report.device = {"cuda:0", "A GPU", &find_target("sm_80"), 10, 1 << 20, 13000, true};
-  report.backend = "nvrtc 13.0";
+  report.backend = "ptx";
+  report.assembler = "ptxas 13.0.88";
   report.rounds = 5;
   report.min_time_ms = 20;
   report.phases = {kAttendPhase, kQuantizePhase};
@@ -269,7 +270,8 @@ TEST_CASE("the report as text") {
   CHECK(to_text(sample_report()) ==
         "variant   tiny\n"
         "device    cuda:0 (A GPU), sm_80, driver's CUDA 13.0\n"
-        "back end  nvrtc 13.0\n"
+        "back end  ptx\n"
+        "assembler ptxas 13.0.88\n"
         "data      normal, seed 1\n"
         "timing    median of 5 rounds of at least 20 ms; spread: interquartile range\n"
         "clocks    SMs at 1690..1710 MHz while timed\n"

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -39,8 +41,9 @@ TEST_CASE("a small problem passes on the emulator, twice, the second time from t
   CHECK(report["compiled_kernels"][0]["kernel"] == "prepare");
   CHECK(report["compiled_kernels"][1]["kernel"] == "attention");
   for (const json& kernel : report["compiled_kernels"]) {
-    CHECK(kernel["ms"] > 0);
-    CHECK(kernel["ms"] <= report["stages_ms"]["toolchain"]);
+    CHECK(kernel["backend_ms"] > 0);
+    CHECK(kernel["backend_ms"] <= report["stages_ms"]["toolchain"]);
+    CHECK(kernel["assemble_ms"] == 0);  // the emulator reads PTX
   }
 
   const json again = json::parse(sagejit(arguments).out);
@@ -64,8 +67,9 @@ TEST_CASE("the text report names what matters") {
   const Outcome outcome =
       sagejit(kEmulated + variant_file("sage1_b.attn") + " --shape hq=1,m=8,d=64 --repeat 2");
   REQUIRE(outcome.exit_code == 0);
-  for (const char* part : {"variant   sage1_b", "schedule  ", "cache     ", "worst head",
-                           "NVRTC, assemble", "TFLOP/s", "verdict: PASS (cosine at least 0.9995"}) {
+  for (const char* part :
+       {"variant   sage1_b", "schedule  ", "cache     ", "worst head", "PTX, assemble",
+        "back end  ptx\n", "TFLOP/s", "verdict: PASS (cosine at least 0.9995"}) {
     CHECK_THAT(outcome.out, Catch::Contains(part));
   }
 }
@@ -187,19 +191,84 @@ TEST_CASE("compile refuses a kernel that is not there, and cubins in a stream") 
 
 TEST_CASE("a missing NVRTC is an environment error that says how to get it") {
   const Outcome outcome = sagejit(kEmulated + variant_file("sage1_b.attn") +
-                                  " --nvrtc /nonexistent.so --shape m=4 --no-cache");
+                                  " --backend cuda --nvrtc /nonexistent.so --shape m=4 --no-cache");
   CHECK(outcome.exit_code == 3);
   CHECK_THAT(outcome.err,
              Catch::StartsWith("sagejit: error: ") && Catch::Contains("/nonexistent.so"));
-  const Outcome doctor = sagejit("doctor --nvrtc /nonexistent.so");
-  CHECK(doctor.exit_code == 3);
-  CHECK_THAT(doctor.out, Catch::Contains("NVRTC (compiler and assembler): not found") &&
-                             Catch::Contains("Kernels cannot be compiled"));
+}
+
+TEST_CASE("without any tool, doctor says what would mend it, and kernels run on the emulator") {
+  const std::string none = " --nvrtc /nonexistent.so --ptxas /nonexistent ";
+  const Outcome doctor = sagejit("doctor" + none);
+  for (const char* part :
+       {"back ends\n  ptx: built in\n  cuda: NVRTC, ", "  ptxas: ptxas, the assembler ",
+        "pip install --target .deps/nvrtc nvidia-cuda-nvcc", "  nvrtc: not found, see above",
+        "  driver: "}) {
+    CHECK_THAT(doctor.out, Catch::Contains(part));
+  }
+  // With a GPU its driver will do.
+  const bool has_driver = doctor.out.find("  driver: driver ") != std::string::npos;
+  CHECK(doctor.exit_code == (has_driver ? 0 : 3));
+  if (!has_driver) CHECK_THAT(doctor.out, Catch::Contains("For a GPU an assembler is missing"));
+  const Outcome run =
+      sagejit(kEmulated + variant_file("sage1_b.attn") + none + "--shape m=4,hq=1 --no-cache");
+  CAPTURE(run.err);
+  CHECK(run.exit_code == 0);
+}
+
+TEST_CASE("PTX and the emulator load nothing of NVIDIA's, on any target") {
+  const std::string variant = variant_file("sage1_b.attn") + " --no-cache --set head_dim=64";
+  for (const char* target : {"sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_120", "sm_120a"}) {
+    const Outcome outcome = sagejit_with_loader_trace(
+        "compile " + variant + " --kernel attention --emit ptx --target " + target);
+    CHECK(outcome.exit_code == 0);
+    CHECK_THAT(outcome.out, Catch::Contains(fmt::format(".target {}\n", target)));
+    // The trace has all that is loaded: the program's own C library, but neither of these.
+    CHECK_THAT(outcome.err, Catch::Contains("libc.so") && !Catch::Contains("nvrtc") &&
+                                !Catch::Contains("libcuda"));
+  }
+  const Outcome run = sagejit_with_loader_trace(kEmulated + variant + " --shape m=4,hq=1");
+  CHECK(run.exit_code == 0);
+  CHECK_THAT(run.err, Catch::Contains("libc.so") && !Catch::Contains("nvrtc") &&
+                          !Catch::Contains("libcuda"));
+}
+
+TEST_CASE("back end and assembler are what was asked for, and said") {
+  const std::string base = "compile " + variant_file("sage1_b.attn") +
+                           " --set head_dim=64 --target sm_80 --no-cache --times ";
+  struct Case {
+    std::string options, backend, assembler, stage;
+  };
+  const Case cases[] = {
+      {"--backend ptx --assembler ptxas", "ptx", "ptxas 1", "attention: assemble"},
+      {"--backend ptx --assembler nvrtc", "ptx", "nvrtc 1", "attention: assemble"},
+      {"--backend cuda --assembler ptxas", "cuda nvrtc 1", "ptxas 1", "attention: assemble"},
+      {"--backend cuda", "cuda nvrtc 1", "nvrtc 1", "attention: PTX"}};
+  for (const Case& c : cases) {
+    const Outcome outcome = sagejit(base + c.options);
+    if (outcome.exit_code == 3) {
+      WARN("skipped: " << c.options << ": " << outcome.err);
+      continue;
+    }
+    CHECK(outcome.exit_code == 0);
+    CHECK_THAT(outcome.out, Catch::Contains("\nback end  " + c.backend) &&
+                                Catch::Contains("\nassembler " + c.assembler));
+    CHECK_THAT(outcome.err, Catch::Contains("find toolchain") && Catch::Contains(c.stage));
+  }
+}
+
+TEST_CASE("the ptx back end has no source to show") {
+  const Outcome outcome = sagejit("compile " + variant_file("sage1_b.attn") +
+                                  " --target sm_80 --emit source --backend ptx");
+  CHECK(outcome.exit_code == 1);
+  CHECK_THAT(outcome.err, Catch::Contains("the ptx back end writes no source but its PTX: --emit "
+                                          "ptx; or take --backend cuda"));
 }
 
 TEST_CASE("without NVRTC, what the cache holds still runs") {
-  const std::string arguments = kEmulated + variant_file("sage1_b.attn") +
-                                " --set head_dim=32 --shape m=4,hq=1 --json --nvrtc ";
+  const std::string arguments =
+      kEmulated + variant_file("sage1_b.attn") +
+      " --set head_dim=32 --shape m=4,hq=1 --json --backend cuda --nvrtc ";
   const Outcome missing = sagejit(arguments + "/nonexistent.so");
   CHECK(missing.exit_code == 3);
   CHECK_THAT(missing.err, Catch::Contains("is not in the cache") &&
@@ -217,8 +286,9 @@ TEST_CASE("without NVRTC, what the cache holds still runs") {
 TEST_CASE("doctor finds what a compilation needs") {
   const Outcome outcome = sagejit("doctor");
   CHECK(outcome.exit_code == 0);
-  for (const char* part : {"GPUs: ", "NVRTC (compiler and assembler): found", "kernel cache: ",
-                           "PTX emulator: built in", "Kernels can be compiled and run."}) {
+  for (const char* part :
+       {"GPUs: ", "  ptx: built in\n  cuda: ", "\n  ptxas: ", "\n  nvrtc: ", "\n  driver: ",
+        "kernel cache: ", "PTX emulator: built in", "Kernels can be compiled and run."}) {
     CHECK_THAT(outcome.out, Catch::Contains(part));
   }
 }

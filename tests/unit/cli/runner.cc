@@ -60,6 +60,10 @@ Outcome sagejit_with_fake_gpus(const std::string& arguments) {
   return run("LD_LIBRARY_PATH='" SAGEJIT_FAKE_CUDA_DIR "':\"$LD_LIBRARY_PATH\"", arguments);
 }
 
+Outcome sagejit_with_loader_trace(const std::string& arguments) {
+  return run("LD_DEBUG=files", arguments);
+}
+
 std::string file_with(const std::string& name, const std::string& text) {
   const std::string path = folder() / name;
   std::ofstream(path, std::ios::binary) << text;

@@ -16,6 +16,10 @@ Outcome sagejit(const std::string& arguments);
 // The same with two GPUs, of the driver that tests/unit/runtime/fake_cuda.cc makes up.
 Outcome sagejit_with_fake_gpus(const std::string& arguments);
 
+// The same, as sagejit(), with the dynamic loader's account of every file it opens on standard
+// error (ld.so(8), LD_DEBUG=files).
+Outcome sagejit_with_loader_trace(const std::string& arguments);
+
 // A file with this text in the test's folder; its path.
 std::string file_with(const std::string& name, const std::string& text);
 

@@ -45,7 +45,7 @@ ir::Function sums_of_neighbours() {
 }  // namespace
 
 TEST_CASE("a team has numbers, a barrier and shared memory of its own") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   const test::IrProgram program(sums_of_neighbours(), *nvrtc);
   std::vector<std::array<uint32_t, 4>> expected;
@@ -66,7 +66,7 @@ TEST_CASE("a team has numbers, a barrier and shared memory of its own") {
 }
 
 TEST_CASE("a load under a condition reads nothing where it is 0") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   Builder b("k", 32);
   const Value data = b.param("data", ir::Type::kI64), out = b.param("out", ir::Type::kI64);
@@ -87,7 +87,7 @@ TEST_CASE("a load under a condition reads nothing where it is 0") {
 }
 
 TEST_CASE("extremes of pairs pass NaNs over, half by half") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   Builder b("k", 32);
   const Value out = b.param("out", ir::Type::kI64);

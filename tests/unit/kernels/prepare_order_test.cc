@@ -91,7 +91,7 @@ void check_dependences(const std::vector<Place>& order, const Case& c) {
 }  // namespace
 
 TEST_CASE("the statistics of a head are followed by the tiles of the head a lag before") {
-  const std::unique_ptr<Toolchain> nvrtc = find_nvrtc();
+  const std::unique_ptr<Nvrtc> nvrtc = find_nvrtc();
   if (!nvrtc) return;
   const test::IrProgram program(walk(), *nvrtc);
   constexpr int kPastTheEnd = 70;  // teams ask on until there is nothing

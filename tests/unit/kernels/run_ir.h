@@ -18,7 +18,7 @@ using emulator::test::range;
 
 class IrProgram {
  public:
-  IrProgram(const ir::Function& function, const Toolchain& nvrtc)
+  IrProgram(const ir::Function& function, const Nvrtc& nvrtc)
       : threads_(static_cast<uint32_t>(function.block_threads)),
         smem_bytes_(static_cast<uint32_t>(function.smem_bytes())),
         ptx_(nvrtc.compile(print_cuda(function), find_target("sm_80"), false).ptx) {}

@@ -1,6 +1,6 @@
 /* A C99 program against the public header alone: one attention on a device, compared with a plain one in
  * double precision. Device: argument 1, else $SAGEJIT_TEST_DEVICE, else the emulator. Returns 77 (skipped)
- * where NVRTC is missing, 1 if anything is wrong. */
+ * where tools to compile with are missing, 1 if anything is wrong. */
 #include <math.h>
 #include <sagejit/sagejit.h>
 #include <stdio.h>
@@ -25,12 +25,12 @@ static const char kVariant[] =
 
 /* Reports and destroys the error; returns the exit code. */
 static int fail(const char *what, sagejit_status status, sagejit_error *error) {
-  const int no_nvrtc =
+  const int no_tools =
       status == SAGEJIT_E_TOOLCHAIN && strstr(sagejit_error_message(error), "was not found") != NULL;
   fprintf(stderr, "%s: %s: %s\n%s\n", what, sagejit_status_name(status), sagejit_error_message(error),
           sagejit_error_log(error));
   sagejit_error_destroy(error);
-  return no_nvrtc ? 77 : 1;
+  return no_tools ? 77 : 1;
 }
 
 /* Normal numbers below 2 in magnitude, by truncation. */

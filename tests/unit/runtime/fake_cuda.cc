@@ -5,10 +5,13 @@
 // what is used in the wrong context. Device memory starts at (ordinal + 1) << 40.
 #include "tests/unit/runtime/fake_cuda.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +39,17 @@ constexpr Gpu kGpus[kNumDevices] = {{"Fake H100", 9, 0, 132, 50 << 20},
 std::array<std::atomic<int>, kNumDevices> num_launches;
 std::array<std::atomic<uint64_t>, kNumDevices> next_address;
 thread_local std::vector<int> context_stack;
+// How PTX is assembled, and what of it came last.
+struct Jit {
+  int num_silent = 0;  // loads, from the first on, that find the text in the cache: no log
+  std::string log;
+  int result = kSuccess;
+  int num_loads = 0;
+  int device = -1;
+  std::string text;
+};
+Jit jit;
+std::mutex jit_mutex;
 // Launches before the latest two events.
 thread_local int at_last_event = 0, at_event_before = 0;
 
@@ -68,6 +82,19 @@ EXPORTED int fake_cuda_launches(int device) {
 }
 EXPORTED int fake_cuda_current_device() {
   return current();
+}
+EXPORTED void fake_cuda_set_jit(int num_silent, const char* log, int result) {
+  const std::scoped_lock lock(jit_mutex);
+  jit = {num_silent, log, result, 0, -1, ""};
+}
+EXPORTED int fake_cuda_jit_loads() {
+  return jit.num_loads;
+}
+EXPORTED int fake_cuda_jit_device() {
+  return jit.device;
+}
+EXPORTED const char* fake_cuda_jit_text() {
+  return jit.text.c_str();
 }
 EXPORTED void fake_cuda_enter(int device) {
   context_stack.push_back(device);
@@ -140,8 +167,23 @@ EXPORTED int cuCtxPopCurrent_v2(Context* context) {
   context_stack.pop_back();
   return kSuccess;
 }
-EXPORTED int cuModuleLoadDataEx(Module* module, const void*, unsigned, int*, void**) {
+EXPORTED int cuModuleLoadDataEx(Module* module, const void* image, unsigned num_options,
+                                int* options, void** values) {
   if (current() < 0) return kErrorInvalidContext;
+  const std::scoped_lock lock(jit_mutex);
+  jit.device = current();
+  jit.text = static_cast<const char*>(image);
+  const bool is_known = jit.num_loads++ < jit.num_silent;
+  const int log_option = jit.result == kSuccess ? kJitInfoLogBuffer : kJitErrorLogBuffer;
+  const std::span which(options, num_options);
+  const bool is_verbose = std::find(which.begin(), which.end(), kJitLogVerbose) != which.end();
+  for (unsigned i = 0; i < num_options && is_verbose && !is_known; ++i) {
+    if (options[i] != log_option) continue;
+    // The size follows its buffer.
+    std::snprintf(static_cast<char*>(values[i]), reinterpret_cast<size_t>(values[i + 1]), "%s",
+                  jit.log.c_str());
+  }
+  if (jit.result != kSuccess) return jit.result;
   *module = handle_of<Module>(current());
   return kSuccess;
 }
@@ -151,6 +193,13 @@ EXPORTED int cuModuleUnload(Module module) {
 EXPORTED int cuModuleGetFunction(Function* function, Module module, const char*) {
   *function = handle_of<Function>(device_of(module));
   return check_current(module);
+}
+EXPORTED int cuFuncGetAttribute(int* value, int attribute, Function function) {
+  *value = attribute == kFunctionNumRegisters  ? 77
+           : attribute == kFunctionLocalBytes  ? 24
+           : attribute == kFunctionSharedBytes ? 512
+                                               : 0;
+  return check_current(function);
 }
 EXPORTED int cuFuncSetAttribute(Function function, int, int) {
   return check_current(function);

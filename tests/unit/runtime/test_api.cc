@@ -307,7 +307,7 @@ TEST_CASE("api: options of a context are checked") {
   sagejit_context_options options = {};
   sagejit_context* context = nullptr;
   check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
-        "options.struct_size is 0: set it to sizeof the structure, 40 bytes");
+        "options.struct_size is 0: set it to sizeof the structure, 64 bytes");
   options.struct_size = sizeof(options);
   options.flags = 0x18;
   check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
@@ -316,7 +316,66 @@ TEST_CASE("api: options of a context are checked") {
   options.cache_dir = "relative";
   check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
         "options.cache_dir is 'relative': pass an absolute path");
+  options.cache_dir = nullptr;
+  options.backend = "llvm";
+  check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
+        "options.backend is 'llvm': use one of auto, cuda, ptx");
+  options.backend = "auto";
+  options.assembler = "as";
+  check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
+        "options.assembler is 'as': use one of auto, nvrtc, ptxas, driver");
   CHECK(context == nullptr);
+}
+
+TEST_CASE("api: options of a program that was built before back ends could be chosen") {
+  sagejit_context_options options = {};
+  options.flags = SAGEJIT_NO_DISK_CACHE;
+  options.backend = "beyond the end of the structure";
+  options.struct_size = offsetof(sagejit_context_options, backend);
+  sagejit_context* context = nullptr;
+  check(call(sagejit_context_create, &options, &context), SAGEJIT_OK, "");
+  sagejit_context_destroy(context);
+  --options.struct_size;
+  check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
+        "options.struct_size is 39: set it to sizeof the structure, 64 bytes");
+}
+
+TEST_CASE("api: the back end that was chosen is the one that is used") {
+  const std::string text = "v { head_dim = 16; q = int8 per head; p = f16; v = f16 }";
+  sagejit_device* device = nullptr;
+  check(call(sagejit_device_open, "emulator", &device), SAGEJIT_OK, "");
+  struct Case {
+    const char *backend, *nvrtc, *described;
+  };
+  for (const Case& c : {Case{"ptx", "/nonexistent.so", "\nbackend: ptx\nschedule: "},
+                        {nullptr, "/nonexistent.so", "\nbackend: ptx\nschedule: "},
+                        {"cuda", "/nonexistent.so", nullptr}}) {
+    sagejit_context_options options = {};
+    options.struct_size = sizeof(options);
+    options.flags = SAGEJIT_NO_DISK_CACHE;
+    options.backend = c.backend;
+    options.nvrtc = c.nvrtc;
+    sagejit_context* context = nullptr;
+    check(call(sagejit_context_create, &options, &context), SAGEJIT_OK, "");
+    sagejit_variant* variant = nullptr;
+    check(call(sagejit_variant_parse, context, text.data(), text.size(), nullptr, &variant),
+          SAGEJIT_OK, "");
+    sagejit_kernel* kernel = nullptr;
+    const auto outcome = call(sagejit_kernel_get, context, variant, device, &kernel);
+    CHECK(outcome.status == (c.described ? SAGEJIT_OK : SAGEJIT_E_TOOLCHAIN));
+    if (kernel) {
+      std::array<char, 4096> description;
+      size_t bytes = description.size();
+      CHECK(sagejit_kernel_describe(kernel, description.data(), &bytes) == SAGEJIT_OK);
+      CHECK_THAT(description.data(), Catch::Contains(c.described));
+    } else {
+      CHECK_THAT(outcome.message, Catch::Contains("NVRTC") && Catch::Contains("/nonexistent.so"));
+    }
+    sagejit_kernel_destroy(kernel);
+    sagejit_variant_destroy(variant);
+    sagejit_context_destroy(context);
+  }
+  sagejit_device_destroy(device);
 }
 
 TEST_CASE("api: an unusable cache directory is a warning, not an error") {

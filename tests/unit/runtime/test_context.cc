@@ -110,13 +110,13 @@ TEST_CASE("context: without a toolchain, a miss says so, and how to fill the cac
   const TemporaryDirectory dir;
   Fixture f(dir / "c");
   f.compiler->generation = "";
-  CHECK(
-      error_of([&] { f.get("v"); }, ErrorKind::kToolchain) ==
-      fmt::format("the kernel of variant 'v' for sm_80 is not in the cache '{}', and nothing here "
-                  "can compile it. There is no toolchain.\nOr build it on a machine that has "
-                  "NVRTC, and copy its cache here: sagejit compile FILE --variant 'v' --target "
-                  "sm_80 --emit ptx",
-                  dir / "c"));
+  CHECK(error_of([&] { f.get("v"); }, ErrorKind::kToolchain) ==
+        fmt::format(
+            "the kernel of variant 'v' for sm_80 is not in the cache '{}', and nothing here "
+            "can compile it. There is no toolchain.\nOr build it on a machine that has "
+            "what it takes, and copy its cache here: sagejit compile FILE --variant 'v' --target "
+            "sm_80 --emit ptx",
+            dir / "c"));
   CHECK(num_files(dir / "c", "") == 0);
 }
 
@@ -135,7 +135,9 @@ TEST_CASE("context: NVRTC absent, cache filled: works; cache empty: names what w
   const auto device = std::make_shared<FakeDevice>();
   const KernelRequest request = make_request(Variant{});
   const auto context = [&](const char* cache) {
-    return Context({.cache_dir = dir / cache, .nvrtc = dir / "libnvrtc.so"}, Environment{});
+    return Context({.cache_dir = dir / cache,
+                    .toolchain = {.backend = BackendChoice::kCuda, .nvrtc = dir / "libnvrtc.so"}},
+                   Environment{});
   };
   const std::string key = request_key_text({.variant = request.variant,
                                             .target = device->info().target,

@@ -1,6 +1,7 @@
 // Both devices run the toy kernels; on a GPU also: machine code, contexts, capture, foreign memory.
 #include <dlfcn.h>
 
+#include "compiler/backend/cuda/nvrtc.h"
 #include "runtime/device/cuda/driver.h"
 #include "runtime/device/emulated_device.h"
 #include "runtime/toolchain/search.h"
@@ -88,15 +89,14 @@ struct Problem {
 };
 
 Artifact artifact_with_cubin(Device& device) {
-  const ToolchainOptions options = ToolchainOptions::from(Environment::read(), "");
-  const ToolchainSearch search = search_toolchain(options);
-  REQUIRE(search.library != "");
-  const auto toolchain = Toolchain::load(search.library);
+  const SearchResult search = search_nvrtc(SearchOptions::from(Environment::read()));
+  REQUIRE(search.file != "");
+  const auto nvrtc = Nvrtc::load(search.file);
   Artifact artifact = toy_artifact();
   for (KernelModule& module : artifact.modules) {
     const std::string source = read_file(toy_file(module.kernel, ".cu"));
     module.ptx = "this is not PTX";
-    module.cubin = toolchain->compile(source, *device.info().target, true).cubin;
+    module.cubin = nvrtc->compile(source, *device.info().target, true).cubin;
   }
   return artifact;
 }

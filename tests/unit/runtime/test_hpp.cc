@@ -31,6 +31,18 @@ TEST_CASE("hpp: handles move and do not copy") {
   CHECK(context.parse(moved.text()).text() == moved.text());
 }
 
+TEST_CASE("hpp: options reach the context") {
+  sagejit::ContextOptions options = without_disk();
+  options.backend = "llvm";
+  CHECK_THROWS_WITH(sagejit::Context(options), Catch::StartsWith("options.backend is 'llvm'"));
+  options.backend = "ptx";
+  options.assembler = "as";
+  CHECK_THROWS_WITH(sagejit::Context(options), Catch::StartsWith("options.assembler is 'as'"));
+  options.assembler = "driver";
+  options.ptxas = options.nvrtc = "/nonexistent";
+  CHECK_NOTHROW(sagejit::Context(options));
+}
+
 TEST_CASE("hpp: errors are exceptions with status and message") {
   const sagejit::Context context(without_disk());
   try {

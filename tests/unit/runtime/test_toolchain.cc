@@ -1,6 +1,10 @@
-// The search for NVRTC: its order, its words, and that builtins are found beside it.
+// The search for NVRTC and ptxas: its order, its words; and the choice of back end and assembler.
+#include <set>
+
+#include "compiler/backend/toolchain.h"
 #include "compiler/compile.h"
 #include "compiler/sema/resolve.h"
+#include "runtime/toolchain/lazy_toolchain.h"
 #include "runtime/toolchain/search.h"
 #include "tests/support/catch.h"
 #include "tests/unit/runtime/fakes.h"
@@ -11,8 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a search finds nothing with, unless the loader knows NVRTC.
-ToolchainOptions nowhere(const TemporaryDirectory& dir) {
-  ToolchainOptions options;
+SearchOptions nowhere(const TemporaryDirectory& dir) {
+  SearchOptions options;
   options.system_prefix = dir / "usr";
   options.cuda_home = dir / "home";
   options.cuda_path = dir / "path";
@@ -20,29 +24,44 @@ ToolchainOptions nowhere(const TemporaryDirectory& dir) {
   return options;
 }
 
-std::string origins(const ToolchainSearch& search) {
+// Nothing anywhere.
+ToolchainOptions no_tools(const TemporaryDirectory& dir) {
+  ToolchainOptions options;
+  options.search = nowhere(dir);
+  options.search.nvrtc = dir / "none.so";
+  return options;
+}
+
+std::string origins(const SearchResult& search) {
   std::string text;
-  for (const ToolchainPlace& place : search.places)
-    text += place.origin + " " + place.library + "\n";
+  for (const SearchPlace& place : search.places) text += place.origin + " " + place.file + "\n";
   return text;
 }
 
-bool loader_knows_nvrtc(const ToolchainSearch& search) {
-  return !search.library.empty() && search.places.back().origin == "dynamic loader";
+bool loader_knows_nvrtc(const SearchResult& search) {
+  return !search.file.empty() && search.places.back().origin == "dynamic loader";
+}
+
+// A program that says it is ptxas of that release.
+std::string fake_ptxas(const std::string& path, const std::string& version) {
+  fs::create_directories(fs::path(path).parent_path());
+  write_file(path, fmt::format("#!/bin/sh\necho 'ptxas: release, V{}'\n", version));
+  fs::permissions(path, fs::perms::owner_all);
+  return path;
 }
 
 }  // namespace
 
 TEST_CASE("toolchain: an option or variable is final") {
   const TemporaryDirectory dir;
-  ToolchainOptions options = nowhere(dir);
-  options.variable = dir / "b.so";
-  CHECK(origins(search_toolchain(options)) == fmt::format("SAGEJIT_NVRTC {}\n", dir / "b.so"));
-  options.library = dir / "a.so";
-  const ToolchainSearch search = search_toolchain(options);
+  SearchOptions options = nowhere(dir);
+  options.nvrtc_variable = dir / "b.so";
+  CHECK(origins(search_nvrtc(options)) == fmt::format("SAGEJIT_NVRTC {}\n", dir / "b.so"));
+  options.nvrtc = dir / "a.so";
+  const SearchResult search = search_nvrtc(options);
   CHECK(origins(search) == fmt::format("option {}\n", dir / "a.so"));
-  CHECK(search.library == "");
-  CHECK(search.failure_message() ==
+  CHECK(search.file == "");
+  CHECK(nvrtc_failure(search) ==
         fmt::format(
             "NVRTC, NVIDIA's run-time compiler, was not found. Searched:\n  {0} (option): {0}: "
             "cannot open shared object file: No such file or directory\nInstall it with: pip "
@@ -51,12 +70,56 @@ TEST_CASE("toolchain: an option or variable is final") {
             dir / "a.so"));
 }
 
+TEST_CASE("toolchain: an option or variable is final for ptxas, too") {
+  const TemporaryDirectory dir;
+  SearchOptions options = nowhere(dir);
+  options.ptxas_variable = dir / "b";
+  options.path = fs::path(fake_ptxas(dir / "bin/ptxas", "13.0.88")).parent_path();
+  CHECK(origins(search_ptxas(options)) == fmt::format("SAGEJIT_PTXAS {}\n", dir / "b"));
+  options.ptxas = dir / "a";
+  const SearchResult search = search_ptxas(options);
+  CHECK(origins(search) == fmt::format("option {}\n", dir / "a"));
+  CHECK(search.file == "");
+  CHECK(ptxas_failure(search) ==
+        fmt::format("ptxas, the assembler of a CUDA toolkit, was not found. Searched:\n  {} "
+                    "(option): there is no such file\nInstall it with: pip install --target "
+                    ".deps/nvrtc nvidia-cuda-nvcc (in sagejit's folder), or set SAGEJIT_PTXAS to "
+                    "its path",
+                    dir / "a"));
+}
+
+TEST_CASE(
+    "toolchain: ptxas is searched in PATH, toolkits and private folders, and asked its version") {
+  const TemporaryDirectory dir;
+  SearchOptions options = nowhere(dir);
+  fs::create_directories(dir / "usr/cuda-13.0");
+  fs::create_directories(dir / "empty");
+  options.path = fmt::format("relative:{}:{}", dir / "empty", dir / "bin");
+  fake_ptxas(dir / "bin/ptxas", "11.8.89");
+  write_file(dir / "home", "");
+  const std::string in_path = fake_ptxas(dir / "path/bin/ptxas", "soup");
+  const std::string last = fake_ptxas(dir / "deps/nvidia/cu13/bin/ptxas", "13.1.7");
+  const SearchResult search = search_ptxas(options);
+  CHECK(search.file == last);
+  CHECK(search.version == "13.1.7");
+  REQUIRE(search.places.size() == 5);
+  CHECK(search.places[0].outcome == "it is ptxas 11.8.89; 12.0 or newer is needed");
+  CHECK(search.places[1].outcome == "there is no such file");
+  CHECK(search.places[2].outcome == "it is ptxas soup; 12.0 or newer is needed");
+  CHECK(search.places[3].file == dir / "usr/cuda-13.0/bin/ptxas");
+  CHECK(search.places[4].outcome == "");
+  write_file(in_path, "no program");
+  CHECK(search_ptxas(options).places[2].outcome.find("cannot be started") != std::string::npos);
+  write_file(in_path, "#!/bin/sh\nexit 1\n");
+  CHECK(search_ptxas(options).places[2].outcome == "it is not ptxas");
+}
+
 TEST_CASE("toolchain: a library that is not NVRTC is refused") {
   const TemporaryDirectory dir;
-  ToolchainOptions options = nowhere(dir);
-  options.library = "libm.so.6";
-  const ToolchainSearch search = search_toolchain(options);
-  CHECK(search.library == "");
+  SearchOptions options = nowhere(dir);
+  options.nvrtc = "libm.so.6";
+  const SearchResult search = search_nvrtc(options);
+  CHECK(search.file == "");
   CHECK(search.places.at(0).outcome == "it is not NVRTC");
 }
 
@@ -65,7 +128,7 @@ TEST_CASE("toolchain: the places are searched in order") {
   fs::create_directories(dir / "usr/cuda-12.4/lib64");
   fs::create_directories(dir / "usr/cuda-13.0/lib64");
   fs::create_directories(dir / "deps/nvidia/cu13/lib");
-  const ToolchainSearch search = search_toolchain(nowhere(dir));
+  const SearchResult search = search_nvrtc(nowhere(dir));
   if (loader_knows_nvrtc(search)) return;  // then nothing behind it is looked at
   const std::string root = dir.str();
   std::string expected = "dynamic loader libnvrtc.so.13\ndynamic loader libnvrtc.so.12\n";
@@ -81,66 +144,123 @@ TEST_CASE("toolchain: the places are searched in order") {
     }
   }
   CHECK(origins(search) == expected);
-  CHECK(search.library == "");
+  CHECK(search.file == "");
 }
 
 TEST_CASE("toolchain: missing folders are named") {
   const TemporaryDirectory dir;
-  ToolchainOptions options = nowhere(dir);
+  SearchOptions options = nowhere(dir);
   options.cuda_home = options.cuda_path = "";
-  const ToolchainSearch search = search_toolchain(options);
+  const SearchResult search = search_nvrtc(options);
   if (loader_knows_nvrtc(search)) return;
-  CHECK(search.places.at(2).library == dir / "usr/cuda*/lib64");
-  CHECK(search.places.at(3).library == dir / "deps/nvidia/cu*/lib");
+  CHECK(search.places.at(2).file == dir / "usr/cuda*/lib64");
+  CHECK(search.places.at(3).file == dir / "deps/nvidia/cu*/lib");
   CHECK(search.places.at(3).outcome == "there is no such folder");
 }
 
-TEST_CASE("toolchain: without NVRTC the lazy toolchain fails with the places, each time") {
+TEST_CASE("toolchain: PTX takes no tool; machine code names all that would do, each time") {
   const TemporaryDirectory dir;
-  ToolchainOptions options = nowhere(dir);
-  options.library = dir / "none.so";
-  LazyToolchain toolchain(options);
+  LazyToolchain toolchain(no_tools(dir));
+  CHECK(toolchain.get(false).backend() == "ptx");
+  CHECK(&toolchain.get(false) == &toolchain.get(false));
   for (int i = 0; i < 2; ++i) {
-    CHECK(error_of([&] { toolchain.get(); }, ErrorKind::kToolchain)
-              .starts_with("NVRTC, NVIDIA's run-time compiler, was not found. Searched:"));
+    const std::string message = error_of([&] { toolchain.get(true); }, ErrorKind::kToolchain);
+    CHECK(message.starts_with("There is no assembler; one of these will do.\nptxas, the "));
+    CHECK(message.find("\nNVRTC, NVIDIA's run-time compiler, was not found. ") != message.npos);
+    CHECK(message.find("\nThe driver's assembler is not there: ") != message.npos);
+    CHECK(toolchain.get_if_any(true) == nullptr);
   }
 }
 
-TEST_CASE("toolchain: what the search finds compiles, loaded once") {
-  const ToolchainOptions options = ToolchainOptions::from(Environment::read(), "");
-  const ToolchainSearch search = search_toolchain(options);
-  if (search.library.empty()) {
-    WARN("no NVRTC on this machine: " << search.failure_message());
+TEST_CASE("toolchain: what is asked for and not here is named alone") {
+  const TemporaryDirectory dir;
+  const auto message = [&](BackendChoice backend, AssemblerChoice assembler, bool assemble) {
+    ToolchainOptions options = no_tools(dir);
+    options.backend = backend;
+    options.assembler = assembler;
+    return error_of([&] { LazyToolchain(options).get(assemble); }, ErrorKind::kToolchain);
+  };
+  CHECK(message(BackendChoice::kCuda, AssemblerChoice::kAuto, false).starts_with("NVRTC, "));
+  CHECK(message(BackendChoice::kCuda, AssemblerChoice::kPtxas, true).starts_with("NVRTC, "));
+  CHECK(message(BackendChoice::kPtx, AssemblerChoice::kNvrtc, true).starts_with("NVRTC, "));
+  CHECK(message(BackendChoice::kPtx, AssemblerChoice::kPtxas, true).starts_with("ptxas, "));
+  CHECK(message(BackendChoice::kAuto, AssemblerChoice::kDriver, true)
+            .starts_with("The driver's assembler is not there: "));
+  CHECK(message(BackendChoice::kAuto, AssemblerChoice::kPtxas, false) == "");
+}
+
+TEST_CASE("toolchain: names of back ends and assemblers") {
+  CHECK(backend_named("", "x") == BackendChoice::kAuto);
+  CHECK(backend_named("ptx", "x") == BackendChoice::kPtx);
+  CHECK(assembler_named("driver", "x") == AssemblerChoice::kDriver);
+  CHECK(error_of([] { backend_named("llvm", "options.backend"); }, ErrorKind::kArgument) ==
+        "options.backend is 'llvm': use one of auto, cuda, ptx");
+  CHECK(error_of([] { assembler_named("as", "--assembler"); }, ErrorKind::kArgument) ==
+        "--assembler is 'as': use one of auto, nvrtc, ptxas, driver");
+}
+
+TEST_CASE("toolchain: auto takes ptxas where it is; each pair has a key of its own") {
+  const TemporaryDirectory dir;
+  ToolchainOptions options = ToolchainOptions::from(Environment::read());
+  options.search.ptxas = fake_ptxas(dir / "ptxas", "13.9.1");
+  CHECK(LazyToolchain(options).get(true).assembler() == "ptxas 13.9.1");
+  const bool has_nvrtc = !search_nvrtc(options.search).file.empty();
+  if (!has_nvrtc) WARN("skipped, but for ptx and ptxas: no NVRTC on this machine");
+  std::set<std::string> keys;
+  size_t num_pairs = 0;
+  for (const auto backend : {BackendChoice::kPtx, BackendChoice::kCuda}) {
+    for (const auto assembler : {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc}) {
+      const bool is_without_nvrtc =
+          backend == BackendChoice::kPtx && assembler == AssemblerChoice::kPtxas;
+      if (!has_nvrtc && !is_without_nvrtc) continue;
+      options.backend = backend;
+      options.assembler = assembler;
+      keys.insert(LazyToolchain(options).get(true).key_text(find_target("sm_80"), true));
+      ++num_pairs;
+    }
+  }
+  CHECK(keys.size() == num_pairs);
+}
+
+TEST_CASE("toolchain: with the cuda back end, auto takes NVRTC in one go") {
+  ToolchainOptions options = ToolchainOptions::from(Environment::read());
+  options.backend = BackendChoice::kCuda;
+  LazyToolchain lazy(options);
+  const Toolchain* toolchain = lazy.get_if_any(true);
+  if (!toolchain) {
+    WARN("skipped: no NVRTC on this machine");
     return;
   }
-  LazyToolchain lazy(options);
-  Toolchain& toolchain = lazy.get();
-  CHECK(&toolchain == &lazy.get());
-  CHECK(toolchain.version().starts_with("nvrtc 1"));
-  const ToolchainOutput output = toolchain.compile(
-      "extern \"C\" __global__ void k(int* p) { *p = 1; }", find_target("sm_80"), true);
-  CHECK(output.ptx.find(".entry k(") != std::string::npos);
-  CHECK_FALSE(output.cubin.empty());
+  CHECK(toolchain == &lazy.get(true));
+  CHECK(toolchain->key_text(find_target("sm_80"), true).find("in one go") != std::string::npos);
 }
 
 TEST_CASE("toolchain: variants are compiled by several threads, each kernel by its own") {
-  LazyToolchain lazy(ToolchainOptions::from(Environment::read(), ""));
-  if (!lazy.get_if_any()) return;
-  CompileRequest request;
-  request.variant =
-      resolve_variants("v.attn", "v { head_dim = 16; q = int8 per head; p = f16; v = f16 }").at(0);
-  request.target = &find_target("sm_80");
-  request.assemble = false;
-  std::array<Artifact, 3> artifacts;
-  std::vector<std::thread> threads;
-  for (Artifact& artifact : artifacts) {
-    threads.emplace_back([&] { artifact = compile(request, lazy.get()); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  REQUIRE(artifacts[0].modules.size() > 1);
-  for (const Artifact& artifact : artifacts) {
-    CHECK(artifact.modules == artifacts[0].modules);
-    CHECK(artifact.plan == artifacts[0].plan);
+  ToolchainOptions options = ToolchainOptions::from(Environment::read());
+  for (const BackendChoice backend : {BackendChoice::kPtx, BackendChoice::kCuda}) {
+    options.backend = backend;
+    LazyToolchain lazy(options);
+    if (!lazy.get_if_any(false)) {
+      WARN("skipped: no NVRTC on this machine");
+      continue;
+    }
+    CompileRequest request;
+    request.variant =
+        resolve_variants("v.attn", "v { head_dim = 16; q = int8 per head; p = f16; v = f16 }")
+            .at(0);
+    request.target = &find_target("sm_80");
+    request.assemble = false;
+    std::array<Artifact, 3> artifacts;
+    std::vector<std::thread> threads;
+    for (Artifact& artifact : artifacts) {
+      threads.emplace_back([&] { artifact = compile(request, lazy.get(false)); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    REQUIRE(artifacts[0].modules.size() > 1);
+    for (const Artifact& artifact : artifacts) {
+      CHECK(artifact.modules == artifacts[0].modules);
+      CHECK(artifact.plan == artifacts[0].plan);
+    }
   }
 }
 

@@ -1,0 +1,114 @@
+#include "runtime/toolchain/lazy_toolchain.h"
+
+#include <algorithm>
+
+#include "compiler/backend/assemble/nvrtc_assembler.h"
+#include "compiler/backend/cuda/cuda_backend.h"
+#include "compiler/backend/ptx/ptx_backend.h"
+#include "compiler/support/error.h"
+#include "runtime/device/cuda/driver_assembler.h"
+#include "runtime/toolchain/ptxas.h"
+
+namespace sagejit {
+namespace {
+
+template <typename Choice, size_t kCount>
+Choice choice_named(const std::array<std::string_view, kCount>& names, std::string_view name,
+                    std::string_view option) {
+  if (name.empty()) return Choice::kAuto;
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found != names.end()) return static_cast<Choice>(found - names.begin());
+  fail(ErrorKind::kArgument, "{} is '{}': use one of {}", option, name, fmt::join(names, ", "));
+}
+
+std::shared_ptr<const Nvrtc> load_nvrtc(const SearchOptions& options) {
+  const SearchResult search = search_nvrtc(options);
+  if (search.file.empty()) throw Error(ErrorKind::kToolchain, nvrtc_failure(search));
+  return Nvrtc::load(search.file);
+}
+
+std::shared_ptr<const Assembler> find_ptxas(const ToolchainOptions& options) {
+  SearchResult search = search_ptxas(options.search);
+  if (search.file.empty()) throw Error(ErrorKind::kToolchain, ptxas_failure(search));
+  return make_ptxas_assembler({.program = std::move(search.file),
+                               .version = std::move(search.version),
+                               .temporary_dir = options.temporary_dir});
+}
+
+std::shared_ptr<const Assembler> find_assembler(AssemblerChoice choice,
+                                                const ToolchainOptions& options) {
+  switch (choice) {
+    case AssemblerChoice::kPtxas:
+      return find_ptxas(options);
+    case AssemblerChoice::kNvrtc:
+      return make_nvrtc_assembler(load_nvrtc(options.search));
+    case AssemblerChoice::kDriver:
+      return make_driver_assembler();
+    case AssemblerChoice::kAuto:
+      break;
+  }
+  std::string reasons;
+  for (const AssemblerChoice candidate :
+       {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc, AssemblerChoice::kDriver}) {
+    try {
+      return find_assembler(candidate, options);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kToolchain) throw;
+      reasons += "\n" + error.message();
+    }
+  }
+  throw Error(ErrorKind::kToolchain, "There is no assembler; one of these will do." + reasons);
+}
+
+}  // namespace
+
+BackendChoice backend_named(std::string_view name, std::string_view option) {
+  return choice_named<BackendChoice>(kBackendNames, name, option);
+}
+
+AssemblerChoice assembler_named(std::string_view name, std::string_view option) {
+  return choice_named<AssemblerChoice>(kAssemblerNames, name, option);
+}
+
+ToolchainOptions ToolchainOptions::from(const Environment& environment,
+                                        const ToolchainChoice& choice) {
+  ToolchainOptions options;
+  options.backend = choice.backend;
+  options.assembler = choice.assembler;
+  options.search = SearchOptions::from(environment);
+  options.search.nvrtc = choice.nvrtc;
+  options.search.ptxas = choice.ptxas;
+  if (!environment.tmpdir.empty()) options.temporary_dir = environment.tmpdir;
+  return options;
+}
+
+std::unique_ptr<Toolchain> LazyToolchain::make(bool assemble) const {
+  if (options_.backend != BackendChoice::kCuda) {
+    return make_toolchain(make_ptx_backend(),
+                          assemble ? find_assembler(options_.assembler, options_) : nullptr);
+  }
+  std::shared_ptr<const Nvrtc> nvrtc = load_nvrtc(options_.search);
+  const bool in_one_go =
+      options_.assembler == AssemblerChoice::kAuto || options_.assembler == AssemblerChoice::kNvrtc;
+  if (!assemble || in_one_go) return make_nvrtc_toolchain(std::move(nvrtc));
+  return make_toolchain(make_cuda_backend(std::move(nvrtc)),
+                        find_assembler(options_.assembler, options_));
+}
+
+const Toolchain& LazyToolchain::get(bool assemble) {
+  const std::scoped_lock lock(mutex_);
+  std::unique_ptr<Toolchain>& toolchain = toolchains_[assemble];
+  if (!toolchain) toolchain = make(assemble);
+  return *toolchain;
+}
+
+const Toolchain* LazyToolchain::get_if_any(bool assemble) {
+  try {
+    return &get(assemble);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kToolchain) throw;
+    return nullptr;
+  }
+}
+
+}  // namespace sagejit

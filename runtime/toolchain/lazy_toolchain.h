@@ -1,0 +1,70 @@
+// Which back end and which assembler: the caller's choice, or the best of what is here.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "compiler/backend/toolchain.h"
+#include "runtime/environment.h"
+#include "runtime/toolchain/search.h"
+
+namespace sagejit {
+
+enum class BackendChoice : uint8_t { kAuto, kCuda, kPtx };
+inline constexpr std::array<std::string_view, 3> kBackendNames = {"auto", "cuda", "ptx"};
+
+enum class AssemblerChoice : uint8_t { kAuto, kNvrtc, kPtxas, kDriver };
+inline constexpr std::array<std::string_view, 4> kAssemblerNames = {"auto", "nvrtc", "ptxas",
+                                                                    "driver"};
+
+// "" is auto. Throws Error{kArgument} with the names there are; `option` is what the caller calls
+// it.
+BackendChoice backend_named(std::string_view name, std::string_view option);
+AssemblerChoice assembler_named(std::string_view name, std::string_view option);
+
+// What a caller may ask for.
+struct ToolchainChoice {
+  BackendChoice backend = BackendChoice::kAuto;
+  AssemblerChoice assembler = AssemblerChoice::kAuto;  // where machine code is made
+  std::string nvrtc = {};                              // where they are; "": search for them
+  std::string ptxas = {};
+};
+
+struct ToolchainOptions {
+  BackendChoice backend = BackendChoice::kAuto;
+  AssemblerChoice assembler = AssemblerChoice::kAuto;
+  SearchOptions search = {};
+  std::string temporary_dir = "/tmp";
+
+  static ToolchainOptions from(const Environment& environment, const ToolchainChoice& choice = {});
+};
+
+// A Toolchain that is searched for and loaded when it is first needed. Thread-safe.
+//
+// auto: the back end is ptx, which needs nothing and hands the assembler its input soonest. The
+// assembler is, of those that are here, ptxas, which is fastest; NVRTC, which besides must load
+// itself and a front end; the driver's, which is as old as the driver. With the cuda back end it is
+// NVRTC, which does both in one go.
+class LazyToolchain {
+ public:
+  explicit LazyToolchain(ToolchainOptions options) : options_(std::move(options)) {}
+
+  // For machine code, or for PTX alone, which needs no assembler. Throws Error{kToolchain} that
+  // names every place where the tools were looked for, and what installs them; then the next call
+  // searches again.
+  const Toolchain& get(bool assemble);
+  // Null if what it takes is not here.
+  const Toolchain* get_if_any(bool assemble);
+
+ private:
+  std::unique_ptr<Toolchain> make(bool assemble) const;
+
+  const ToolchainOptions options_;
+  std::mutex mutex_;
+  std::array<std::unique_ptr<Toolchain>, 2> toolchains_;  // by `assemble`
+};
+
+}  // namespace sagejit

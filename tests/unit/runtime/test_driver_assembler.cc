@@ -1,0 +1,124 @@
+// The driver as an assembler, by the stand-in for it (fake_cuda.cc).
+#include <dlfcn.h>
+
+#include "compiler/backend/assemble/report.h"
+#include "runtime/device/cuda/driver.h"
+#include "runtime/device/cuda/driver_assembler.h"
+#include "tests/support/catch.h"
+#include "tests/unit/runtime/fake_cuda.h"
+#include "tests/unit/runtime/fakes.h"
+
+namespace sagejit::testing {
+namespace {
+
+constexpr const char* kPtx = ".version 8.0\n.visible .entry k(\n.param .b64 p) {ret;}\n";
+constexpr const char* kReport =
+    "info    : Compiling entry function 'k' for 'sm_90a'\n"
+    "info    : Function properties for k\n"
+    "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+    "info    : Used 168 registers, 16 bytes smem\n"
+    "info    : (C7512) Potential Performance Loss: wgmma.mma_async is serialized\n";
+
+template <typename Function>
+Function* fake(const char* name) {
+  void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  REQUIRE(library);
+  void* function = dlsym(library, name);
+  if (!function) FAIL("not the fake driver: set LD_LIBRARY_PATH as ctest does");
+  return reinterpret_cast<Function*>(function);
+}
+
+void set_jit(int num_silent, const char* log = kReport, int result = cuda::kSuccess) {
+  fake<decltype(fake_cuda_set_jit)>("fake_cuda_set_jit")(num_silent, log, result);
+}
+int num_loads() {
+  return fake<decltype(fake_cuda_jit_loads)>("fake_cuda_jit_loads")();
+}
+int device() {
+  return fake<decltype(fake_cuda_jit_device)>("fake_cuda_jit_device")();
+}
+std::string text() {
+  return fake<decltype(fake_cuda_jit_text)>("fake_cuda_jit_text")();
+}
+int current_device() {
+  return fake<decltype(fake_cuda_current_device)>("fake_cuda_current_device")();
+}
+
+}  // namespace
+
+TEST_CASE("driver assembler: its report is read, its code stays with it") {
+  set_jit(0);
+  const auto assembler = make_driver_assembler();
+  CHECK(assembler->name().starts_with("driver "));
+  const MachineCode code = assembler->assemble(kPtx, find_target("sm_90a"));
+  CHECK(num_loads() == 1);
+  CHECK(text() == kPtx);
+  CHECK(code.cubin.empty());
+  CHECK(code.log == kReport);
+  CHECK(code.resources ==
+        std::vector<KernelResources>{{.kernel = "k", .registers = 168, .static_smem_bytes = 16}});
+  CHECK_NOTHROW(check_machine_code(code, assembler->name()));
+  CHECK(find_assembly_fault(code) == "the assembler reports C7512: the kernel runs serialized");
+  CHECK(current_device() == -1);
+}
+
+TEST_CASE("driver assembler: what comes silently from its cache is made again, for its warnings") {
+  set_jit(1);
+  const MachineCode code = make_driver_assembler()->assemble(kPtx, find_target("sm_90a"));
+  CHECK(num_loads() == 2);
+  CHECK(text().starts_with(std::string(kPtx) + "// "));
+  CHECK(code.resources.at(0).registers == 168);
+  CHECK(find_assembly_fault(code) != "");
+}
+
+TEST_CASE("driver assembler: one that never reports is asked for attributes, and once only") {
+  set_jit(100);
+  const auto assembler = make_driver_assembler();
+  for (const int expected : {2, 3, 4}) {
+    const MachineCode code = assembler->assemble(kPtx, find_target("sm_90a"));
+    CHECK(num_loads() == expected);
+    CHECK(code.resources == std::vector<KernelResources>{{.kernel = "k",
+                                                          .registers = 77,
+                                                          .spill_store_bytes = 24,
+                                                          .spill_load_bytes = 24,
+                                                          .stack_bytes = 24,
+                                                          .static_smem_bytes = 512}});
+  }
+}
+
+TEST_CASE("driver assembler: the GPU is the target's own, else a newer one that runs its code") {
+  set_jit(0);
+  const auto assembler = make_driver_assembler();
+  for (const auto& [target, ordinal] :
+       {std::pair{"sm_90a", 0}, {"sm_90", 0}, {"sm_80", 1}, {"sm_86", 0}}) {
+    INFO(target);
+    assembler->assemble(kPtx, find_target(target));
+    CHECK(device() == ordinal);
+  }
+  for (const char* target : {"sm_120", "sm_120a"}) {
+    CHECK(
+        error_of([&] { assembler->assemble(kPtx, find_target(target)); }, ErrorKind::kToolchain) ==
+        fmt::format("the driver assembles for the GPUs that are here, and none of them runs code "
+                    "for {}; use another assembler: --assembler ptxas or nvrtc",
+                    target));
+  }
+}
+
+TEST_CASE("driver assembler: what it refuses is an error with its log") {
+  set_jit(0, "error   : line 3", 218);
+  const auto assembler = make_driver_assembler();
+  try {
+    assembler->assemble(kPtx, find_target("sm_90a"));
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kToolchain);
+    CHECK(error.message() == assembler->name() +
+                                 " refuses the generated kernel for sm_90a: FAKE_ERROR: as the "
+                                 "fake driver sees it");
+    CHECK(error.log() == "error   : line 3");
+  }
+  set_jit(0);
+  CHECK(current_device() == -1);
+}
+
+}  // namespace sagejit::testing
