@@ -4,6 +4,7 @@
 #include <map>
 
 #include "compiler/backend/common/instruction.h"
+#include "compiler/backend/ptx/registers.h"
 #include "compiler/support/error.h"
 
 namespace sagejit {
@@ -46,7 +47,11 @@ constexpr ClassInfo info_of(Type type) {
 class Printer {
  public:
   Printer(const ir::Function& function, const Target& target)
-      : function_(function), target_(target), names_(function.num_registers), out_(body_) {}
+      : function_(function),
+        target_(target),
+        shared_(share_registers(function)),
+        names_(function.num_registers),
+        out_(body_) {}
 
   std::string run() {
     block(function_.body);
@@ -92,7 +97,7 @@ class Printer {
     if (value.kind == Value::Kind::kNone) {
       fail(ErrorKind::kInternal, "PTX back end: an operand is undefined");
     }
-    std::string& name = names_.at(value.bits);
+    std::string& name = names_[shared_[value.bits]];
     if (name.empty()) name = new_register(value.type);
     return name;
   }
@@ -126,6 +131,9 @@ class Printer {
   // Arithmetic takes immediates everywhere; instructions without a CUDA spelling only where their
   // row says so.
   void instruction(const Inst& inst) {
+    if (inst.op == Op::kBitsF32 || inst.op == Op::kF32Bits) {
+      return move(inst.results[0], inst.operands[0]);
+    }
     const ir::OpInfo& row = ir::info(inst.op);
     const std::vector<Value> values = placeholders(inst);
     line("{}", substitute(row.ptx, [&](size_t number) {
@@ -136,7 +144,9 @@ class Printer {
          }));
   }
 
+  // Of nothing, where both have the same register.
   void move(Value to, Value from) {
+    if (!from.is_const() && name_of(from) == name_of(to)) return;
     line("mov{} {}, {};", info_of(to.type).type, name_of(to), operand(from));
   }
 
@@ -221,6 +231,7 @@ class Printer {
   const ir::Function& function_;
   const Target& target_;
   size_t num_registers_[kNumRegisterClasses] = {};
+  std::vector<uint64_t> shared_;                                // share_registers()
   std::vector<std::string> names_;                              // by register or variable
   std::map<std::pair<Type, uint64_t>, std::string> constants_;  // those kept in registers
   int num_labels_ = 0;

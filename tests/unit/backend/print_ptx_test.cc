@@ -103,8 +103,18 @@ TEST_CASE("hardware operations take constants from registers, but for those of t
 }
 
 TEST_CASE("variables are registers that are written in place") {
-  CHECK(body_of("$5:f32 = var 0f00000000\n%6:f32 = get $5\nset $5, %3\n") ==
-        Lines{"  mov.b32 %r3, 0f00000000;", "  mov.b32 %r4, %r3;", "  mov.b32 %r3, %r2;"});
+  CHECK(
+      body_of("$5:f32 = var 0f00000000\n%6:f32 = get $5\n%7:f32 = add.f32 %6, %3\nset $5, %7\n") ==
+      Lines{"  mov.b32 %r3, 0f00000000;", "  add.rn.f32 %r3, %r3, %r2;"});
+  CHECK(body_of("$5:i32 = var %1\n%6:i32 = get $5\nset $5, 0\nst.global.b32 %0, 0, %6\n") ==
+        Lines{"  mov.b32 %r3, %r0;", "  mov.b32 %r4, %r3;", "  mov.b32 %r3, 0;",
+              "  st.global.b32 [%d0+0], %r4;"});
+}
+
+TEST_CASE("a number and its bits are one register") {
+  CHECK(body_of("%5:i32 = bits.f32 %3\nst.global.b32 %0, 0, %5\n") ==
+        Lines{"  st.global.b32 [%d0+0], %r2;"});
+  CHECK(line_of("%5:f32 = f32.bits -1") == "  mov.b32 %r3, -1;");
 }
 
 TEST_CASE("loops test at their end and are never unrolled") {
