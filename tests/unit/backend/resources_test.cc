@@ -9,11 +9,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "compiler/backend/assemble/report.h"
 #include "compiler/compile.h"
@@ -24,6 +21,7 @@
 #include "compiler/support/error.h"
 #include "tests/reference/parallel.h"
 #include "tests/support/catch.h"
+#include "tests/support/shipped_variants.h"
 #include "tests/support/toolchain_choice.h"
 
 namespace sagejit {
@@ -52,25 +50,6 @@ const Toolchain* find_toolchain() {
   }
 }
 
-std::vector<Variant> shipped_variants() {
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(SAGEJIT_ROOT) /
-                                                               "specs/variants")) {
-    if (entry.path().extension() == ".attn") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  std::vector<Variant> variants;
-  for (const auto& path : files) {
-    std::ifstream in(path, std::ios::binary);
-    std::ostringstream text;
-    text << in.rdbuf();
-    for (Variant& v : resolve_variants(path.string(), text.str())) {
-      variants.push_back(std::move(v));
-    }
-  }
-  return variants;
-}
-
 // "sage1_b[head_dim=64, mask=none, ...]" -> its sweep's name, and the values
 std::string family_of(const Variant& variant) {
   return variant.name.substr(0, variant.name.find('['));
@@ -85,7 +64,7 @@ std::vector<Job> covered(bool everything) {
     const Target& target = find_target(kTargets[t]);
     std::map<std::string, std::vector<Variant>> groups;
     std::vector<std::string> order;
-    for (const Variant& v : shipped_variants()) {
+    for (const Variant& v : shipped_variants(SAGEJIT_ROOT)) {
       std::string key = fmt::format("{} {}", family_of(v), v.head_dim);
       if (target.wgmma) key += fmt::format(" {}", static_cast<int>(v.mask.kind));
       if (everything) key += v.name;

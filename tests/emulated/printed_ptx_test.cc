@@ -1,0 +1,103 @@
+// PTX as it is printed does, bit for bit, what PTX from CUDA C++ does.
+//
+//   SAGEJIT_PRINTED_PTX=all      every shipped variant; otherwise accumulators and masks take turns
+//   SAGEJIT_TEST_BACKEND=cuda    as ctest sets it
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <map>
+
+#include "compiler/backend/ptx/print_ptx.h"
+#include "compiler/kernels/generators.h"
+#include "compiler/plan/forward_plan.h"
+#include "compiler/sema/check.h"
+#include "runtime/device/emulated_device.h"
+#include "tests/emulated/lab.h"
+#include "tests/emulated/problem.h"
+#include "tests/support/catch.h"
+#include "tests/support/shipped_variants.h"
+
+namespace sagejit::test {
+namespace {
+
+using reference::ProblemShape;
+
+// Rows or keys short of a tile, none that a row sees, several tiles with a rest, shared key heads.
+constexpr ProblemShape kShapes[] = {{.b = 1, .hq = 2, .hkv = 1, .m = 1, .n = 7},
+                                    {.b = 1, .hq = 2, .hkv = 2, .m = 129, .n = 63},
+                                    {.b = 2, .hq = 2, .hkv = 1, .m = 65, .n = 200}};
+
+// The launches, workspace and arguments of `kernel`, with its code printed.
+Kernel printed(const Kernel& kernel, const Variant& variant) {
+  Artifact artifact = kernel.artifact();
+  const Target& target = find_target(artifact.target);
+  const ForwardPlan plan =
+      make_forward_plan(variant, parse_schedule(artifact.schedule_text), target);
+  artifact.modules.clear();
+  for (const ir::Function& function : generate_kernels(plan)) {
+    artifact.modules.push_back({function.name, print_ptx(function, target), {}});
+  }
+  return {std::make_shared<EmulatedDevice>(target), std::move(artifact)};
+}
+
+// Of everything that a call leaves behind.
+void compare(const Kernel& expected, const Kernel& actual, const Inputs& inputs) {
+  Problem x(expected, inputs, Layout::kPadded), y(actual, inputs, Layout::kPadded);
+  x.launch();
+  y.launch();
+  CHECK((x.o().bytes() == y.o().bytes()));
+  CHECK((x.lse().bytes() == y.lse().bytes()));
+  for (const WorkspaceBuffer& buffer : expected.artifact().plan.workspace) {
+    CAPTURE(buffer.name);
+    CHECK((x.workspace(buffer.name) == y.workspace(buffer.name)));
+  }
+  CHECK(y.damage() == "");
+}
+
+// One of each family and head dim, or all.
+std::vector<Variant> variants_for(const Target& target) {
+  const char* which = std::getenv("SAGEJIT_PRINTED_PTX");
+  const bool all = which && std::string_view(which) == "all";
+  std::map<std::string, std::vector<Variant>> groups;
+  for (Variant& variant : shipped_variants(SAGEJIT_ROOT)) {
+    if (nearest_supported(variant, target) != variant) continue;
+    variant.lse = true;
+    const std::string family = variant.name.substr(0, variant.name.find('['));
+    groups[all ? variant.name : fmt::format("{} {}", family, variant.head_dim)].push_back(variant);
+  }
+  std::vector<Variant> chosen;
+  size_t turn = 0;
+  for (const auto& [name, group] : groups) chosen.push_back(group[turn++ % group.size()]);
+  return chosen;
+}
+
+void compare_shipped(Lab& lab, const Target& target) {
+  if (!lab.ready()) return;
+  if (!lab.is_emulated()) return;  // a GPU that runs machine code would not look at the PTX
+  const std::vector<Variant> variants = variants_for(target);
+  REQUIRE_FALSE(variants.empty());
+  lab.prefetch(variants);
+  for (const Variant& variant : variants) {
+    CAPTURE(variant.name);
+    const auto kernel = lab.kernel(variant);
+    const Kernel other = printed(*kernel, variant);
+    REQUIRE(other.artifact().modules[0].ptx != kernel->artifact().modules[0].ptx);
+    for (ProblemShape shape : kShapes) {
+      CAPTURE(shape.m, shape.n);
+      shape.d = variant.head_dim;
+      shape.dv = variant.value_head_dim;
+      compare(*kernel, other, reference::make_inputs("biased_k", shape, variant.input, 19));
+    }
+  }
+}
+
+TEST_CASE("shipped variants, printed and through CUDA C++", "[emulated][ptx]") {
+  compare_shipped(Lab::mma_sync(), find_target("sm_80"));
+}
+
+TEST_CASE("shipped variants for Hopper, printed and through CUDA C++", "[emulated][ptx][wgmma]") {
+  compare_shipped(Lab::wgmma(), find_target("sm_90a"));
+}
+
+}  // namespace
+}  // namespace sagejit::test
