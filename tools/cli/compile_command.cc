@@ -49,6 +49,11 @@ Artifact build_artifact(const CompileOptions& options, const CompileRequest& req
 std::vector<KernelText> code_of(const Artifact& artifact, Emit emit) {
   std::vector<KernelText> code;
   for (const KernelModule& module : artifact.modules) {
+    if (emit == Emit::kCubin && module.cubin.empty()) {
+      fail(ErrorKind::kUnsupported,
+           "{} keeps its machine code to itself; for a cubin take --assembler ptxas or nvrtc",
+           artifact.assembler);
+    }
     code.push_back({module.kernel, emit == Emit::kPtx
                                        ? module.ptx
                                        : std::string(module.cubin.begin(), module.cubin.end())});

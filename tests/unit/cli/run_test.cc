@@ -257,6 +257,22 @@ TEST_CASE("back end and assembler are what was asked for, and said") {
   }
 }
 
+TEST_CASE("what the driver assembles stays PTX, and its report is of the loaded kernel") {
+  const std::string base = "compile " + variant_file("sage1_b.attn") +
+                           " --set head_dim=64 --target sm_80 --no-cache --assembler driver ";
+  const Outcome report = sagejit_with_fake_gpus(base);
+  CAPTURE(report.err);
+  CHECK(report.exit_code == 0);
+  CHECK_THAT(report.out, Catch::Contains("\nassembler driver ") &&
+                             Catch::Contains("\ncubin     0 bytes\n") &&
+                             Catch::Contains("  attention         77          24 B"));
+  const Outcome cubin = sagejit_with_fake_gpus(base + "--emit cubin --kernel attention");
+  CHECK(cubin.exit_code == 2);
+  CHECK_THAT(
+      cubin.err,
+      Catch::Contains("keeps its machine code to itself; for a cubin take --assembler ptxas"));
+}
+
 TEST_CASE("the ptx back end has no source to show") {
   const Outcome outcome = sagejit("compile " + variant_file("sage1_b.attn") +
                                   " --target sm_80 --emit source --backend ptx");
