@@ -3,6 +3,7 @@
 #include <bit>
 #include <optional>
 
+#include "compiler/ir/fold.h"
 #include "compiler/ir/fragment.h"
 #include "compiler/support/error.h"
 
@@ -36,61 +37,6 @@ void check_operands(Op op, const std::vector<Value>& operands) {
                       (row.operands[i] != 'i' || operands[i].is_const());
     if (!fits) fail(ErrorKind::kInternal, "operand {} of {} has the wrong type", i, row.name);
   }
-}
-
-std::optional<uint32_t> fold(Op op, uint32_t a, uint32_t b) {
-  switch (op) {
-    case Op::kAddI32:
-      return a + b;
-    case Op::kSubI32:
-      return a - b;
-    case Op::kMulI32:
-      return a * b;
-    case Op::kDivU32:
-      return b ? std::optional(a / b) : std::nullopt;
-    case Op::kRemU32:
-      return b ? std::optional(a % b) : std::nullopt;
-    case Op::kAndI32:
-      return a & b;
-    case Op::kOrI32:
-      return a | b;
-    case Op::kXorI32:
-      return a ^ b;
-    // A shift by more than the width is 0, as in PTX.
-    case Op::kShlI32:
-      return b < 32 ? a << b : 0;
-    case Op::kShrU32:
-      return b < 32 ? a >> b : 0;
-    case Op::kMinS32:
-      return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b;
-    case Op::kMaxS32:
-      return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
-    default:
-      return std::nullopt;
-  }
-}
-
-// x op c == x
-bool is_right_identity(Op op, uint32_t c) {
-  switch (op) {
-    case Op::kAddI32:
-    case Op::kSubI32:
-    case Op::kOrI32:
-    case Op::kXorI32:
-    case Op::kShlI32:
-    case Op::kShrU32:
-      return c == 0;
-    case Op::kMulI32:
-    case Op::kDivU32:
-      return c == 1;
-    default:
-      return false;
-  }
-}
-
-bool is_commutative(Op op) {
-  return op == Op::kAddI32 || op == Op::kMulI32 || op == Op::kOrI32 || op == Op::kXorI32 ||
-         op == Op::kAndI32;
 }
 
 }  // namespace
@@ -169,18 +115,9 @@ std::vector<Value> Builder::emit(Op op, const std::vector<Value>& operands) {
 }
 
 Value Builder::fold_or_emit(Op op, Value a, Value b) {
-  if (a.is_const() && b.is_const()) {
-    if (const auto folded = fold(op, static_cast<uint32_t>(a.bits), static_cast<uint32_t>(b.bits)))
-      return constant(static_cast<int32_t>(*folded));
-  }
-  if (a.is_const() && is_commutative(op)) std::swap(a, b);
-  if (b.is_const() && is_right_identity(op, static_cast<uint32_t>(b.bits))) return a;
-  if (b.is_const() && b.bits == 0 && (op == Op::kMulI32 || op == Op::kAndI32)) return constant(0);
-  const bool power = b.is_const() && std::has_single_bit(static_cast<uint32_t>(b.bits));
-  if (power && op == Op::kMulI32) return shl(a, std::countr_zero(static_cast<uint32_t>(b.bits)));
-  if (power && op == Op::kDivU32) return shr(a, std::countr_zero(static_cast<uint32_t>(b.bits)));
-  if (power && op == Op::kRemU32) return bit_and(a, constant(static_cast<int32_t>(b.bits) - 1));
-  return emit1(op, {a, b});
+  const Expression expression = simplified({op, a, b});
+  if (const std::optional<Value> value = value_of(expression)) return *value;
+  return emit1(expression.op, {expression.a, expression.b});
 }
 
 Value Builder::add(Value a, Value b) {

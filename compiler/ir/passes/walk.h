@@ -1,0 +1,62 @@
+// What several passes ask of instructions.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "compiler/ir/ir.h"
+
+namespace sagejit::ir {
+
+// By number of a register or variable.
+using Numbers = std::vector<bool>;
+
+// Calls `visit` for the variables that `inst` itself writes, not what it contains: of var, set,
+// products and waits, which end the writing, and tie, which hides what was written.
+template <typename Visit>
+void for_each_written(const Inst& inst, Visit visit) {
+  if (inst.op == Op::kVar) return visit(inst.results[0]);
+  if (inst.op == Op::kSet) return visit(inst.operands[0]);
+  if (inst.op != Op::kTie && inst.op != Op::kWgmmaWait && !find_wgmma(inst.op)) return;
+  for (const Value& operand : inst.operands) {
+    if (operand.kind == Value::Kind::kVariable) visit(operand);
+  }
+}
+
+// The same for all that a block contains.
+template <typename Visit>
+void for_each_written(const Block& block, Visit visit) {
+  for (const Inst& inst : block) {
+    for_each_written(inst, visit);
+    for_each_written(inst.body, visit);
+    for_each_written(inst.orelse, visit);
+  }
+}
+
+// What registers are replaced by, for instructions that follow in the text.
+class Replacements {
+ public:
+  explicit Replacements(const Function& function) : values_(function.num_registers) {}
+
+  void set(Value result, Value value) { values_[result.bits] = value; }
+  void apply(Inst& inst) const {
+    for (Value& operand : inst.operands) {
+      const bool is_register = operand.kind == Value::Kind::kRegister;
+      if (is_register && values_[operand.bits]) operand = values_[operand.bits];
+    }
+  }
+
+ private:
+  std::vector<Value> values_;  // by register; none: itself
+};
+
+inline bool is_loop(const Inst& inst) {
+  return inst.op == Op::kFor || inst.op == Op::kWhile;
+}
+
+// An operation of the tables, without a region and without variables.
+inline bool is_operation(const Inst& inst) {
+  return inst.op < Op::kParam;
+}
+
+}  // namespace sagejit::ir
