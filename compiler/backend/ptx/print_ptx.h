@@ -14,4 +14,7 @@ namespace sagejit {
 // function that does not verify.
 std::string print_ptx(const ir::Function& kernel, const Target& target);
 
+// The same, instruction by instruction as the IR has them: without the passes of simplify.h.
+std::string print_ptx_verbatim(const ir::Function& kernel, const Target& target);
+
 }  // namespace sagejit

@@ -24,7 +24,7 @@ ir::Function function_of(std::string_view lines) {
 // The PTX of `lines` in a kernel with parameters x, n, shared memory s at 64, and registers of each
 // type: x is %d0; n, the address of s and a number of type f32 are %r0 to %r2; %p0.
 Lines body_of(std::string_view lines) {
-  std::string text = print_ptx(function_of(lines), find_target("sm_90a"));
+  std::string text = print_ptx_verbatim(function_of(lines), find_target("sm_90a"));
   constexpr std::string_view kStart =
       "  ld.param.b64 %d0, [p_x];\n"
       "  ld.param.b32 %r0, [p_n];\n"
@@ -55,7 +55,7 @@ std::string line_of(std::string_view line) {
 }  // namespace
 
 TEST_CASE("a module says what it needs of target, launch and shared memory") {
-  const std::string text = print_ptx(function_of(""), find_target("sm_90a"));
+  const std::string text = print_ptx_verbatim(function_of(""), find_target("sm_90a"));
   CHECK_THAT(text, Catch::StartsWith(R"(.version 8.0
 .target sm_90a
 .address_size 64
@@ -72,10 +72,10 @@ TEST_CASE("a module says what it needs of target, launch and shared memory") {
   .reg .b32 %r<3>;
   .reg .b64 %d<1>;
 )"));
-  CHECK_THAT(print_ptx(function_of(""), find_target("sm_89")),
+  CHECK_THAT(print_ptx_verbatim(function_of(""), find_target("sm_89")),
              Catch::StartsWith(".version 8.4\n.target sm_89\n"));
   const ir::Function none = ir::parse("kernel @k() threads 32 min_blocks 1 {\n}\n");
-  CHECK(print_ptx(none, find_target("sm_120")) ==
+  CHECK(print_ptx_verbatim(none, find_target("sm_120")) ==
         ".version 8.7\n.target sm_120\n.address_size 64\n\n"
         ".visible .entry k()\n.maxntid 32\n.minnctapersm 1\n{\n  ret;\n}\n");
 }
@@ -96,8 +96,8 @@ TEST_CASE("hardware operations take constants from registers, but for those of t
   CHECK(line_of("cp.async %2, 0, %0, 16, %1") ==
         "  cp.async.cg.shared.global [%r1+0], [%d0+16], 16, %r0;");
   // One register for both, set where the kernel starts.
-  const std::string text =
-      print_ptx(function_of("st.shared.v4.b32 %2, 0, 7, %1, 7, 1\n"), find_target("sm_90a"));
+  const std::string text = print_ptx_verbatim(function_of("st.shared.v4.b32 %2, 0, 7, %1, 7, 1\n"),
+                                              find_target("sm_90a"));
   CHECK_THAT(text, Catch::Contains("  mov.b32 %r4, 1;\n  mov.b32 %r3, 7;\n  ld.param"));
   CHECK_THAT(text, Catch::Contains("  st.shared.v4.b32 [%r1+0], {%r3, %r0, %r3, %r4};\n"));
 }
@@ -129,10 +129,10 @@ TEST_CASE("loops test at their end and are never unrolled") {
 }
 
 TEST_CASE("an if jumps over what is not taken") {
-  CHECK(body_of("if %4 {\nbarrier\n}\n") == Lines{"  @!%p0 bra ELSE0;", "  bar.sync 0;", "ELSE0:"});
+  CHECK(body_of("if %4 {\nbarrier\n}\n") == Lines{"  @!%p0 bra END0;", "  bar.sync 0;", "END0:"});
   CHECK(body_of("if.uniform %4 {\nbarrier\n} else {\nif %4 {\nwarp.sync\n}\n}\n") ==
-        Lines{"  @!%p0 bra ELSE0;", "  bar.sync 0;", "  bra END0;", "ELSE0:", "  @!%p0 bra ELSE1;",
-              "  bar.warp.sync -1;", "ELSE1:", "END0:"});
+        Lines{"  @%p0 bra THEN0;", "  @!%p0 bra END1;", "  bar.warp.sync -1;",
+              "END1:", "  bra END0;", "THEN0:", "  bar.sync 0;", "END0:"});
 }
 
 TEST_CASE("products of a warpgroup write their variables in place") {
@@ -145,13 +145,23 @@ TEST_CASE("products of a warpgroup write their variables in place") {
               "  wgmma.commit_group.sync.aligned;", "  wgmma.wait_group.sync.aligned 1;"});
 }
 
+TEST_CASE("a kernel is simplified before it is printed") {
+  const std::string text = print_ptx(function_of("$5:i32 = var 8\n%6:i32 = get $5\n"
+                                                 "%7:i64 = zext.i64 %6\n%8:i64 = add.i64 %0, %7\n"
+                                                 "tie $5\nst.global.b32 %8, 4, %1\n"),
+                                     find_target("sm_80"));
+  CHECK_THAT(text, Catch::EndsWith("{\n  .reg .b32 %r<1>;\n  .reg .b64 %d<1>;\n"
+                                   "  ld.param.b64 %d0, [p_x];\n  ld.param.b32 %r0, [p_n];\n"
+                                   "  st.global.b32 [%d0+12], %r0;\n  ret;\n}\n"));
+}
+
 TEST_CASE("every operation is accepted by the assembler, in the PTX version of each target") {
   const std::string ptxas = find_ptxas();
   if (ptxas.empty()) return;
   for (const Target& target : all_targets()) {
     INFO(target.name);
     const Assembly assembly =
-        assemble(ptxas, print_ptx(kernel_of_everything(target), target), target.name);
+        assemble(ptxas, print_ptx_verbatim(kernel_of_everything(target), target), target.name);
     INFO(assembly.log);
     CHECK(assembly.succeeded);
   }
@@ -162,7 +172,7 @@ TEST_CASE("every product of a warpgroup is accepted by the assembler, none is se
   if (ptxas.empty()) return;
   const Target& target = find_target("sm_90a");
   const Assembly assembly =
-      assemble(ptxas, print_ptx(kernel_of_every_warpgroup_product(), target), target.name);
+      assemble(ptxas, print_ptx_verbatim(kernel_of_every_warpgroup_product(), target), target.name);
   INFO(assembly.log);
   CHECK(assembly.succeeded);
   CHECK(find_assembly_fault({{}, {}, assembly.log}) == "");
