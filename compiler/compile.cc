@@ -1,7 +1,6 @@
 #include "compiler/compile.h"
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <optional>
 
@@ -69,39 +68,46 @@ class KernelCompiler {
   using Code = std::shared_ptr<const KernelCode>;
 
   // In the order of `kernels`.
-  std::vector<Code> compile(std::span<const ir::Function> kernels) {
+  std::vector<Code> compile(std::vector<ir::Function> kernels) {
     Stopwatch watch;
-    std::vector<std::string> texts;
-    for (const ir::Function& kernel : kernels) texts.push_back(ir::print(kernel));
-    compile_new(kernels, texts);
-    spent_.toolchain_ms += watch.lap_ms();
     std::vector<Code> code;
-    for (const std::string& text : texts) code.push_back(compiled_.at(text));
+    std::vector<size_t> added;
+    for (size_t i = 0; i < kernels.size(); ++i) {
+      code.push_back(find(kernels[i]));
+      if (!code[i]) added.push_back(i);
+    }
+    // Threads write elements of their own.
+    parallel_for(added.size(), [&](size_t i) {
+      code[added[i]] = std::make_shared<KernelCode>(
+          toolchain_.compile(kernels[added[i]], *request_.target, request_.assemble));
+    });
+    for (const size_t i : added) {
+      spent_.kernels.push_back({kernels[i].name, code[i]->backend_ms, code[i]->assemble_ms});
+      compiled_.push_back({std::move(kernels[i]), code[i]});
+    }
+    spent_.toolchain_ms += watch.lap_ms();
     return code;
   }
 
  private:
-  void compile_new(std::span<const ir::Function> kernels, std::span<const std::string> texts) {
-    std::vector<size_t> added;
-    for (size_t i = 0; i < texts.size(); ++i) {
-      if (compiled_.try_emplace(texts[i]).second) added.push_back(i);
+  struct Compiled {
+    ir::Function kernel;
+    Code code;
+  };
+
+  // Null for a kernel that no schedule before had.
+  Code find(const ir::Function& kernel) const {
+    for (const Compiled& known : compiled_) {
+      const bool same_name = known.kernel.name == kernel.name;
+      if (same_name && ir::print(known.kernel) == ir::print(kernel)) return known.code;
     }
-    // Threads write elements of their own; the map stays as it is.
-    std::vector<Code> code(added.size());
-    parallel_for(added.size(), [&](size_t i) {
-      code[i] = std::make_shared<KernelCode>(
-          toolchain_.compile(kernels[added[i]], *request_.target, request_.assemble));
-    });
-    for (size_t i = 0; i < added.size(); ++i) {
-      spent_.kernels.push_back({kernels[added[i]].name, code[i]->backend_ms, code[i]->assemble_ms});
-      compiled_[texts[added[i]]] = std::move(code[i]);
-    }
+    return nullptr;
   }
 
   const CompileRequest& request_;
   const Toolchain& toolchain_;
   CompileTimes& spent_;
-  std::map<std::string, Code> compiled_;  // by the IR's text
+  std::vector<Compiled> compiled_;
 };
 
 // One schedule's kernels, compiled.
@@ -126,10 +132,10 @@ Attempt attempt(const CompileRequest& request, const Schedule& schedule, KernelC
                 CompileTimes& spent) {
   Stopwatch watch;
   ForwardPlan plan = make_forward_plan(request.variant, schedule, *request.target);
-  const std::vector<ir::Function> kernels = generate_kernels(plan);
+  std::vector<ir::Function> kernels = generate_kernels(plan);
   take_smem_sizes(plan.plan, kernels);
   spent.generate_ms += watch.lap_ms();
-  Attempt result{schedule, std::move(plan.plan), compiler.compile(kernels)};
+  Attempt result{schedule, std::move(plan.plan), compiler.compile(std::move(kernels))};
   for (const auto& kernel : result.code) {
     for (const KernelResources& resources : kernel->machine_code.resources) {
       result.spill_bytes += resources.spill_store_bytes + resources.spill_load_bytes;
