@@ -30,27 +30,38 @@ class Forwarder {
     if (inst.body.empty() && inst.orelse.empty()) return;
     const auto forget = [&] {
       for (const Block* block : {&inst.body, &inst.orelse}) {
-        for_each_written(*block, [&](Value variable) { known_[variable.bits] = {}; });
+        for_each_written(*block, [&](Value variable) { know(variable, {}); });
       }
     };
     if (is_loop(inst)) forget();
-    const std::vector<Value> before = known_;
-    walk(inst.body);
-    known_ = before;
-    walk(inst.orelse);
-    known_ = before;
+    for (Block* block : {&inst.body, &inst.orelse}) {
+      const size_t before = changes_.size();
+      walk(*block);
+      undo(before);
+    }
     forget();
   }
 
   void learn(const Inst& inst) {
-    if (inst.op == Op::kGet) known_[inst.operands[0].bits] = inst.results[0];
-    for_each_written(inst, [&](Value variable) { known_[variable.bits] = {}; });
-    if (inst.op == Op::kVar) known_[inst.results[0].bits] = inst.operands[0];
-    if (inst.op == Op::kSet) known_[inst.operands[0].bits] = inst.operands[1];
+    if (inst.op == Op::kGet) know(inst.operands[0], inst.results[0]);
+    for_each_written(inst, [&](Value variable) { know(variable, {}); });
+    if (inst.op == Op::kVar) know(inst.results[0], inst.operands[0]);
+    if (inst.op == Op::kSet) know(inst.operands[0], inst.operands[1]);
+  }
+
+  void know(Value variable, Value value) {
+    changes_.emplace_back(variable.bits, known_[variable.bits]);
+    known_[variable.bits] = value;
+  }
+  void undo(size_t to) {
+    for (; changes_.size() > to; changes_.pop_back()) {
+      known_[changes_.back().first] = changes_.back().second;
+    }
   }
 
   Replacements replacements_;
-  std::vector<Value> known_;  // of variables, by number; none: not known
+  std::vector<Value> known_;                         // of variables, by number; none: not known
+  std::vector<std::pair<uint64_t, Value>> changes_;  // of known_: the variable, and what was known
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "compiler/ir/passes/passes.h"
@@ -11,9 +12,7 @@ namespace {
 class Remover {
  public:
   explicit Remover(const Function& function)
-      : used_(function.num_registers),
-        live_(function.num_registers),
-        first_(function.num_registers) {}
+      : empty_(function), used_(function), live_(function), first_(function.num_registers) {}
 
   void walk(Block& block) {
     const int number = num_blocks_++;
@@ -40,35 +39,58 @@ class Remover {
   void regions(Inst& inst) {
     if (is_loop(inst)) return loop(inst);
     if (inst.body.empty() && inst.orelse.empty()) return;
-    const Numbers after = live_;
+    const NumberSet after = live_;
     walk(inst.body);
-    const Numbers before_body = std::exchange(live_, after);
+    const NumberSet before_body = std::exchange(live_, after);
     walk(inst.orelse);
-    add(before_body);
+    live_.insert(before_body);
   }
 
-  // What the body reads before it writes it is live at its end too: looked at without removing
-  // anything until that is all.
   void loop(Inst& inst) {
-    if (inst.op == Op::kWhile) live_[inst.operands[0].bits] = true;
-    Numbers at_end = live_;
-    for (bool grows = true; grows;) {
-      const Numbers used = used_;
-      Block copy = inst.body;
-      walk(copy);
-      used_ = used;
-      add(at_end);
-      grows = live_ != at_end;
-      at_end = live_;
-    }
+    const NumberSet used = used_;
+    const NumberSet& at_end = look_at_loop(inst);
+    used_ = used;
+    live_ = at_end;
     walk(inst.body);
-    add(at_end);
+    live_.insert(at_end);
+  }
+
+  // What is live at the end of the body: what is read behind the loop, or first in the body. Found
+  // by looking until that is all; what was found before, from further out, is where to begin.
+  const NumberSet& look_at_loop(const Inst& inst) {
+    if (inst.op == Op::kWhile) live_.insert(inst.operands[0]);
+    NumberSet& at_end = at_end_.try_emplace(&inst, empty_).first->second;
+    for (bool grows = true; grows;) {
+      live_.insert(at_end);
+      at_end = live_;
+      look(inst.body);
+      live_.insert(at_end);
+      grows = live_ != at_end;
+    }
+    return at_end;
+  }
+
+  // As walk(), but removes nothing.
+  void look(const Block& block) {
+    for (size_t i = block.size(); i-- > 0;) {
+      const Inst& inst = block[i];
+      if (is_loop(inst)) {
+        look_at_loop(inst);
+      } else if (!inst.body.empty() || !inst.orelse.empty()) {
+        const NumberSet after = live_;
+        look(inst.body);
+        const NumberSet before_body = std::exchange(live_, after);
+        look(inst.orelse);
+        live_.insert(before_body);
+      }
+      if (!is_dead(inst)) note(inst);
+    }
   }
 
   // A variable whose first value nothing reads, and that a write of the same block is the next to
   // mention, begins there.
   bool starts_later(const Inst& inst, int block, Block& kept) {
-    if (inst.op != Op::kVar || live_[inst.results[0].bits]) return false;
+    if (inst.op != Op::kVar || live_.has(inst.results[0])) return false;
     const Mention& first = first_[inst.results[0].bits];
     if (first.block != block) return false;
     Inst& set = kept[first.at];
@@ -76,12 +98,8 @@ class Remover {
     return true;
   }
 
-  void add(const Numbers& live) {
-    for (size_t i = 0; i < live.size(); ++i) live_[i] = live_[i] || live[i];
-  }
-
   bool is_dead(const Inst& inst) const {
-    const auto is_used = [&](Value result) { return used_[result.bits]; };
+    const auto is_used = [&](Value result) { return used_.has(result); };
     const bool has_uses = std::any_of(inst.results.begin(), inst.results.end(), is_used);
     switch (inst.op) {
       case Op::kParam:
@@ -89,9 +107,9 @@ class Remover {
       case Op::kGet:
         return !has_uses;
       case Op::kVar:
-        return !used_[inst.results[0].bits];
+        return !used_.has(inst.results[0]);
       case Op::kSet:
-        return !live_[inst.operands[0].bits];
+        return !live_.has(inst.operands[0]);
       case Op::kIf:
       case Op::kIfUniform:
         return inst.body.empty() && inst.orelse.empty();
@@ -107,21 +125,23 @@ class Remover {
   void note(const Inst& inst) {
     for (const Value& operand : inst.operands) {
       if (operand.is_const()) continue;
-      used_[operand.bits] = true;
+      used_.insert(operand);
       first_[operand.bits] = {};
     }
-    if (inst.op == Op::kVar) live_[inst.results[0].bits] = false;
+    if (inst.op == Op::kVar) live_.erase(inst.results[0]);
     if (inst.op == Op::kSet) {
-      live_[inst.operands[0].bits] = false;
+      live_.erase(inst.operands[0]);
       return;
     }
     for (const Value& operand : inst.operands) {
-      if (operand.kind == Value::Kind::kVariable) live_[operand.bits] = true;
+      if (operand.kind == Value::Kind::kVariable) live_.insert(operand);
     }
   }
 
-  Numbers used_;  // registers and variables that are operands of what is kept
-  Numbers live_;  // variables whose value is read further down
+  const NumberSet empty_;
+  NumberSet used_;  // registers and variables that are operands of what is kept
+  NumberSet live_;  // variables whose value is read further down
+  std::map<const Inst*, NumberSet> at_end_;  // of loops
   std::vector<Mention> first_;
   int num_blocks_ = 0;
 };

@@ -1,15 +1,29 @@
 // What several passes ask of instructions.
 #pragma once
 
-#include <functional>
 #include <vector>
 
 #include "compiler/ir/ir.h"
 
 namespace sagejit::ir {
 
-// By number of a register or variable.
-using Numbers = std::vector<bool>;
+// A set of registers and variables.
+class NumberSet {
+ public:
+  explicit NumberSet(const Function& function)
+      : words_((static_cast<size_t>(function.num_registers) + 63) / 64) {}
+
+  bool has(Value value) const { return words_[value.bits / 64] >> value.bits % 64 & 1; }
+  void insert(Value value) { words_[value.bits / 64] |= uint64_t{1} << value.bits % 64; }
+  void erase(Value value) { words_[value.bits / 64] &= ~(uint64_t{1} << value.bits % 64); }
+  void insert(const NumberSet& other) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+  }
+  bool operator==(const NumberSet&) const = default;
+
+ private:
+  std::vector<uint64_t> words_;
+};
 
 // Calls `visit` for the variables that `inst` itself writes, not what it contains: of var, set,
 // products and waits, which end the writing, and tie, which hides what was written.

@@ -197,6 +197,17 @@ TEST_CASE("remove_dead: what the next iteration reads, and a loop's condition, a
       "    set $11, %12\n"
       "  }\n";
   CHECK(after(remove_dead, passed_on) == passed_on);
+  // In a loop within.
+  const std::string within =
+      "  $10:i32 = var 0\n"
+      "  for %11:i32 = 0 to 4 step 1 {\n"
+      "    %12:i32 = get $10\n"
+      "    for %13:i32 = 0 to 4 step 1 {\n"
+      "      st.global.b32 %0, 0, %12\n"
+      "    }\n"
+      "    set $10, %11\n"
+      "  }\n";
+  CHECK(after(remove_dead, within) == within);
   // Not what only its own renewal reads.
   const std::string idle =
       "  $10:i32 = var 0\n"
