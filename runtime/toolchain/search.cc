@@ -187,9 +187,10 @@ std::string nvrtc_failure(const SearchResult& search) {
 }
 
 std::string ptxas_failure(const SearchResult& search) {
-  return failure_text(search, "ptxas, the assembler of a CUDA toolkit,",
-                      "Install it with: pip install --target .deps/nvrtc nvidia-cuda-nvcc (in "
-                      "sagejit's folder), or set SAGEJIT_PTXAS to its path");
+  return failure_text(
+      search, "ptxas, the assembler of a CUDA toolkit,",
+      "Install it with: pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc (in "
+      "sagejit's folder), or set SAGEJIT_PTXAS to its path");
 }
 
 SearchOptions SearchOptions::from(const Environment& environment) {

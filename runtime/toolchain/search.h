@@ -1,7 +1,7 @@
 // Finds NVRTC and ptxas. Order: the caller's option, $SAGEJIT_NVRTC or $SAGEJIT_PTXAS (either of
 // these is final), the dynamic loader's own places or $PATH, $CUDA_HOME, $CUDA_PATH,
 // /usr/local/cuda*, and the private folder that the set-up fills with
-//   pip install --target .deps/nvrtc nvidia-cuda-nvrtc     (or nvidia-cuda-nvcc, which has ptxas)
+//   pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvrtc     (ptxas: nvidia-cuda-nvcc)
 #pragma once
 
 #include <string>

@@ -81,11 +81,12 @@ TEST_CASE("toolchain: an option or variable is final for ptxas, too") {
   CHECK(origins(search) == fmt::format("option {}\n", dir / "a"));
   CHECK(search.file == "");
   CHECK(ptxas_failure(search) ==
-        fmt::format("ptxas, the assembler of a CUDA toolkit, was not found. Searched:\n  {} "
-                    "(option): there is no such file\nInstall it with: pip install --target "
-                    ".deps/nvrtc nvidia-cuda-nvcc (in sagejit's folder), or set SAGEJIT_PTXAS to "
-                    "its path",
-                    dir / "a"));
+        fmt::format(
+            "ptxas, the assembler of a CUDA toolkit, was not found. Searched:\n  {} "
+            "(option): there is no such file\nInstall it with: pip install --no-deps --target "
+            ".deps/nvrtc nvidia-cuda-nvcc (in sagejit's folder), or set SAGEJIT_PTXAS to "
+            "its path",
+            dir / "a"));
 }
 
 TEST_CASE(
