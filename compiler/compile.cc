@@ -24,15 +24,6 @@ const Target& target_of(const CompileRequest& request) {
   return *request.target;
 }
 
-// What may be tried: the schedule that was asked for, or the defaults in order.
-std::vector<Schedule> schedules_of(const CompileRequest& request) {
-  const Target& target = target_of(request);
-  check_valid(request.variant);
-  check_supported(request.variant, target);
-  if (request.schedule) return {*request.schedule};
-  return default_schedules(request.variant, target);
-}
-
 template <typename Print>
 std::vector<KernelText> emit(const CompileRequest& request, Print print) {
   const ForwardPlan plan =
@@ -173,6 +164,14 @@ void take_code(const Attempt& made, Artifact& artifact) {
 }
 
 }  // namespace
+
+std::vector<Schedule> schedules_of(const CompileRequest& request) {
+  const Target& target = target_of(request);
+  check_valid(request.variant);
+  check_supported(request.variant, target);
+  if (request.schedule) return {*request.schedule};
+  return default_schedules(request.variant, target);
+}
 
 void check_register_pool(const Schedule& schedule, std::span<const KernelResources> resources) {
   if (!moves_registers(schedule)) return;

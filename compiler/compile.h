@@ -49,6 +49,10 @@ struct CompileTimes {
 Artifact compile(const CompileRequest& request, const Toolchain& toolchain,
                  CompileTimes* times = nullptr);
 
+// What may be tried: the schedule that was asked for, or the defaults in order. Throws
+// Error{kUnsupported} for a variant that the target cannot have.
+std::vector<Schedule> schedules_of(const CompileRequest& request);
+
 // Warpgroups take registers from what the assembler gave their block; with less than the schedule
 // counts on they would wait for ever. Throws Error{kToolchain} for such a kernel, and for one
 // without a report.

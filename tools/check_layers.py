@@ -16,6 +16,7 @@ STAGES = {
     "plan": {"support", "layout", "target", "sema", "schedule", "artifact.h"},
     "ir": {"support", "layout", "target"},
     "kernels": {"support", "layout", "target", "sema/variant.h", "schedule", "plan", "ir", "artifact.h"},
+    "cost": {"support", "target", "sema/variant.h", "schedule", "ir", "artifact.h"},
     "backend": {"support", "target", "ir", "artifact.h"},
 }
 # What a top folder may include.

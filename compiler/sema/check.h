@@ -8,6 +8,7 @@
 
 #include "compiler/sema/variant.h"
 #include "compiler/target/target.h"
+#include "compiler/target/throughput.h"
 
 namespace sagejit {
 
@@ -38,5 +39,9 @@ Variant nearest_supported(const Variant& variant, const Target& target);
 // What a supported variant loses on this target that its keys do not tell, and the line to write
 // instead; empty: nothing.
 std::string caution_about(const Variant& variant, const Target& target);
+
+// Products of the variant that the tensor cores make slower than those of a type with as many bits
+// or more, or that they do not have; and what to write instead; empty: none.
+std::string caution_about_speed(const Variant& variant, const Throughput& throughput);
 
 }  // namespace sagejit

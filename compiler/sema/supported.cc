@@ -249,4 +249,43 @@ std::string caution_about(const Variant& variant, const Target& target) {
       target.name, kMostTwoLevelChannels);
 }
 
+namespace {
+
+// The fastest type to write instead of one; itself where none is faster.
+DType fastest_instead_of(DType type, DType accumulator, const Throughput& throughput) {
+  DType best = type;
+  for (const DType other : {DType::kS8, DType::kE4M3, DType::kF16}) {
+    const DType sum = accumulator == DType::kS32 ? DType::kF32 : accumulator;
+    const bool is_wider = bits_of(other) >= bits_of(type);
+    if (is_wider && tensor_throughput(throughput, other, sum) >
+                        tensor_throughput(throughput, best, accumulator)) {
+      best = other;
+    }
+  }
+  return best;
+}
+
+std::string caution_about_product(std::string_view keys, DType type, DType accumulator,
+                                  const Throughput& throughput) {
+  const DType better = fastest_instead_of(type, accumulator, throughput);
+  if (better == type) return "";
+  const int rate = tensor_throughput(throughput, type, accumulator);
+  const std::string has =
+      rate == 0 ? fmt::format("have no {} products, which are emulated", name_of(type))
+                : fmt::format("make {} {} operations a clock", rate, name_of(type));
+  return fmt::format("the tensor cores of {} {}; of {} they make {}\n  note: write {} = {}",
+                     throughput.target, has, name_of(better),
+                     tensor_throughput(throughput, better, DType::kF32), keys, name_of(better));
+}
+
+}  // namespace
+
+std::string caution_about_speed(const Variant& variant, const Throughput& throughput) {
+  const std::string scores =
+      caution_about_product("q and k", variant.q.type, variant.qk_accumulator, throughput);
+  const std::string values =
+      caution_about_product("p and v", variant.v.type, variant.pv_accumulator.inner, throughput);
+  return scores + (scores.empty() || values.empty() ? "" : "\n") + values;
+}
+
 }  // namespace sagejit

@@ -17,28 +17,34 @@ int dynamic_smem_bytes(const Artifact& artifact, const std::string& kernel) {
   return bytes;
 }
 
-std::string launch_table(const Plan& plan) {
-  Table table({"step", "kernel", "phase", ">threads", "grid"});
+}  // namespace
+
+std::string describe_launches(const Plan& plan, std::span<const int> smem_bytes) {
+  const bool has_smem = !smem_bytes.empty();
+  std::vector<std::string> titles = {"step", "kernel", "phase", ">threads"};
+  if (has_smem) titles.emplace_back(">shared memory");
+  titles.emplace_back("grid");
+  Table table(titles);
   for (size_t i = 0; i < plan.launches.size(); ++i) {
     const KernelLaunch& launch = plan.launches[i];
-    table.add({fmt::format("{}", i + 1), launch.kernel,
-               launch.phase == Phase::kQuantize ? "quantize" : "attend",
-               fmt::format("{}", launch.block_threads),
-               fmt::format("{}  x  {}  x  {}", launch.grid[0].text(), launch.grid[1].text(),
-                           launch.grid[2].text())});
+    std::vector<std::string> cells = {fmt::format("{}", i + 1), launch.kernel,
+                                      launch.phase == Phase::kQuantize ? "quantize" : "attend",
+                                      fmt::format("{}", launch.block_threads)};
+    if (has_smem) cells.push_back(fmt::format("{} B", smem_bytes[i]));
+    cells.push_back(fmt::format("{}  x  {}  x  {}", launch.grid[0].text(), launch.grid[1].text(),
+                                launch.grid[2].text()));
+    table.add(std::move(cells));
   }
   return table.text("  ");
 }
 
-std::string workspace_table(const Plan& plan) {
+std::string describe_workspace(const Plan& plan) {
   Table table({"workspace", "bytes"});
   for (const WorkspaceBuffer& buffer : plan.workspace) {
     table.add({buffer.name, buffer.bytes.text() + (buffer.zeroed ? "  (zeroed)" : "")});
   }
   return table.empty() ? "  no workspace\n" : table.text("  ");
 }
-
-}  // namespace
 
 std::string describe_toolchain(std::string_view backend, std::string_view assembler) {
   std::string text = fmt::format("back end  {}\n", backend);
@@ -77,8 +83,8 @@ std::string describe_artifact(const Artifact& artifact) {
       "canonical variant:\n{}",
       artifact.variant_name, artifact.target,
       describe_toolchain(artifact.backend, artifact.assembler), artifact.schedule_text, ptx_bytes,
-      cubin_bytes, describe_resources(artifact), launch_table(artifact.plan),
-      workspace_table(artifact.plan), variant);
+      cubin_bytes, describe_resources(artifact), describe_launches(artifact.plan),
+      describe_workspace(artifact.plan), variant);
 }
 
 }  // namespace sagejit::cli

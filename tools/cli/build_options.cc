@@ -21,11 +21,15 @@ std::map<std::string, Choice> choices(const std::array<std::string_view, kCount>
 
 }  // namespace
 
-void BuildOptions::add_to(CLI::App& command) {
+void BuildOptions::add_schedule_to(CLI::App& command, std::string& schedule) {
   command
       .add_option("--schedule", schedule,
                   "How to compute it, e.g. 'block_m=128 block_n=64'; see `report`")
       ->type_name("LINE");
+}
+
+void BuildOptions::add_to(CLI::App& command) {
+  add_schedule_to(command, schedule);
   add_cache_to(command);
 }
 

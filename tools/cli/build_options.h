@@ -20,6 +20,7 @@ struct BuildOptions {
   ToolchainChoice toolchain;
 
   void add_to(CLI::App& command);
+  static void add_schedule_to(CLI::App& command, std::string& schedule);
   void add_cache_to(CLI::App& command);      // all but --schedule
   void add_toolchain_to(CLI::App& command);  // back end, assembler and where they are
   // Pairs that are missing are the default schedule's. Throws Error{kArgument}.

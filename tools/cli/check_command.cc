@@ -37,10 +37,8 @@ void print_variants(const CheckOptions& options, const std::vector<Variant>& var
 class Cautions {
  public:
   void add(const Variant& variant, const Target& target) {
-    const std::string text = caution_about(variant, target);
-    if (text.empty()) return;
-    const auto [about, is_new] = about_.try_emplace(text, About{variant.name, 0});
-    if (!is_new) ++about->second.num_others;
+    add(variant, caution_about(variant, target));
+    add(variant, caution_about_speed(variant, throughput_of(target)));
   }
   void print() const {
     for (const auto& [text, about] : about_) {
@@ -55,6 +53,13 @@ class Cautions {
     std::string first;
     size_t num_others;
   };
+
+  void add(const Variant& variant, const std::string& text) {
+    if (text.empty()) return;
+    const auto [about, is_new] = about_.try_emplace(text, About{variant.name, 0});
+    if (!is_new) ++about->second.num_others;
+  }
+
   std::map<std::string, About> about_;
 };
 

@@ -8,6 +8,7 @@
 namespace sagejit::cli {
 
 void add_check(CLI::App& app, ExitCode& result);
+void add_explain(CLI::App& app, ExitCode& result);
 void add_compile(CLI::App& app, ExitCode& result);
 void add_run(CLI::App& app, ExitCode& result);
 void add_bench(CLI::App& app, ExitCode& result);

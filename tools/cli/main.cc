@@ -24,6 +24,7 @@ int run_command_line(int argc, char** argv) {
   app.footer(kFooter);
   ExitCode result = kSuccess;
   add_check(app, result);
+  add_explain(app, result);
   add_compile(app, result);
   add_run(app, result);
   add_bench(app, result);

@@ -1,7 +1,8 @@
 #include "tools/cli/work.h"
 
-#include <set>
+#include <algorithm>
 
+#include "compiler/cost/traffic.h"
 #include "tests/reference/attention.h"
 
 namespace sagejit::cli {
@@ -23,26 +24,6 @@ double counted_pairs(const Mask& mask, int64_t m, int64_t n) {
   return static_cast<double>(pairs);
 }
 
-struct Traffic {
-  std::set<std::string> pointers;  // tensors, by the name that expressions give their address
-  std::set<int> buffers;           // of the workspace
-};
-
-Traffic traffic_of(const Plan& plan, Phase phase) {
-  Traffic traffic;
-  for (const KernelLaunch& launch : plan.launches) {
-    if (launch.phase != phase) continue;
-    for (const KernelParam& param : launch.params) {
-      if (param.buffer >= 0) {
-        traffic.buffers.insert(param.buffer);
-      } else if (param.type == ParamType::kPointer) {
-        traffic.pointers.insert(param.value.text());
-      }
-    }
-  }
-  return traffic;
-}
-
 double tensor_bytes(const Tensor& tensor) {
   double bytes = static_cast<double>(bits_of(tensor.dtype)) / 8;
   for (int axis = 0; axis < tensor.rank; ++axis) {
@@ -59,21 +40,12 @@ double attention_flops(const Mask& mask, const ProblemShape& s) {
 }
 
 double quantize_bytes(const Artifact& artifact, const AttentionArgs& args) {
-  const Traffic quantize = traffic_of(artifact.plan, Phase::kQuantize);
-  const Traffic attend = traffic_of(artifact.plan, Phase::kAttend);
-  double bytes = 0;
-  for (const Operand input : {Operand::kQ, Operand::kK, Operand::kV}) {
-    const auto index = static_cast<size_t>(input);
-    if (quantize.pointers.contains(kOperandNames[index]))
-      bytes += tensor_bytes(args.tensors[index]);
-  }
   const BoundArgs bound = bind_args(artifact.tensors, args, 0);
-  for (const int buffer : quantize.buffers) {
-    if (!attend.buffers.contains(buffer)) continue;
-    const SizeExpr& size = artifact.plan.workspace[static_cast<size_t>(buffer)].bytes;
-    bytes += static_cast<double>(size.evaluate(bound.symbols));
-  }
-  return bytes;
+  const auto bytes_of = [&](std::string_view name) {
+    const auto* at = std::find(std::begin(kOperandNames), std::end(kOperandNames), name);
+    return tensor_bytes(args.tensors[static_cast<size_t>(at - std::begin(kOperandNames))]);
+  };
+  return cost::traffic_of(artifact.plan, bound.symbols, bytes_of).quantize_bytes;
 }
 
 }  // namespace sagejit::cli

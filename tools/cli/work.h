@@ -13,9 +13,7 @@ namespace sagejit::cli {
 // pairs count, as is the custom of the field, which leaves half of the diagonal out.
 double attention_flops(const Mask& mask, const reference::ProblemShape& shape);
 
-// Bytes that the quantize phase cannot avoid moving: every tensor it reads, once, and every
-// workspace buffer that it leaves to the attend phase, once. What only its own kernels exchange
-// (sums, maxima), and second reads of an input, are not counted.
+// Bytes that the quantize phase cannot avoid moving (compiler/cost/traffic.h).
 double quantize_bytes(const Artifact& artifact, const AttentionArgs& args);
 
 }  // namespace sagejit::cli

@@ -1,21 +1,11 @@
-#include <cstdlib>
-#include <fstream>
-
 #include "tests/support/catch.h"
 #include "tests/unit/cli/runner.h"
 
 namespace sagejit::cli_test {
 namespace {
 
-// SAGEJIT_BLESS=1 rewrites the golden texts instead.
-void check_golden(const std::string& name, const std::string& text) {
-  const std::string path = SAGEJIT_ROOT "/tests/unit/cli/golden/" + name;
-  if (std::getenv("SAGEJIT_BLESS")) std::ofstream(path, std::ios::binary) << text;
-  CHECK(text == read_file(path));
-}
-
 TEST_CASE("help is complete and goes to standard output") {
-  const char* const commands[] = {"", "check", "compile", "run", "bench", "doctor"};
+  const char* const commands[] = {"", "check", "explain", "compile", "run", "bench", "doctor"};
   for (const std::string command : commands) {
     const Outcome outcome = sagejit(command + " --help");
     CHECK(outcome.exit_code == 0);
@@ -38,6 +28,7 @@ TEST_CASE("bad command lines are user errors that point to the help") {
       {"", "A command is required"},
       {"frobnicate", "The following argument was not expected: frobnicate"},
       {"check", "FILE is required"},
+      {"explain x.attn", "--target is required"},
       {"compile x.attn", "--target is required"},
       {"run x.attn --repeat 0", "--repeat: Value 0 not in range 1 to 100000"},
       {"run x.attn --input a --shape b=1", "--input excludes --shape"},

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "tests/support/catch.h"
+
 namespace sagejit::cli_test {
 namespace {
 
@@ -75,6 +77,12 @@ std::string variant_file(const std::string& name) {
 }
 std::string data_file(const std::string& name) {
   return SAGEJIT_ROOT "/tests/data/" + name;
+}
+
+void check_golden(const std::string& name, const std::string& text) {
+  const std::string path = SAGEJIT_ROOT "/tests/unit/cli/golden/" + name;
+  if (std::getenv("SAGEJIT_BLESS")) std::ofstream(path, std::ios::binary) << text;
+  CHECK(text == read_file(path));
 }
 
 }  // namespace sagejit::cli_test

@@ -27,4 +27,7 @@ std::string variant_file(const std::string& name);  // of specs/variants
 std::string data_file(const std::string& name);     // of tests/data
 std::string read_file(const std::string& path);
 
+// Checks a text against a file of golden/. SAGEJIT_BLESS=1 rewrites the file instead.
+void check_golden(const std::string& name, const std::string& text);
+
 }  // namespace sagejit::cli_test
