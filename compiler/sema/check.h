@@ -28,6 +28,10 @@ std::vector<Contradiction> find_contradictions(const Variant& variant);
 // For variants that were not read from a text: throws Error{kSpec} listing every contradiction.
 void check_valid(const Variant& variant);
 
+// What the (valid) variant is beyond of the limits of the generators for this target, `key = value:
+// limit` each; empty: it is supported.
+std::vector<std::string> find_limits(const Variant& variant, const Target& target);
+
 // Throws Error{kUnsupported} if the generators for this target do not make the (valid) variant:
 // names every limit it is beyond, and the lines to change to get the nearest variant that is
 // supported.

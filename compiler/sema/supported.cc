@@ -1,5 +1,6 @@
 // The limits of today's generators, one row per limit.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -217,13 +218,18 @@ Variant nearest_supported(const Variant& variant, const Target& target) {
   return nearest;
 }
 
-void check_supported(const Variant& variant, const Target& target) {
-  std::string limits;
+std::vector<std::string> find_limits(const Variant& variant, const Target& target) {
+  std::vector<std::string> limits;
   for (const Limit& limit : kLimits) {
     if (limit.holds(variant, target)) continue;
     const Key& key = *find_key(limit.key);
-    limits += fmt::format("\n  {} = {}: {}", key.name, key.print(variant), limit.message);
+    limits.push_back(fmt::format("{} = {}: {}", key.name, key.print(variant), limit.message));
   }
+  return limits;
+}
+
+void check_supported(const Variant& variant, const Target& target) {
+  const std::vector<std::string> limits = find_limits(variant, target);
   if (limits.empty()) return;
   const Variant nearest = nearest_supported(variant, target);
   std::string changes;
@@ -232,9 +238,9 @@ void check_supported(const Variant& variant, const Target& target) {
     if (value != key.print(variant)) changes += fmt::format("\n  {} = {}", key.name, value);
   }
   fail(ErrorKind::kUnsupported,
-       "variant `{}` is valid, but no generator makes it for {} yet{}\n"
+       "variant `{}` is valid, but no generator makes it for {} yet\n  {}\n"
        "the nearest variant that is supported has these lines instead:{}",
-       variant.name, target.name, limits, changes);
+       variant.name, target.name, fmt::join(limits, "\n  "), changes);
 }
 
 // specs/numerics.md, 4.2.

@@ -5,7 +5,8 @@ namespace sagejit::cli_test {
 namespace {
 
 TEST_CASE("help is complete and goes to standard output") {
-  const char* const commands[] = {"", "check", "explain", "compile", "run", "bench", "doctor"};
+  const char* const commands[] = {"",    "check",    "explain", "compile",
+                                  "run", "accuracy", "bench",   "doctor"};
   for (const std::string command : commands) {
     const Outcome outcome = sagejit(command + " --help");
     CHECK(outcome.exit_code == 0);
