@@ -13,8 +13,8 @@
 namespace sagejit::cli {
 namespace {
 
-// Enough keys for several tiles of every schedule, and heads that differ.
-constexpr reference::ProblemShape kDefaultShape = {1, 4, 4, 256, 1024, 64, 64};
+// Several tiles of every schedule, and heads that differ.
+constexpr reference::ProblemShape kDefaultShape = {1, 4, 4, 512, 512, 64, 64};
 constexpr std::string_view kGenerated[] = {"normal", "biased_k", "outlier_v", "sink"};
 
 struct AccuracyOptions {
@@ -118,7 +118,7 @@ void add_accuracy(CLI::App& app, ExitCode& result) {
       ->type_name("PATH");
   command
       ->add_option("--shape", options->shape,
-                   "Sizes of generated inputs (default b=1,hq=4,m=256,n=1024,d=64)")
+                   "Sizes of generated inputs (default b=1,hq=4,m=512,d=64; hkv as hq, n as m)")
       ->type_name("b=..,hq=..");
   command
       ->add_option("--only", options->only, "Rows whose table or setting has this text in its name")

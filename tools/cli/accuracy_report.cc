@@ -134,15 +134,16 @@ std::string table_text(const AccuracyReport& report, const AccuracyTable& table)
   column("compiled for");
   text += "\n" + rule + "\n";
   for (const AccuracyResult* result : results) text += row_text(report, *result);
-  text += "\n";
-  for (const std::string& sentence : contradictions(report, table.id))
-    text += "- " + sentence + "\n";
+  std::string remarks;
+  for (const std::string& sentence : contradictions(report, table.id)) {
+    remarks += "- " + sentence + "\n";
+  }
   for (const AccuracyResult* result : results) {
     if (result->measurement.why_unsupported.empty()) continue;
-    text += fmt::format("- {}: unsupported: {}.\n", result->row->setting,
-                        result->measurement.why_unsupported);
+    remarks += fmt::format("- {}: unsupported: {}.\n", result->row->setting,
+                           result->measurement.why_unsupported);
   }
-  return text + "\n";
+  return text + "\n" + remarks + (remarks.empty() ? "" : "\n");
 }
 
 json closeness_json(const Closeness& c) {
