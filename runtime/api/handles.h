@@ -12,6 +12,7 @@
 #include "runtime/device/device.h"
 #include "runtime/include/sagejit/sagejit.h"
 #include "runtime/launch/kernel.h"
+#include "runtime/policy/policy.h"
 
 struct sagejit_context {
   std::unique_ptr<sagejit::Context> impl;
@@ -30,6 +31,10 @@ struct sagejit_variant {
 struct sagejit_kernel {
   std::shared_ptr<const sagejit::Kernel> impl;
   sagejit::Origin origin;
+};
+
+struct sagejit_policy {
+  sagejit::Policy impl;
 };
 
 struct sagejit_error {

@@ -12,6 +12,7 @@ void add_explain(CLI::App& app, ExitCode& result);
 void add_compile(CLI::App& app, ExitCode& result);
 void add_run(CLI::App& app, ExitCode& result);
 void add_accuracy(CLI::App& app, ExitCode& result);
+void add_calibrate(CLI::App& app, ExitCode& result);
 void add_bench(CLI::App& app, ExitCode& result);
 void add_doctor(CLI::App& app, ExitCode& result);
 

@@ -28,6 +28,7 @@ int run_command_line(int argc, char** argv) {
   add_compile(app, result);
   add_run(app, result);
   add_accuracy(app, result);
+  add_calibrate(app, result);
   add_bench(app, result);
   add_doctor(app, result);
   try {

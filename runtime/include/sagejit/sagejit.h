@@ -7,6 +7,8 @@
  *   sagejit_kernel_get          compiles, or finds in memory or on disk
  *   sagejit_kernel_workspace    how much scratch memory a problem needs
  *   sagejit_kernel_launch       enqueues it; as often as you like
+ * or, for a model whose layers take different variants, sagejit_policy_parse and, for each layer,
+ * sagejit_policy_find in place of sagejit_variant_parse.
  *
  * Threads: through a const handle, concurrent calls are fine; a call that takes a non-const handle
  * needs it to itself. Handles may be destroyed in any order: each keeps alive what it needs.
@@ -66,6 +68,8 @@ typedef struct sagejit_device sagejit_device;
 typedef struct sagejit_variant sagejit_variant;
 /* Code loaded on one device; immutable; share freely. */
 typedef struct sagejit_kernel sagejit_kernel;
+/* Which variant each layer of a model takes; immutable; share freely. */
+typedef struct sagejit_policy sagejit_policy;
 /* Owned by the caller; readable from any thread. */
 typedef struct sagejit_error sagejit_error;
 /* A CUstream or cudaStream_t; NULL: the default one. Ignored by the emulator, which has finished
@@ -190,6 +194,22 @@ SAGEJIT_API void sagejit_variant_destroy(sagejit_variant* variant);
  * back. */
 SAGEJIT_API const char* sagejit_variant_name(const sagejit_variant* variant);
 SAGEJIT_API const char* sagejit_variant_text(const sagejit_variant* variant);
+
+/* ---- Policies: which variant each layer of a model takes at each step, as `sagejit calibrate`
+ * writes them; specs/policy_format.md. */
+
+/* The text need not end in NUL. file_name: for messages; NULL: "<policy>". A wrong text is
+ * SAGEJIT_E_SPEC; the message has every error with file:line:column. */
+SAGEJIT_API sagejit_status sagejit_policy_parse(const char* text, size_t bytes,
+                                                const char* file_name, sagejit_policy** out,
+                                                sagejit_error** err);
+SAGEJIT_API void sagejit_policy_destroy(sagejit_policy* policy);
+/* The variant of a layer, by the name that the policy gives it, at a step from 0 on; the policy's
+ * default where it says nothing of them. The caller destroys the handle. Variants that are equal
+ * share kernels. */
+SAGEJIT_API sagejit_status sagejit_policy_find(const sagejit_policy* policy, const char* layer,
+                                               int64_t step, sagejit_variant** out,
+                                               sagejit_error** err);
 
 /* ---- Kernels */
 

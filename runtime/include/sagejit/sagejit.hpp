@@ -40,6 +40,7 @@ struct Destroy {
   void operator()(sagejit_context* handle) const { sagejit_context_destroy(handle); }
   void operator()(sagejit_device* handle) const { sagejit_device_destroy(handle); }
   void operator()(sagejit_variant* handle) const { sagejit_variant_destroy(handle); }
+  void operator()(sagejit_policy* handle) const { sagejit_policy_destroy(handle); }
   void operator()(sagejit_kernel* handle) const { sagejit_kernel_destroy(handle); }
 };
 
@@ -128,8 +129,25 @@ class Variant {
 
  private:
   friend class Context;
+  friend class Policy;
   explicit Variant(detail::Handle<sagejit_variant> handle) : handle_(std::move(handle)) {}
   detail::Handle<sagejit_variant> handle_;
+};
+
+// Which variant each layer of a model takes at each step.
+class Policy {
+ public:
+  explicit Policy(std::string_view text, const std::string& file_name = "<policy>")
+      : handle_(detail::make<sagejit_policy>(sagejit_policy_parse, text.data(), text.size(),
+                                             file_name.c_str())) {}
+
+  Variant find(const std::string& layer, int64_t step = 0) const {
+    return Variant(detail::make<sagejit_variant>(sagejit_policy_find, get(), layer.c_str(), step));
+  }
+  const sagejit_policy* get() const { return handle_.get(); }
+
+ private:
+  detail::Handle<sagejit_policy> handle_;
 };
 
 // A tensor of the caller's: dtype, address, shape and element strides, see sagejit_tensor.

@@ -5,8 +5,8 @@ namespace sagejit::cli_test {
 namespace {
 
 TEST_CASE("help is complete and goes to standard output") {
-  const char* const commands[] = {"",    "check",    "explain", "compile",
-                                  "run", "accuracy", "bench",   "doctor"};
+  const char* const commands[] = {"",         "check",     "explain", "compile", "run",
+                                  "accuracy", "calibrate", "bench",   "doctor"};
   for (const std::string command : commands) {
     const Outcome outcome = sagejit(command + " --help");
     CHECK(outcome.exit_code == 0);
@@ -30,6 +30,9 @@ TEST_CASE("bad command lines are user errors that point to the help") {
       {"frobnicate", "The following argument was not expected: frobnicate"},
       {"check", "FILE is required"},
       {"explain x.attn", "--target is required"},
+      {"calibrate --fast a --careful b", "--input is required"},
+      {"calibrate --fast a --careful b --input c --threshold 2",
+       "--threshold: Value 2 not in range"},
       {"compile x.attn", "--target is required"},
       {"run x.attn --repeat 0", "--repeat: Value 0 not in range 1 to 100000"},
       {"run x.attn --input a --shape b=1", "--input excludes --shape"},

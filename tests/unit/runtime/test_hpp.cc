@@ -85,6 +85,23 @@ TEST_CASE("hpp: buffers keep their device open and are freed with the object") {
   CHECK(buffer.data() != nullptr);
 }
 
+TEST_CASE("hpp: a policy tells each layer's variant") {
+  const sagejit::Policy policy(
+      "sagejit policy 1\n[variants]\na { head_dim = 64 }\nb { head_dim = 64; lse = on }\n"
+      "[layers]\nfirst 0..4 b\ndefault a\n");
+  CHECK(policy.find("first").name() == "b");
+  CHECK(policy.find("first", 5).name() == "a");
+  const sagejit::Context context(without_disk());
+  CHECK(context.parse(policy.find("first").text()).name() == "b");
+  try {
+    sagejit::Policy("sagejit policy 2\n", "model.policy");
+    FAIL("no exception");
+  } catch (const sagejit::Error& error) {
+    CHECK(error.status() == SAGEJIT_E_SPEC);
+    CHECK(std::string(error.what()).find("model.policy:1:16: error: ") == 0);
+  }
+}
+
 TEST_CASE("hpp: contiguous and strided tensors") {
   int data = 0;
   const sagejit::Tensor dense(SAGEJIT_F16, &data, {2, 3, 4, 8});
