@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kLabelWidth = 430, kPlotWidth = 560, kRight = 20, kTop = 64, kRowHeight = 17,
               kBottom = 34;
-constexpr int kFirstDecade = -6, kLastDecade = 0;  // of 1 - cosine
+constexpr int kFirstDecade = -8, kLastDecade = 0;  // of 1 - cosine
 constexpr const char* kColors[] = {"#1b6ca8", "#d1495b", "#2e8b57",
                                    "#8d5fa8", "#c98b1b", "#4d4d4d"};
 
@@ -57,11 +57,12 @@ class Plot {
         x, y, kColors[color % std::size(kColors)],
         filled ? kColors[color % std::size(kColors)] : "none");
   }
-  static std::string published(double x, double y, std::string_view color) {
+  static std::string published(double x, double y, std::string_view color, bool filled) {
     return fmt::format(
-        "<path d=\"M{0:.1f} {1:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z\" fill=\"none\" stroke=\"{2}\" "
-        "stroke-width=\"1.4\"/>\n",
-        x, y - 4.5, color);
+        "<path d=\"M{0:.1f} {1:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z\" fill=\"{2}\" "
+        "fill-opacity=\"{3}\" "
+        "stroke=\"{2}\" stroke-width=\"1.4\"/>\n",
+        x, y - 4.5, color, filled ? 0.45 : 0.0);
   }
 
   void add_table(const AccuracyTable& table) {
@@ -87,14 +88,15 @@ class Plot {
         if (is_real) body_ += ours(x_of(1 - figures[i].worst.cosine), y_, i, false);
         body_ += ours(x_of(1 - figures[i].average.cosine), y_, i, true);
       }
-      const auto add = [&](const PublishedFigures& p) {
-        if (p.cosine) body_ += published(x_of(1 - *p.cosine), y_, kColors[i % std::size(kColors)]);
+      const auto add = [&](const PublishedFigures& p, bool filled) {
+        if (!p.cosine) return;
+        body_ += published(x_of(1 - *p.cosine), y_, kColors[i % std::size(kColors)], filled);
       };
       if (is_real) {
-        add(result.row->average);
-        add(result.row->worst);
+        add(result.row->average, true);
+        add(result.row->worst, false);
       } else if (report_.data_sets[i] == "normal") {
-        add(result.row->normal);
+        add(result.row->normal, true);
       }
     }
   }
@@ -126,7 +128,8 @@ class Plot {
       add(ours(x, 38, i, true), is_real ? "real layers, average" : report_.data_sets[i]);
       if (is_real) add(ours(x, 38, i, false), "worst real layer");
     }
-    add(published(x, 38, "#222"), "published (color: of what)");
+    add(published(x, 38, "#222", true), "published, of the same color");
+    add(published(x, 38, "#222", false), "worst published");
     return text;
   }
 

@@ -105,7 +105,7 @@ TEST_CASE("the plot has a mark for every figure, and no markup of its labels") {
   for (size_t at = 0; (at = svg.find("<circle", at)) != std::string::npos; ++at) ++circles;
   for (size_t at = 0; (at = svg.find("<path", at)) != std::string::npos; ++at) ++diamonds;
   CHECK(circles == 2 * 2 + 2);  // average and worst; and the legend's
-  CHECK(diamonds == 1 + 1);
+  CHECK(diamonds == 1 + 2);
 }
 
 TEST_CASE("a small configuration is measured, within bounds") {
