@@ -226,7 +226,7 @@ int total(const std::vector<OpCount>& ops) {
 }  // namespace
 
 std::string name_of(const OpCount& count) {
-  const std::string name(ir::info(count.op).name);
+  std::string name(ir::info(count.op).name);
   if (const ir::WgmmaInfo* wgmma = ir::find_wgmma(count.op)) {
     return fmt::format("{} m64n{}k{}{}", name, count.columns, wgmma->k,
                        count.a_in_registers ? " (A in registers)" : "");

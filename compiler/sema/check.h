@@ -44,8 +44,8 @@ Variant nearest_supported(const Variant& variant, const Target& target);
 // instead; empty: nothing.
 std::string caution_about(const Variant& variant, const Target& target);
 
-// Products of the variant that the tensor cores make slower than those of a type with as many bits
-// or more, or that they do not have; and what to write instead; empty: none.
+// Products of 8-bit codes that the tensor cores make slower than those of 16 bits, and what to do
+// instead; empty: none.
 std::string caution_about_speed(const Variant& variant, const Throughput& throughput);
 
 }  // namespace sagejit

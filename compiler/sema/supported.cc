@@ -257,40 +257,30 @@ std::string caution_about(const Variant& variant, const Target& target) {
 
 namespace {
 
-// The fastest type to write instead of one; itself where none is faster.
-DType fastest_instead_of(DType type, DType accumulator, const Throughput& throughput) {
-  DType best = type;
-  for (const DType other : {DType::kS8, DType::kE4M3, DType::kF16}) {
-    const DType sum = accumulator == DType::kS32 ? DType::kF32 : accumulator;
-    const bool is_wider = bits_of(other) >= bits_of(type);
-    if (is_wider && tensor_throughput(throughput, other, sum) >
-                        tensor_throughput(throughput, best, accumulator)) {
-      best = other;
-    }
-  }
-  return best;
-}
-
+// Nothing is gained by codes of 8 bits whose products are slower than those of 16. `half`: what to
+// write where no type of 8 bits is fast.
 std::string caution_about_product(std::string_view keys, DType type, DType accumulator,
-                                  const Throughput& throughput) {
-  const DType better = fastest_instead_of(type, accumulator, throughput);
-  if (better == type) return "";
+                                  const Throughput& throughput, std::string_view half) {
   const int rate = tensor_throughput(throughput, type, accumulator);
-  const std::string has =
-      rate == 0 ? fmt::format("have no {} products, which are emulated", name_of(type))
-                : fmt::format("make {} {} operations a clock", rate, name_of(type));
-  return fmt::format("the tensor cores of {} {}; of {} they make {}\n  note: write {} = {}",
-                     throughput.target, has, name_of(better),
-                     tensor_throughput(throughput, better, DType::kF32), keys, name_of(better));
+  const int of_half = tensor_throughput(throughput, DType::kF16, DType::kF32);
+  if (bits_of(type) != 8 || rate >= of_half) return "";
+  const int of_e4m3 = tensor_throughput(throughput, DType::kE4M3, DType::kF32);
+  const bool has_e4m3 = of_e4m3 > of_half;
+  return fmt::format(
+      "the tensor cores of {} make {} {} operations a clock of a multiprocessor, and {} of {}\n"
+      "  note: {}",
+      throughput.target, rate, name_of(type), has_e4m3 ? of_e4m3 : of_half,
+      has_e4m3 ? "e4m3" : "f16", has_e4m3 ? fmt::format("write {} = e4m3", keys) : half);
 }
 
 }  // namespace
 
 std::string caution_about_speed(const Variant& variant, const Throughput& throughput) {
   const std::string scores =
-      caution_about_product("q and k", variant.q.type, variant.qk_accumulator, throughput);
-  const std::string values =
-      caution_about_product("p and v", variant.v.type, variant.pv_accumulator.inner, throughput);
+      caution_about_product("q and k", variant.q.type, variant.qk_accumulator, throughput,
+                            "attention that does not quantize q and k is faster there");
+  const std::string values = caution_about_product(
+      "p and v", variant.v.type, variant.pv_accumulator.inner, throughput, "write p and v = f16");
   return scores + (scores.empty() || values.empty() ? "" : "\n") + values;
 }
 

@@ -122,15 +122,14 @@ TEST_CASE("a type whose products are slow is cautioned about, with the faster on
     CHECK(caution_about_speed(variant, throughput_of(target)) == "");
   }
   const Throughput no_int8 = without_int8(256);
-  CHECK(caution_about_speed(variant, no_int8) ==
-        "the tensor cores of sm_x make 256 int8 operations a clock; of e4m3 they make 8192\n"
-        "  note: write q and k = e4m3");
-  Variant int4 = variant;
-  int4.q.type = int4.k.type = DType::kS4;
-  CHECK(caution_about_speed(int4, hopper()) ==
-        "the tensor cores of sm_90a have no int4 products, which are emulated; of int8 they make "
-        "8192\n  note: write q and k = int8");
-  CHECK(caution_about_speed(int4, ampere()) == "");
+  CHECK(
+      caution_about_speed(variant, no_int8) ==
+      "the tensor cores of sm_x make 256 int8 operations a clock of a multiprocessor, and 8192 of "
+      "e4m3\n  note: write q and k = e4m3");
+  Throughput no_8_bits = no_int8;
+  no_8_bits.e4m3_f32 = 0;
+  CHECK_THAT(caution_about_speed(variant, no_8_bits),
+             Catch::Contains("and 4096 of f16\n  note: attention that does not quantize q and k"));
   Variant int8_values = variant;
   int8_values.p = {DType::kU8, 255, false};
   int8_values.v.type = DType::kS8;
