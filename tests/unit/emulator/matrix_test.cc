@@ -26,7 +26,8 @@ float bf16(uint16_t h) {
 
 // Per lane: registers of A, B, C in order; returns D's registers.
 std::vector<uint32_t> run_mma(const std::string& op, unsigned ra, unsigned rb, unsigned rc,
-                              const std::vector<uint32_t>& in) {
+                              const std::vector<uint32_t>& in,
+                              const std::string& target = "sm_90") {
   const unsigned total = ra + rb + rc;
   std::vector<uint32_t> out(32 * rc);
   std::string body =
@@ -54,7 +55,10 @@ std::vector<uint32_t> run_mma(const std::string& op, unsigned ra, unsigned rb, u
     body += "st.global.u32 [%rd1+" + std::to_string(4 * i) + "], %r" +
             std::to_string(ra + rb + rc - 1 - i) + ";\n";
   const MemoryRange memory[] = {range(in, "in", false), range(out, "out")};
-  run_text(kernel_text("u64 in, u64 out", body), {1, 32}, Params(in, out), memory);
+  std::string text = kernel_text("u64 in, u64 out", body);
+  const std::string named = ".target sm_90\n";
+  text.replace(text.find(named), named.size(), ".target " + target + "\n");
+  run_text(text, {1, 32}, Params(in, out), memory);
   return out;
 }
 
@@ -184,6 +188,88 @@ TEST_CASE("floating-point mma equals the matrix product") {
       }
     }
   }
+}
+
+namespace {
+
+float e4m3(uint8_t x) {
+  const int e = x >> 3 & 15, m = x & 7;
+  const double v = e == 0 ? std::ldexp(m, -9) : std::ldexp(8 + m, e - 10);
+  return static_cast<float>((x & 0x80) != 0 ? -v : v);
+}
+
+}  // namespace
+
+// Multiples of 1/8 up to 1, whose sums are exact in f16, and in the 13 bits of sm_89.
+TEST_CASE("mma of e4m3 equals the matrix product") {
+  constexpr unsigned kK = 32, kA = 4, kB = 2;
+  std::mt19937 random(5);
+  for (const std::string target : {"sm_89", "sm_90", "sm_120"}) {
+    for (const unsigned rc : {4u, 2u}) {
+      CAPTURE(target, rc);
+      const unsigned stride = kA + kB + rc;
+      std::vector<uint32_t> in(32 * stride);
+      for (size_t i = 0; i < in.size(); ++i) {
+        const bool is_c = i % stride >= kA + kB;
+        const auto eighths = static_cast<int>(random() % 9) - 4;
+        if (is_c) {
+          in[i] = rc == 4 ? std::bit_cast<uint32_t>(static_cast<float>(eighths) / 8) : 0x3c00b800;
+          continue;
+        }
+        // Powers of 2 from 1/8 to 1, of either sign, and zeros.
+        for (int byte = 0; byte < 4; ++byte) {
+          const uint32_t code = random() % 5 == 0 ? 0 : (4 + random() % 4) << 3;
+          in[i] |= (code | (random() % 2) << 7) << 8 * byte;
+        }
+      }
+      const Matrices m = unpack(in, {kK, 8}, kA, kB, stride);
+      const std::string c = rc == 4 ? "f32" : "f16";
+      const std::vector<uint32_t> d = run_mma(
+          "mma.sync.aligned.m16n8k32.row.col." + c + ".e4m3.e4m3." + c, kA, kB, rc, in, target);
+      for (unsigned lane = 0; lane < 32; ++lane) {
+        for (unsigned i = 0; i < 4; ++i) {
+          const unsigned row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + (i & 1);
+          const unsigned word = rc == 4 ? i : i / 2, shift = rc == 4 ? 0 : 16 * (i % 2);
+          const auto read = [&](uint32_t w) {
+            return rc == 4 ? std::bit_cast<float>(w) : f16(static_cast<uint16_t>(w >> shift));
+          };
+          float sum = read(in[lane * stride + kA + kB + word]);
+          for (unsigned k = 0; k < kK; ++k) {
+            sum += e4m3(static_cast<uint8_t>(m.a[row * kK + k])) *
+                   e4m3(static_cast<uint8_t>(m.b[k * 8 + column]));
+          }
+          REQUIRE(read(d[lane * rc + word]) == sum);
+        }
+      }
+    }
+  }
+}
+
+// 32 products of 1 beside a C of 2^13 count, beside one of 2^14 they are cut off, where the tensor
+// core keeps 13 bits; elsewhere nothing is lost.
+TEST_CASE("mma of e4m3 on sm_89 keeps 13 bits of a sum") {
+  for (const int exponent : {13, 14}) {
+    std::vector<uint32_t> in(32 * 10);
+    const float c = std::ldexp(1.0f, exponent);
+    for (size_t i = 0; i < in.size(); ++i) {
+      in[i] = i % 10 < 6 ? 0x38383838 : std::bit_cast<uint32_t>(c);
+    }
+    const auto sum = [&](const std::string& target) {
+      const std::string op = "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32";
+      return std::bit_cast<float>(run_mma(op, 4, 2, 4, in, target)[77]);
+    };
+    CHECK(sum("sm_89") == (exponent == 13 ? c + 32 : c));
+    CHECK(sum("sm_120") == c + 32);
+  }
+}
+
+TEST_CASE("mma of e4m3 into f16 rounds once") {
+  std::vector<uint32_t> in(32 * 8);
+  for (size_t i = 0; i < in.size(); ++i) {
+    in[i] = i % 8 < 4 ? 0x30303030 : i % 8 < 6 ? 0x38383838 : 0x78017801;  // 1/2, 1 and 32800
+  }
+  const std::string op = "mma.sync.aligned.m16n8k32.row.col.f16.e4m3.e4m3.f16";
+  CHECK(run_mma(op, 4, 2, 2, in, "sm_89")[5] == 0x78027802);  // 32816 to even: 32832
 }
 
 TEST_CASE("ldmatrix and stmatrix layouts") {

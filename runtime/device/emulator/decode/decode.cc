@@ -387,6 +387,7 @@ class Decoder {
       in.guard = value_operand(ast.guard, Slot{.type = Type::kPred, .bytes = 0});
     }
     decode_operands(ast, *row, match, in);
+    match.target = module_.target;
     row->bind(match, in);
     if (clock_ != nullptr) bind_clock_read(*clock_, in);
     if (in.exec == nullptr) fail_unsupported(ast);

@@ -32,6 +32,7 @@ struct Match {
   int branch_table = -1;                   // of `t` operands
   unsigned mma_n = 0;                      // N of a segment m64nNkK
   unsigned coordinates = 0;                // of an `m` operand
+  std::string_view target;                 // the module's: "sm_90a"
   bool a_in_registers = false;             // of an `A` operand
 
   bool has(std::string_view modifier) const {

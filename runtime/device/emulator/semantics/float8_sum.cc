@@ -84,7 +84,8 @@ struct Panel {
   Floats value[kMmaRowBytes][2];
   Shorts exponent[kMmaRowBytes];
 
-  void load(const Float8Sum& s, unsigned column) {
+  template <class Sum>
+  void load(const Sum& s, unsigned column) {
     for (unsigned k = 0; k < kMmaRowBytes; ++k) {
       std::memcpy(value[k], &s.b[k][column], sizeof(value[k]));
       std::memcpy(&exponent[k], &s.exponent_b[k][column], sizeof(exponent[k]));
@@ -92,7 +93,9 @@ struct Panel {
   }
 };
 
-Shorts largest_exponents(const Float8Sum::Broadcast8* row, const Panel& panel) {
+using Broadcast8 = int16_t[8];
+
+Shorts largest_exponents(const Broadcast8* row, const Panel& panel) {
   Shorts largest = {kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};
   for (unsigned k = 0; k < kMmaRowBytes; ++k) {
     Shorts factor;
@@ -105,7 +108,8 @@ Shorts largest_exponents(const Float8Sum::Broadcast8* row, const Panel& panel) {
 
 // Conversion to integers is what cuts off towards zero. Infinities and NaNs give some number or
 // other.
-void add_rows(const Float8Sum& s, unsigned first, const Panel& panel, Grid* grids) {
+template <class Sum>
+void add_rows(const Sum& s, unsigned first, const Panel& panel, Grid* grids) {
   Floats scale[kTogether][2];
   Words sum[kTogether][2];
   for (unsigned i = 0; i < kTogether; ++i) {
@@ -149,7 +153,9 @@ bool decode(MmaElement type, const std::byte* codes, float* values, int16_t* exp
 
 }  // namespace
 
-void Float8Sum::set_row(unsigned row, MmaElement type, bool negate, const std::byte* codes) {
+template <unsigned kRows, unsigned kColumns>
+void Float8Sum<kRows, kColumns>::set_row(unsigned row, MmaElement type, bool negate,
+                                         const std::byte* codes) {
   float values[kMmaRowBytes];
   int16_t exponents[kMmaRowBytes];
   special_row[row] = decode(type, codes, values, exponents);
@@ -159,7 +165,9 @@ void Float8Sum::set_row(unsigned row, MmaElement type, bool negate, const std::b
   }
 }
 
-void Float8Sum::set_column(unsigned column, MmaElement type, const std::byte* codes) {
+template <unsigned kRows, unsigned kColumns>
+void Float8Sum<kRows, kColumns>::set_column(unsigned column, MmaElement type,
+                                            const std::byte* codes) {
   float values[kMmaRowBytes];
   int16_t exponents[kMmaRowBytes];
   special_column[column] = decode(type, codes, values, exponents);
@@ -169,11 +177,12 @@ void Float8Sum::set_column(unsigned column, MmaElement type, const std::byte* co
   }
 }
 
-void Float8Sum::add_up(unsigned n) {
+template <unsigned kRows, unsigned kColumns>
+void Float8Sum<kRows, kColumns>::add_up(unsigned n) {
   Panel panel;
   for (unsigned column = 0; column < n; column += kPanel) {
     panel.load(*this, column);
-    for (unsigned row = 0; row < kMmaM; row += kTogether) {
+    for (unsigned row = 0; row < kRows; row += kTogether) {
       Grid grids[kTogether];
       for (unsigned i = 0; i < kTogether; ++i) {
         int16_t exponents[kPanel];
@@ -189,8 +198,9 @@ void Float8Sum::add_up(unsigned n) {
 }
 
 // Replaces what has an infinity or a NaN among its addends.
-void Float8Sum::add_up_special(unsigned n) {
-  for (unsigned row = 0; row < kMmaM; ++row) {
+template <unsigned kRows, unsigned kColumns>
+void Float8Sum<kRows, kColumns>::add_up_special(unsigned n) {
+  for (unsigned row = 0; row < kRows; ++row) {
     bool any = special_row[row];
     for (unsigned column = 0; column < n; ++column) {
       any |= special_column[column] | is_special(c[row][column]);
@@ -203,5 +213,8 @@ void Float8Sum::add_up_special(unsigned n) {
     }
   }
 }
+
+template struct Float8Sum<kMmaM, kMmaMaxN>;
+template struct Float8Sum<16, 8>;
 
 }  // namespace sagejit::emulator

@@ -1,4 +1,4 @@
-// How the tensor cores of sm_90 add up products of 8-bit floats into f32 accumulators.
+// How the tensor cores of sm_89 and sm_90 add up products of 8-bit floats into f32 accumulators.
 //
 // The PTX ISA leaves it open. Measured on an NVIDIA H100 80GB HBM3 (driver 580.159.04, CUDA 13.0,
 // 2026-11-24) with wgmma.m64n8k32.f32.e4m3.e4m3, and equal to it in every bit of 122880 results
@@ -14,8 +14,9 @@
 //
 // So C itself loses what it has beyond 13 bits, in every instruction. Not measured, and assumed to
 // be alike: e5m2 (least exponent -14), infinities and NaNs (as in IEEE arithmetic), C subnormal or
-// -0, sums that overflow (infinity). Other architectures may differ; so may f16 accumulators, and
-// mma.sync of 8-bit floats (sm_89, sm_120), which are the exact sums of numerics.h.
+// -0, sums that overflow (infinity). mma.sync on sm_89 is taken to do the same: that its sums keep
+// 13 bits is published (SageAttention 2, arXiv 2411.10958), how it aligns and cuts off is not. Sums
+// in f16, and mma.sync on other architectures, are the exact ones of numerics.h.
 #pragma once
 
 #include <cstdint>
@@ -24,19 +25,21 @@
 
 namespace sagejit::emulator {
 
-// One wgmma. Rows of A and columns of B are set by code; then add_up() makes `out` of `c`.
+// One product of kRows by at most kColumns, multiples of 2 and 8, and 32 along the sum. Rows of A
+// and columns of B are set by code; then add_up() makes `out` of `c`.
+template <unsigned kRows, unsigned kColumns>
 struct Float8Sum {
   using Broadcast4 = float[4];
   using Broadcast8 = int16_t[8];
 
   // A's values and exponents stand in all lanes of a vector.
-  alignas(64) Broadcast4 a[kMmaM][kMmaRowBytes];
-  alignas(64) Broadcast8 exponent_a[kMmaM][kMmaRowBytes];
-  alignas(64) float b[kMmaRowBytes][kMmaMaxN];
-  alignas(64) int16_t exponent_b[kMmaRowBytes][kMmaMaxN];
-  alignas(64) uint32_t c[kMmaM][kMmaMaxN];            // bits of f32
-  alignas(64) uint32_t out[kMmaM][kMmaMaxN];          // likewise
-  bool special_row[kMmaM], special_column[kMmaMaxN];  // with an infinity or a NaN
+  alignas(64) Broadcast4 a[kRows][kMmaRowBytes];
+  alignas(64) Broadcast8 exponent_a[kRows][kMmaRowBytes];
+  alignas(64) float b[kMmaRowBytes][kColumns];
+  alignas(64) int16_t exponent_b[kMmaRowBytes][kColumns];
+  alignas(64) uint32_t c[kRows][kColumns];            // bits of f32
+  alignas(64) uint32_t out[kRows][kColumns];          // likewise
+  bool special_row[kRows], special_column[kColumns];  // with an infinity or a NaN
 
   void set_row(unsigned row, MmaElement type, bool negate, const std::byte* codes);
   void set_column(unsigned column, MmaElement type, const std::byte* codes);
@@ -45,5 +48,8 @@ struct Float8Sum {
  private:
   void add_up_special(unsigned n);
 };
+
+using WgmmaFloat8Sum = Float8Sum<kMmaM, kMmaMaxN>;
+using WarpFloat8Sum = Float8Sum<16, 8>;
 
 }  // namespace sagejit::emulator

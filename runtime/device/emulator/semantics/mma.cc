@@ -9,6 +9,7 @@
 #include "runtime/device/emulator/machine/block.h"
 #include "runtime/device/emulator/semantics/bind.h"
 #include "runtime/device/emulator/semantics/collective.h"
+#include "runtime/device/emulator/semantics/float8_sum.h"
 
 namespace sagejit::emulator {
 namespace {
@@ -57,7 +58,8 @@ consteval bool layouts_cover(unsigned k, unsigned e) {
 }
 
 // Element types of A and B: as held in registers, and the type in which products are formed and
-// summed. float is exact for 8-bit integers (|sum| < 2^24), double for the products of halves.
+// summed. float is exact for 8-bit integers (|sum| < 2^24), double for the products of halves and
+// for sums of 8-bit floats.
 struct S8 {
   using Raw = int8_t;
   using Value = float;
@@ -72,6 +74,11 @@ struct F16 {
   using Raw = uint16_t;
   using Value = double;
   static Value value(Raw x) { return f16_to_f32(x); }
+};
+struct Float8 {
+  using Raw = uint8_t;
+  using Value = double;
+  static Value value(Raw x) { return float8_to_f32<E4M3>(x); }
 };
 struct BF16 {
   using Raw = uint16_t;
@@ -199,6 +206,41 @@ void exec_mma(Warp& w, const Instr& in) {
   accumulate<Acc>(w, in, in.op + in.num_ops - Acc::kRegisters, product);
 }
 
+// 8-bit floats into f32 by the tensor cores of sm_89.
+void exec_float8_sm_89(Warp& w, const Instr& in) {
+  require_whole_warp(w);
+  w.require_sources(in);
+  ++w.block->report.mma;
+  constexpr unsigned kElements = 4, ra = 4, rb = 2, rc = 4;
+  const Operand* s = in.op + in.num_dst;
+  std::byte a[kM][kMmaRowBytes], b[kN][kMmaRowBytes];
+  gather<ra>(w, s, a, [](unsigned lane, unsigned r) { return place_a(lane, r, 0, kElements); });
+  gather<rb>(w, s + ra, b, [](unsigned lane, unsigned r) {
+    const Place p = place_b(lane, r, 0, kElements);
+    return Place{p.column, p.row};
+  });
+  WarpFloat8Sum sum;
+  for (unsigned i = 0; i < kM; ++i) sum.set_row(i, MmaElement::kE4M3, false, a[i]);
+  for (unsigned j = 0; j < kN; ++j) sum.set_column(j, MmaElement::kE4M3, b[j]);
+  const auto each = [&](auto visit) {
+    for (unsigned r = 0; r < rc; ++r) {
+      for (unsigned lane = 0; lane < kWarpLanes; ++lane) visit(r, lane, place_c32(lane, r));
+    }
+  };
+  each([&](unsigned r, unsigned lane, Place p) {
+    sum.c[p.row][p.column] = w.src<uint32_t>(s[ra + rb + r])[lane];
+  });
+  sum.add_up(kN);
+  each([&](unsigned r, unsigned lane, Place p) {
+    w.dst<uint32_t>(in.op[r])[lane] = sum.out[p.row][p.column];
+  });
+  for (unsigned r = 0; r < rc; ++r) w.defined[in.op[r].defined] = kAllLanes;
+}
+
+void bind_float8(const Match& m, Instr& in) {
+  in.exec = m.target == "sm_89" ? exec_float8_sm_89 : exec_mma<Float8, Float8, AccF32, 32>;
+}
+
 template <class A, class B, class Acc, unsigned kK>
 void bind_mma(const Match& m, Instr& in) {
   in.aux = m.has("satfinite") ? kSatfinite : 0u;
@@ -220,6 +262,10 @@ constexpr Row kShapes[] = {
      bind_mma<F16, F16, AccF32, 16>},
     {"mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16", "d:b32*2 s:b32*4 s:b32*2 s:b32*2",
      bind_mma<F16, F16, AccF16, 16>},
+    {"mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
+     bind_float8},
+    {"mma.sync.aligned.m16n8k32.row.col.f16.e4m3.e4m3.f16", "d:b32*2 s:b32*4 s:b32*2 s:b32*2",
+     bind_mma<Float8, Float8, AccF16, 32>},
     {"mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
      bind_mma<BF16, BF16, AccF32, 8>},
     {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",

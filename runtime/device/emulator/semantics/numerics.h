@@ -6,10 +6,10 @@
 // bit-equal): ex2, lg2, rcp, rsqrt, sqrt .approx, sin, cos, tanh, div.full and div.approx are
 // computed in double and rounded once; floating-point mma and wgmma multiply exactly, add the
 // products of one instruction and the accumulator in double, and round once to the accumulator's
-// type (tensor cores truncate while aligning, with an unspecified order). Only wgmma of 8-bit
-// floats into f32 is modelled bit by bit, as they lose much there: float8_sum.h. Measured against
-// an H100: ex2, rcp, rsqrt, sqrt, div.full within 2 ulp; f32 mma of |x| < 4 within 8e-6; sin and
-// cos only in [-pi, pi], where the device promises accuracy too.
+// type (tensor cores truncate while aligning, with an unspecified order). Only 8-bit floats into
+// f32 by wgmma, and by mma.sync of sm_89, are modelled bit by bit, as they lose much there:
+// float8_sum.h. Measured against an H100: ex2, rcp, rsqrt, sqrt, div.full within 2 ulp; f32 mma of
+// |x| < 4 within 8e-6; sin and cos only in [-pi, pi], where the device promises accuracy too.
 #pragma once
 
 #include <bit>

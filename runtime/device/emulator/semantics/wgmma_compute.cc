@@ -235,12 +235,12 @@ void each_d32(Warp& w, const MmaOp& op, const MmaForm& form, Move move) {
 
 void execute_float8(Block& b, uint32_t warpgroup, const MmaOp& op, const MmaForm& form) {
   struct Memory {
-    Float8Sum sum;
+    WgmmaFloat8Sum sum;
     RawA raw_a;
     RawB raw_b;
   };
   static thread_local std::unique_ptr<Memory> memory = std::make_unique<Memory>();
-  Float8Sum& s = memory->sum;
+  WgmmaFloat8Sum& s = memory->sum;
   load_operands(b, warpgroup, op, form, memory->raw_a, memory->raw_b);
   for (unsigned i = 0; i < kMmaM; ++i) {
     s.set_row(i, form.a, form.negate, memory->raw_a[i].data());
