@@ -22,6 +22,11 @@ constexpr WgmmaInfo kWgmmas[] = {
 #undef WGMMA
 };
 
+// PTX ISA, "mma": 8-bit floats came with sm_89, the other types of the table with sm_80.
+constexpr int min_sm(const MmaInfo& mma) {
+  return mma.a == DType::kE4M3 ? 89 : 80;
+}
+
 // An mma's operand letters and PTX template follow from its shape: D, A, B, C in 32-bit registers.
 struct MmaRow {
   std::string results, operands, ptx;
@@ -53,11 +58,11 @@ struct Table {
 #include "compiler/ir/ops.def"
 #undef OP
     mma_rows.reserve(std::size(kMmas));
-#define MMA(id, name_, m, n, k, a, b, c, ptx_)                              \
-  mma_rows.emplace_back(mma_info(Op::id), ptx_);                            \
-  rows[static_cast<size_t>(Op::id)] =                                       \
-      {name_, mma_rows.back().results, mma_rows.back().operands, kPure, 80, \
-       "",    mma_rows.back().ptx};
+#define MMA(id, name_, m, n, k, a, b, c, ptx_)                                                   \
+  mma_rows.emplace_back(mma_info(Op::id), ptx_);                                                 \
+  rows[static_cast<size_t>(Op::id)] = {                                                          \
+      name_, mma_rows.back().results, mma_rows.back().operands, kPure, min_sm(mma_info(Op::id)), \
+      "",    mma_rows.back().ptx};
 #include "compiler/ir/mma.def"
 #undef MMA
     const auto structural = [&](Op op, std::string_view name) {

@@ -4,7 +4,10 @@
 
 namespace sagejit::ir {
 
-Value swizzled_offset(Builder& b, const TileLayout& layout, Value row, Value chunk) {
+Value chunk_offset(Builder& b, const TileLayout& layout, Value row, Value chunk) {
+  if (layout.by_chunk) {
+    return b.mul(b.add(b.mul(chunk, constant(layout.rows)), row), constant(kChunkBytes));
+  }
   const Value pattern = b.bit_and(b.shr(row, layout.row_shift()), constant(layout.chunk_mask()));
   return b.add(b.mul(row, constant(layout.row_bytes())),
                b.shl(b.bit_xor(chunk, pattern), std::countr_zero(unsigned{kChunkBytes})));
@@ -33,7 +36,7 @@ TileLoader::Pass TileLoader::pass_at(int first_chunk, int source_chunks) const {
   const Value chunk = b_.rem(index, constant(layout_.row_chunks));
   Pass pass;
   pass.row = row;
-  pass.shared_offset = swizzled_offset(b_, layout_, row, chunk);
+  pass.shared_offset = chunk_offset(b_, layout_, row, chunk);
   pass.global_offset = b_.add64(b_.mul64(b_.zext(row), row_stride_bytes_),
                                 b_.zext(b_.mul(chunk, constant(kChunkBytes))));
   if (source_chunks < layout_.row_chunks) pass.has_source = b_.less(chunk, constant(source_chunks));
@@ -86,7 +89,7 @@ FragmentReader::FragmentReader(Builder& b, const TileLayout& layout, Order order
   const Value row = b.add(b.bit_and(lane, constant(7)), b.shl(rows_first ? low : high, 3));
   const Value chunk = rows_first ? high : low;
   num_patterns_ = std::max(1, (1 << layout.swizzle_bits()) / 2);
-  offset_ = swizzled_offset(b, layout, row, chunk);
+  offset_ = chunk_offset(b, layout, row, chunk);
 }
 
 // Rows are whole multiples of the swizzled bits, so a chunk's bits can be flipped in the finished
@@ -104,7 +107,9 @@ std::vector<Value> FragmentReader::read(const std::vector<Value>& tile, int row,
     fail(ErrorKind::kInternal, "fragment read at row {} chunk {} breaks the swizzle", row, chunk);
   }
   const int pattern = chunk / 2 % num_patterns_;
-  const int bytes = row * layout_.row_bytes() + (chunk - 2 * pattern) * kChunkBytes;
+  const int bytes = layout_.by_chunk
+                        ? layout_.offset_bytes(row, chunk)
+                        : row * layout_.row_bytes() + (chunk - 2 * pattern) * kChunkBytes;
   return b_.emit(transposed_ ? Op::kLdMatrixTrans : Op::kLdMatrix,
                  {tile[static_cast<size_t>(pattern)], constant(bytes)});
 }

@@ -10,12 +10,12 @@
 
 namespace sagejit::ir {
 
-// Where an element-aligned 16-byte chunk of a tile lies: address of chunk `chunk` in row `row`.
-Value swizzled_offset(Builder& b, const TileLayout& layout, Value row, Value chunk);
+// Where a chunk of a tile lies: bytes from the tile's start to chunk `chunk` of row `row`.
+Value chunk_offset(Builder& b, const TileLayout& layout, Value row, Value chunk);
 
-// Copies tiles from row-major global memory to swizzled shared memory with cp.async; every thread
-// of the block takes part. Chunks past `source_chunks` in a row and rows past the valid ones become
-// zeros.
+// Copies tiles from row-major global memory to row-major, swizzled shared memory with cp.async;
+// every thread of the block takes part. Chunks past `source_chunks` in a row and rows past the
+// valid ones become zeros.
 class TileLoader {
  public:
   // row_stride_bytes: i64, constant or register; a multiple of 16.

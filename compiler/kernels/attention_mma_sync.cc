@@ -8,6 +8,7 @@
 #include "compiler/kernels/output.h"
 #include "compiler/kernels/scores.h"
 #include "compiler/kernels/value_accumulator.h"
+#include "compiler/kernels/value_tiles.h"
 
 namespace sagejit {
 
@@ -46,9 +47,10 @@ class AttentionKernel {
     q_address_ = b_.smem("q", q_tile(variant_, schedule_).bytes(), 128);
     load_q();
     ir::CopyRing ring(b_, "kv", schedule_.stages, stage_bytes());
-    const ir::CopyRing::Load load_kv = kv_loader();
-    ring.fill(regions.first_tile(), regions.end_tile(), load_kv);
     const QueryTile tile = {batch_, head_, kv_head_, first_row_};
+    const ValueTiles values(b_, plan_, args_, tile);
+    const ir::CopyRing::Load load_kv = kv_loader(values);
+    ring.fill(regions.first_tile(), regions.end_tile(), load_kv);
     const std::vector<Value> row_numbers = rows_of_thread(b_, tile, num_row_tiles_, b_.tid());
     std::vector<Value> row_factors;
     for (const Value row : row_numbers) {
@@ -59,8 +61,6 @@ class AttentionKernel {
 
     const ir::FragmentReader k_reader(b_, k_tile(variant_, schedule_),
                                       ir::FragmentReader::Order::kChunksFirst, false);
-    const ir::FragmentReader v_reader(b_, v_tile(variant_, schedule_),
-                                      ir::FragmentReader::Order::kRowsFirst, true);
     OnlineSoftmax softmax(b_, variant_, num_row_tiles_, variant_.row_sum == RowSum::kExact);
     ValueAccumulator o(b_, variant_, num_row_tiles_, padded_value_head_dim(variant_) / kMmaColumns);
     load_q_fragments();
@@ -73,11 +73,11 @@ class AttentionKernel {
         Scores s = scores(k_reader, slot);  // S = Q K^T
         key_scales.apply(s, first_key);
         if (run.masked) rows.mask(s, first_key);
-        o.rescale(softmax.step(s, {rows.factors(), key_factors}, run.masked));      // P = 2^(S - m)
-        o.accumulate(s, v_reader, v_reader.at(b_.add(slot, constant(k_bytes()))));  // O += P V
+        o.rescale(softmax.step(s, {rows.factors(), key_factors}, run.masked));  // P = 2^(S - m)
+        o.accumulate(s, values, values.at(b_.add(slot, constant(k_bytes()))));  // O += P V
       });
     }
-    store(tile, softmax, o);
+    store(tile, softmax, o, values);
     return b_.finish(plan_.target->sm);
   }
 
@@ -111,20 +111,15 @@ class AttentionKernel {
                 b_.sub(args_["m"], first_row_));
   }
 
-  ir::CopyRing::Load kv_loader() {
-    const TileLayout k = k_tile(variant_, schedule_), v = v_tile(variant_, schedule_);
-    const int value_chunks = variant_.value_head_dim * 2 / kChunkBytes;
+  ir::CopyRing::Load kv_loader(const ValueTiles& values) {
+    const TileLayout k = k_tile(variant_, schedule_);
     k_loader_.emplace(b_, k, k.row_chunks, b_.zext(constant(k.row_bytes())));
-    v_loader_.emplace(b_, v, value_chunks, args_["v_stride_n"]);
     const Value k_head = codes_row("k", kv_head_, args_["hkv"], args_["n"], constant(0));
-    const Value v_head = row_address(b_, args_, "v", "n", {batch_, kv_head_, constant(0)});
-    return [this, k, k_head, v_head](Value slot, Value tile) {
+    return [this, &values, k, k_head](Value slot, Value tile) {
       const Value key = b_.mul(tile, constant(schedule_.block_n));
-      const Value valid = b_.sub(args_["n"], key);
       const Value k_row = b_.mul64(b_.zext(key), b_.zext(constant(k.row_bytes())));
-      k_loader_->load(slot, b_.add64(k_head, k_row), valid);
-      const Value v_row = b_.mul64(b_.zext(key), args_["v_stride_n"]);
-      v_loader_->load(b_.add(slot, constant(k_bytes())), b_.add64(v_head, v_row), valid);
+      k_loader_->load(slot, b_.add64(k_head, k_row), b_.sub(args_["n"], key));
+      values.load(b_.add(slot, constant(k_bytes())), tile);
     };
   }
 
@@ -186,9 +181,11 @@ class AttentionKernel {
     return result;
   }
 
-  void store(const QueryTile& tile, const OnlineSoftmax& softmax, const ValueAccumulator& o) {
-    const RowResults results = {
-        .rows = rows_of_thread(b_, tile, num_row_tiles_, b_.emit1(Op::kTidAgain, {})),
+  void store(const QueryTile& tile, const OnlineSoftmax& softmax, const ValueAccumulator& o,
+             const ValueTiles& values) {
+    const Value tid = b_.emit1(Op::kTidAgain, {});
+    RowResults results = {
+        .rows = rows_of_thread(b_, tile, num_row_tiles_, tid),
         .sums = o.sums_p() ? o.row_sum() : softmax.row_sum(),
         .maxima = softmax.row_max(),
         .range_log2 = softmax.range_log2(),
@@ -196,6 +193,13 @@ class AttentionKernel {
                         int column_tile) { return o.elements(row_tile, column_tile); },
         .value_scales = {},
         .value_means = {}};
+    const Value quad_lane = b_.bit_and(tid, constant(3));
+    if (values.is_scaled()) {
+      results.value_scales = [&](int column_tile) { return values.scales(quad_lane, column_tile); };
+    }
+    if (values.has_means()) {
+      results.value_means = [&](int column_tile) { return values.means(quad_lane, column_tile); };
+    }
     store_output(b_, plan_, args_, tile, results);
   }
 
@@ -207,7 +211,7 @@ class AttentionKernel {
   int num_row_tiles_, num_key_tiles_;
   Value batch_, head_, kv_head_, first_row_;
   Value q_address_;
-  std::optional<ir::TileLoader> k_loader_, v_loader_;
+  std::optional<ir::TileLoader> k_loader_;
   std::optional<ir::FragmentReader> q_reader_;
   std::vector<Value> q_addresses_;
   std::vector<std::vector<Value>> q_fragments_;  // [k step][row tile]

@@ -32,17 +32,17 @@ ir::Function generate_prepare(const ForwardPlan& plan);
 // quantize: every operand that attention reads.
 // Q and K: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
 // (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
-// 8-bit V: codes = e4m3((V - mean) * range / amax) as kChannelRows (core_matrix.h), scales = amax /
-// range, per channel, the mean only with smooth_v (SageAttention 2, arXiv 2411.10958); a channel of
-// zeros has scale 0 and codes 0.
-// 16-bit V: codes = V rounded to v.type, as kTokenRows.
+// 8-bit V: codes = e4m3, or int8, ((V - mean) * range / amax) as kChannelRows (core_matrix.h),
+// scales = amax / range, per channel, the mean only with smooth_v (SageAttention 2, arXiv
+// 2411.10958); a channel of zeros has scale 0 and codes 0. 16-bit V: codes = V rounded to v.type,
+// as kTokenRows.
 ir::Function generate_quantize(const ForwardPlan& plan);
 
-// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and 16-bit P V by
-// mma.sync.
+// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and P V of 16 or 8 bits
+// by mma.sync.
 ir::Function generate_attention_mma_sync(const ForwardPlan& plan);
 
-// The same by wgmma, for sm_90a; P and V of 8 bits too.
+// The same by wgmma, for sm_90a.
 ir::Function generate_attention_wgmma(const ForwardPlan& plan);
 
 // One kernel of the plan.

@@ -39,6 +39,14 @@ void Pieces::forget() const {
   for (const std::vector<Var>& words : words_) b_.tie(words);
 }
 
+Value pack_s8(Builder& b, const std::vector<Value>& x) {
+  std::vector<Value> codes;
+  for (const Value one : x) codes.push_back(b.emit1(Op::kS32FromF32, {one}));
+  // A pack puts its two codes in front of the third operand's lower half.
+  const Value upper = b.emit1(Op::kPackS8, {codes[3], codes[2], constant(0)});
+  return b.emit1(Op::kPackS8, {codes[1], codes[0], upper});
+}
+
 Value pair_max(Builder& b, DType type, Value x, Value y) {
   return b.emit1(type == DType::kF16 ? Op::kMaxF16x2 : Op::kMaxBF16x2, {x, y});
 }

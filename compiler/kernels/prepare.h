@@ -45,6 +45,8 @@ class Pieces {
 
 // The elements of such pairs as f32; `type` is f16 or bf16.
 std::vector<ir::Value> unpack(ir::Builder& b, DType type, const std::vector<ir::Value>& pairs);
+// Four numbers rounded to int8, to nearest even and saturating, the first lowest; a NaN is 0.
+ir::Value pack_s8(ir::Builder& b, const std::vector<ir::Value>& x);
 // Of each element of a pair; NaNs are passed over.
 ir::Value pair_max(ir::Builder& b, DType type, ir::Value x, ir::Value y);
 ir::Value pair_min(ir::Builder& b, DType type, ir::Value x, ir::Value y);

@@ -1,4 +1,4 @@
-// Preparation of V for the wgmma kernel.
+// Preparation of V: 8-bit codes for either attention kernel, 16-bit ones for that of wgmma.
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/prepare.h"
 #include "compiler/layout/core_matrix.h"
@@ -257,15 +257,22 @@ class ValueQuantizer {
         const Value centred = means[i] ? b_.fsub(token[i], means[i]) : token[i];
         codes.push_back(b_.fmul(centred, inverses[i]));
       }
-      Value word = b_.emit1(Op::kPackE4M3, {codes[0], codes[1], codes[2], codes[3]});
+      Value word = pack(codes);
       if (mask) word = b_.bit_and(word, mask);
-      nans = b_.bit_or(nans, nan_flags(word));
+      if (has_nans()) nans = b_.bit_or(nans, nan_flags(word));
       places.push_back(b_.add(group, b_.bit_xor(turn, constant(i * kCoreRowBytes))));
       b_.emit(Op::kStSharedI32, {places.back(), constant(0), word});
     }
+    if (!has_nans()) return;
     b_.when(b_.not_equal(b_.bit_and(nans, constant(kSigns)), constant(0)),
             [&] { clear_nans(places); });
   }
+
+  Value pack(const std::vector<Value>& x) {
+    if (plan_.type == DType::kS8) return pack_s8(b_, x);
+    return b_.emit1(Op::kPackE4M3, {x[0], x[1], x[2], x[3]});
+  }
+  bool has_nans() const { return plan_.type == DType::kE4M3; }
 
   static constexpr auto kSigns = static_cast<int32_t>(0x80808080u);
   // The sign of a byte of the result is set where one of a word of four codes is a NaN, 0x7f.

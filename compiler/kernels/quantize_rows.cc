@@ -42,13 +42,9 @@ Value inverse_scale(Builder& b, Value amax) {
 
 // round(x * inverse), four codes to a word.
 Value pack_codes(Builder& b, const std::vector<Value>& x, int first, Value inverse) {
-  std::vector<Value> codes;
-  for (int i = 0; i < 4; ++i) {
-    codes.push_back(b.emit1(Op::kS32FromF32, {b.fmul(x[first + i], inverse)}));
-  }
-  // A pack puts its two codes in front of the third operand's lower half.
-  const Value upper = b.emit1(Op::kPackS8, {codes[3], codes[2], constant(0)});
-  return b.emit1(Op::kPackS8, {codes[1], codes[0], upper});
+  std::vector<Value> scaled;
+  for (int i = 0; i < 4; ++i) scaled.push_back(b.fmul(x[first + i], inverse));
+  return pack_s8(b, scaled);
 }
 
 // The codes of this thread, eight a pass and one byte each. Passes are whole bands of core matrices

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compiler/kernels/pv_operands.h"
+
 namespace sagejit {
 
 using ir::constant;
@@ -11,21 +13,28 @@ using ir::Value;
 
 namespace {
 
-constexpr int kMmaKeys = 16;  // k of the 16-bit products
-
 // 8-column tiles of O that are accumulated together. Wide heads leave registers for fewer.
 constexpr int column_group(int num_column_tiles) {
   return num_column_tiles > 16 ? 2 : 4;
 }
 
-Op pv_mma(DType type, bool f16_accumulator) {
-  if (type == DType::kBF16) return Op::kMmaBF16F32;
-  return f16_accumulator ? Op::kMmaF16F16 : Op::kMmaF16F32;
+Op pv_mma(DType p, DType accumulator) {
+  switch (p) {
+    case DType::kS8:
+      return Op::kMmaS8;
+    case DType::kU8:
+      return Op::kMmaU8S8;
+    case DType::kE4M3:
+      return accumulator == DType::kF16 ? Op::kMmaE4M3F16 : Op::kMmaE4M3F32;
+    case DType::kBF16:
+      return Op::kMmaBF16F32;
+    default:
+      return accumulator == DType::kF16 ? Op::kMmaF16F16 : Op::kMmaF16F32;
+  }
 }
 
-// Two ones, packed.
-constexpr int32_t packed_ones(DType type) {
-  return type == DType::kBF16 ? 0x3F803F80 : 0x3C003C00;
+bool is_int8(DType type) {
+  return type == DType::kS8 || type == DType::kU8;
 }
 
 std::vector<Value> concat(std::initializer_list<std::vector<Value>> lists) {
@@ -42,16 +51,15 @@ ValueAccumulator::ValueAccumulator(ir::Builder& b, const Variant& variant, int n
       variant_(variant),
       num_row_tiles_(num_row_tiles),
       num_column_tiles_(num_column_tiles),
-      inner_f16_(variant.pv_accumulator.inner == DType::kF16) {
-  mma_ = pv_mma(variant.p.type, inner_f16_);
-  sum_mma_ = pv_mma(variant.p.type, false);
-  const bool packed = inner_f16_ && !variant.pv_accumulator.outer;
-  const Value zero = packed ? constant(0) : constant_f32(0);
+      step_keys_(keys_of_product(variant.p.type)),
+      inner_(variant.pv_accumulator.inner),
+      o_type_(variant.pv_accumulator.outer.value_or(inner_)),
+      sum_inner_(is_int8(variant.p.type) ? DType::kS32 : DType::kF32) {
   o_.resize(num_row_tiles);
   for (auto& row : o_) {
     for (int column = 0; column < num_column_tiles; ++column) {
       Vars registers;
-      for (int i = 0; i < (packed ? 2 : 4); ++i) registers.push_back(b.var(zero));
+      for (const Value zero : zeros(o_type_)) registers.push_back(b.var(zero));
       row.push_back(registers);
     }
   }
@@ -84,21 +92,9 @@ void ValueAccumulator::rescale(const OnlineSoftmax::Rescale& rescale) {
   });
 }
 
-// The C fragments of two neighbouring 8-key tiles are the A fragment of one 16-key step.
-ValueAccumulator::Fragment ValueAccumulator::p_fragment(const Scores& p, int row_tile,
-                                                        int key_step) const {
-  const Op pack = variant_.p.type == DType::kBF16 ? Op::kPackBF16 : Op::kPackF16;
-  Fragment registers;
-  for (const int tile : {2 * key_step, 2 * key_step + 1}) {
-    const std::array<Value, 4> e = p.elements(b_, row_tile, tile);
-    registers.push_back(b_.emit1(pack, {e[0], e[1]}));
-    registers.push_back(b_.emit1(pack, {e[2], e[3]}));
-  }
-  return registers;
-}
-
-ValueAccumulator::Fragment ValueAccumulator::zeros() const {
-  return inner_f16_ ? Fragment(2, constant(0)) : Fragment(4, constant_f32(0));
+ValueAccumulator::Fragment ValueAccumulator::zeros(DType type) {
+  if (type == DType::kF16) return Fragment(2, constant(0));
+  return Fragment(4, type == DType::kS32 ? constant(kBiasedZero) : constant_f32(0));
 }
 
 ValueAccumulator::Fragment ValueAccumulator::current(int row_tile, int column_tile) const {
@@ -107,57 +103,68 @@ ValueAccumulator::Fragment ValueAccumulator::current(int row_tile, int column_ti
   return registers;
 }
 
-std::vector<Value> ValueAccumulator::to_f32(const Fragment& registers) const {
-  if (registers.size() == 4) return registers;
-  return concat({b_.emit(Op::kUnpackF16, {registers[0]}), b_.emit(Op::kUnpackF16, {registers[1]})});
+std::vector<Value> ValueAccumulator::to_f32(DType type, const Fragment& registers) const {
+  if (type == DType::kF32) return registers;
+  std::vector<Value> f32;
+  for (const Value x : registers) {
+    if (type == DType::kS32) {
+      f32.push_back(unbias(b_, x));
+    } else {
+      f32 = concat({f32, b_.emit(Op::kUnpackF16, {x})});
+    }
+  }
+  return f32;
 }
 
 void ValueAccumulator::add_inner(int row_tile, int column_tile, const Fragment& inner) {
-  const std::vector<Value> f32 = to_f32(inner);
+  const std::vector<Value> f32 = to_f32(inner_, inner);
   for (int i = 0; i < 4; ++i) {
     ir::Var& o = o_[row_tile][column_tile][i];
     b_.set(o, b_.fadd(b_.get(o), f32[i]));
   }
 }
 
-void ValueAccumulator::accumulate(const Scores& p, const ir::FragmentReader& reader,
+void ValueAccumulator::accumulate(const Scores& p, const ValueTiles& values,
                                   const std::vector<Value>& v_tile) {
-  const int key_steps = p.num_key_tiles() * 8 / kMmaKeys;
+  const int key_steps = p.num_key_tiles() * kFragmentColumns / step_keys_;
   std::vector<std::vector<Fragment>> a(num_row_tiles_);  // [row tile][key step]
   for (int row = 0; row < num_row_tiles_; ++row) {
-    for (int step = 0; step < key_steps; ++step) a[row].push_back(p_fragment(p, row, step));
+    for (int step = 0; step < key_steps; ++step) {
+      a[row].push_back(p_fragment(b_, variant_, p, row, step * step_keys_));
+    }
   }
   const Accumulator& levels = variant_.pv_accumulator;
-  const int interval = levels.outer ? levels.interval / kMmaKeys : key_steps;
+  const int interval = levels.outer ? levels.interval / step_keys_ : key_steps;
   for (int first = 0; first < key_steps; first += interval) {
     // A few columns at a time: enough independent products to hide their latency, few enough that
     // an inner accumulator costs few registers.
     for (int column = 0; column < num_column_tiles_; column += column_group(num_column_tiles_)) {
-      add_columns(a, first, first + interval, column, reader, v_tile);
+      add_columns(a, first, first + interval, column, values, v_tile);
     }
   }
   if (sums_p()) add_row_sums(a);
 }
 
 void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, int first_step,
-                                   int end_step, int first_column, const ir::FragmentReader& reader,
+                                   int end_step, int first_column, const ValueTiles& values,
                                    const std::vector<Value>& v_tile) {
   const bool two_levels = variant_.pv_accumulator.outer.has_value();
+  const Op product = pv_mma(variant_.p.type, inner_);
   const int end_column =
       std::min(first_column + column_group(num_column_tiles_), num_column_tiles_);
   std::vector<std::vector<Fragment>> c(num_row_tiles_);
   for (int row = 0; row < num_row_tiles_; ++row) {
     for (int column = first_column; column < end_column; ++column) {
-      c[row].push_back(two_levels ? zeros() : current(row, column));
+      c[row].push_back(two_levels ? zeros(inner_) : current(row, column));
     }
   }
   for (int step = first_step; step < end_step; ++step) {
     for (int column = first_column; column < end_column; column += 2) {
-      const Fragment v = reader.read(v_tile, step * kMmaKeys, column);
+      const Fragment v = values.read(v_tile, step * step_keys_, column);
       for (int half = 0; half < 2; ++half) {
         for (int row = 0; row < num_row_tiles_; ++row) {
           Fragment& sum = c[row][column - first_column + half];
-          sum = b_.emit(mma_, concat({a[row][step], {v[2 * half], v[2 * half + 1]}, sum}));
+          sum = b_.emit(product, concat({a[row][step], {v[2 * half], v[2 * half + 1]}, sum}));
         }
       }
     }
@@ -176,16 +183,22 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
 
 void ValueAccumulator::add_row_sums(const std::vector<std::vector<Fragment>>& a) {
   const Fragment ones(2, constant(packed_ones(variant_.p.type)));
+  const Op product = pv_mma(variant_.p.type, sum_inner_);
+  const bool of_tile = bits_of(variant_.p.type) == 8;
   for (int row = 0; row < num_row_tiles_; ++row) {
-    Fragment sum;
-    for (const ir::Var& variable : sums_[row]) sum.push_back(b_.get(variable));
-    for (const Fragment& p : a[row]) sum = b_.emit(sum_mma_, concat({p, ones, sum}));
-    for (int i = 0; i < 4; ++i) b_.set(sums_[row][i], sum[i]);
+    Fragment before;
+    for (const ir::Var& variable : sums_[row]) before.push_back(b_.get(variable));
+    Fragment sum = of_tile ? zeros(sum_inner_) : before;
+    for (const Fragment& p : a[row]) sum = b_.emit(product, concat({p, ones, sum}));
+    if (of_tile) sum = to_f32(sum_inner_, sum);
+    for (int i = 0; i < 4; ++i) {
+      b_.set(sums_[row][i], of_tile ? b_.fadd(before[i], sum[i]) : sum[i]);
+    }
   }
 }
 
 std::array<Value, 4> ValueAccumulator::elements(int row_tile, int column_tile) const {
-  const std::vector<Value> e = to_f32(current(row_tile, column_tile));
+  const std::vector<Value> e = to_f32(o_type_, current(row_tile, column_tile));
   return {e[0], e[1], e[2], e[3]};
 }
 

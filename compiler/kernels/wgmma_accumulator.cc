@@ -1,5 +1,6 @@
 #include "compiler/kernels/wgmma_accumulator.h"
 
+#include "compiler/kernels/pv_operands.h"
 #include "compiler/kernels/wgmma_operands.h"
 #include "compiler/schedule/schedule.h"
 
@@ -14,8 +15,8 @@ using ir::Var;
 WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n, Value ones)
     : b_(b),
       variant_(variant),
-      product_(pv_product(variant).op),
-      step_keys_(pv_product(variant).keys),
+      product_(pv_product(variant)),
+      step_keys_(keys_of_product(variant.p.type)),
       row_bytes_(padded_value_head_dim(variant) * bits_of(variant.v.type) / 8),
       num_columns_(padded_value_head_dim(variant) / kFragmentColumns),
       interval_steps_(variant.pv_accumulator.interval / step_keys_),
@@ -37,7 +38,7 @@ WgmmaAccumulator::Vars WgmmaAccumulator::new_accumulator(bool packed) const {
 std::vector<Var> WgmmaAccumulator::convert(const Scores& p) const {
   Vars result;
   for (int key = 0; key < p.num_key_tiles() * kFragmentColumns; key += step_keys_) {
-    for (const Value value : p_fragment(b_, variant_, p, key)) result.push_back(b_.var(value));
+    for (const Value value : p_fragment(b_, variant_, p, 0, key)) result.push_back(b_.var(value));
   }
   return result;
 }

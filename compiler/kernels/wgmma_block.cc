@@ -1,5 +1,7 @@
 #include "compiler/kernels/wgmma_block.h"
 
+#include "compiler/kernels/pv_operands.h"
+
 namespace sagejit {
 
 using ir::constant;
@@ -9,11 +11,6 @@ using ir::Value;
 namespace {
 
 constexpr int kOnesAlignment = 128;
-
-// 32 bits of ones.
-constexpr int32_t packed_ones(DType type) {
-  return type == DType::kE4M3 ? 0x38383838 : type == DType::kBF16 ? 0x3F803F80 : 0x3C003C00;
-}
 
 }  // namespace
 

@@ -1,12 +1,8 @@
-// Operands of the warpgroup's products: shared-memory descriptors of core_matrix.h's layouts, and P
-// as the A operand in registers.
+// Operands of the warpgroup's products: shared-memory descriptors of core_matrix.h's layouts. P, in
+// registers, is as for mma.sync (pv_operands.h).
 #pragma once
 
-#include <array>
-#include <vector>
-
 #include "compiler/ir/builder.h"
-#include "compiler/kernels/scores.h"
 #include "compiler/sema/variant.h"
 
 namespace sagejit {
@@ -22,15 +18,6 @@ ir::Value ones_descriptor(ir::Builder& b, ir::Value units);
 // The descriptor of what lies `bytes` (a multiple of 16) further.
 ir::Value moved(ir::Builder& b, ir::Value descriptor, int bytes);
 
-struct PvProduct {
-  ir::Op op;
-  int keys;  // k of one instruction
-};
-PvProduct pv_product(const Variant& variant);
-
-// P of keys [first_key, first_key + k) as an A operand: the thread's own elements, converted. 8-bit
-// P relies on the permutation of V's tokens (core_matrix.h).
-std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
-                                  int first_key);
+ir::Op pv_product(const Variant& variant);
 
 }  // namespace sagejit

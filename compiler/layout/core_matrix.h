@@ -1,7 +1,7 @@
-// How quantized operands lie in the workspace for the wgmma kernels: as the core matrices of 8 rows
-// x 16 bytes that the instruction reads from shared memory (PTX ISA, "Shared Memory Matrix Layout",
-// no swizzle), so that one bulk copy brings a tile of any size and nothing is rearranged on the
-// way.
+// How quantized operands lie in the workspace for the wgmma kernels, and 8-bit V for those of
+// mma.sync too: as the core matrices of 8 rows x 16 bytes that wgmma reads from shared memory (PTX
+// ISA, "Shared Memory Matrix Layout", no swizzle), and ldmatrix reads without a bank conflict; so
+// that one copy brings a tile of any size and nothing is rearranged on the way.
 //
 // Within one (batch, head), with row_bytes and columns as the struct says:
 //   kTokenRows    Q, K and 16-bit V: byte x of token t is at

@@ -136,9 +136,9 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
 // channels.
 ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   ValuePlan plan;
-  plan.is_prepared = schedule.wgmma;
-  if (!plan.is_prepared) return plan;
   plan.is_scaled = bits_of(v.v.type) == 8;
+  plan.is_prepared = schedule.wgmma || plan.is_scaled;
+  if (!plan.is_prepared) return plan;
   plan.subtract_mean = v.v.smoothing == Smoothing::kMean;
   plan.input = v.input;
   plan.type = v.v.type;
@@ -332,6 +332,9 @@ std::string num_head_tiles(const ForwardPlan& plan) {
 void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
   pass_quantized(out, plan.k);
   if (plan.v.is_prepared) pass_values(out, plan.v);
+  if (plan.v.is_prepared && !plan.k.core_matrices) {
+    out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
+  }
   pass_quantized(out, plan.q);
   out.i32("group_heads", "div(hq, hkv)");
   pass_folded(out, plan);
@@ -446,9 +449,9 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
         .i32("first_last_head", first_last)
         .i32("first_last_tile", fmt::format("{} * {}", first_last, row_tiles))
         .i32("group_heads", "div(hq, hkv)")
-        .i32("padded_m", padded_tokens("m", plan.q.token_multiple))
-        .i32("padded_n", padded_tokens("n", plan.k.token_multiple));
+        .i32("padded_m", padded_tokens("m", plan.q.token_multiple));
   }
+  if (plan.v.is_prepared) out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
   if (plan.attends_by_head()) {
     out.from_buffer(kPrepareCounters)
         .i32("head_tiles", num_head_tiles(plan))
@@ -463,17 +466,18 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
 }
 
 // What a variant needs of the kernel family that the schedule chose.
-void check_family(const Variant& v, const Schedule& schedule) {
+void check_family(const Variant& v, const Schedule& schedule, const Target& target) {
   const auto require = [&](bool condition, std::string_view limit) {
     if (!condition) {
       fail(ErrorKind::kUnsupported, "schedule '{}' is not possible: {}", print_schedule(schedule),
            limit);
     }
   };
-  if (!schedule.wgmma) {
-    require(v.v.type == v.input, "without wgmma, V must have the type of the input");
-    require(v.rescale_threshold == 0, "without wgmma, rescale_threshold must be 0");
-  }
+  if (schedule.wgmma) return require(v.v.type != DType::kS8, "with wgmma, V must not be int8");
+  require(bits_of(v.v.type) == 8 || v.v.type == v.input,
+          "without wgmma, V of 16 bits must have the type of the input");
+  require(v.v.type != DType::kE4M3 || target.native_fp8_mma,
+          fmt::format("without wgmma, {} has no products of e4m3", target.name));
 }
 
 }  // namespace
@@ -505,7 +509,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
   check_valid(variant);
   check_supported(variant, target);
   check_schedule(variant, schedule, target);
-  check_family(variant, schedule);
+  check_family(variant, schedule, target);
   ForwardPlan result{variant,
                      schedule,
                      &target,

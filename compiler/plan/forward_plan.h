@@ -9,8 +9,8 @@
 //               of V
 //   amax_q/k    largest magnitude per head or tensor                  those granularities alone
 //   quantize    K - mean and Q -> int8 codes and scales, q . mean     always
-//               for the LSE; with wgmma, V -> 16-bit v.type or e4m3
-//               codes
+//               for the LSE; V -> 8-bit codes or, with wgmma,
+//               16-bit v.type
 //   attention   O and LSE
 //
 // `statistics`, `fold` and `quantize` are one launch, `prepare`, which reads K and V from DRAM
@@ -57,13 +57,14 @@ struct QuantizePlan {
   int token_multiple = 1;  // codes have a multiple of this many tokens; those past the end are 0
 };
 
-// V as the wgmma kernel reads it, `v_codes` [b, hkv, tokens padded, columns], each head laid out as
-// core_matrix.h says: 16-bit V as kTokenRows, 8-bit V as kChannelRows. Channels past value_head_dim
-// and tokens past the end are 0. The mma.sync kernel reads the caller's V and has none of this.
+// V as attention reads it, `v_codes` [b, hkv, tokens padded, columns], each head laid out as
+// core_matrix.h says: 8-bit V as kChannelRows, 16-bit V, for the wgmma kernel, as kTokenRows.
+// Channels past value_head_dim and tokens past the end are 0. The mma.sync kernel reads the
+// caller's 16-bit V and has none of this.
 struct ValuePlan {
   bool is_prepared = false;
-  // Codes are e4m3, with v_scales f32 [b, hkv, columns] = amax / range; if the mean is subtracted
-  // before, [b, hkv, 2, columns]: the scales, and the means.
+  // Codes are e4m3 or int8, with v_scales f32 [b, hkv, columns] = amax / range; if the mean is
+  // subtracted before, [b, hkv, 2, columns]: the scales, and the means.
   bool is_scaled = false;
   bool subtract_mean = false;
   // What is folded over its tokens.

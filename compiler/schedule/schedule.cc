@@ -89,7 +89,9 @@ TileLayout k_tile(const Variant& variant, const Schedule& schedule) {
   return {schedule.block_n, padded_head_dim(variant) / kChunkBytes};
 }
 TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
-  return {schedule.block_n, padded_value_head_dim(variant) * 2 / kChunkBytes};
+  const int channels = padded_value_head_dim(variant);
+  if (bits_of(variant.v.type) == 8) return {channels, schedule.block_n / kChunkBytes, true};
+  return {schedule.block_n, channels * 2 / kChunkBytes};
 }
 
 namespace {
@@ -196,6 +198,8 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
     require(schedule.block_n > 0 && schedule.block_n % 16 == 0 &&
                 kScaleRunTokens % schedule.block_n == 0,
             "block_n must be 16, 32, 64 or 128");
+    require(bits_of(variant.v.type) == 16 || schedule.block_n % 32 == 0,
+            "block_n must be a multiple of 32, the keys of one product, where P and V have 8 bits");
     require(!schedule.overlap, "overlap needs wgmma");
     require(!schedule.ping_pong, "ping_pong needs wgmma");
   }

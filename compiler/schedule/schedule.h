@@ -99,7 +99,8 @@ constexpr int wgmma_query_words(const Variant& v) {
   return 4 + kWarpgroupRows + value_scale_words(v);
 }
 
-// The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, 16-bit V.
+// The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, a row a token; V of 16
+// bits likewise, of 8 bits a row a channel, chunk by chunk.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);
 TileLayout k_tile(const Variant& variant, const Schedule& schedule);
 TileLayout v_tile(const Variant& variant, const Schedule& schedule);

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 
@@ -14,7 +15,7 @@
 namespace sagejit {
 namespace {
 
-// Two levels of 8-bit P and V: both accumulators stay in registers.
+// Two levels of e4m3 P and V by wgmma: both accumulators stay in registers.
 constexpr int kMostTwoLevelChannels = 176;
 
 struct Limit {
@@ -26,8 +27,6 @@ struct Limit {
 
 constexpr int kSpanStep = 16,
               kMaxSpan = 128;  // rows of one tensor-core tile; rows of the largest block
-// Keys of a two-level interval, by the bits of P.
-constexpr int kIntervals16[] = {16, 32, 64, 128}, kIntervals8[] = {32, 64, 128, 256};
 
 bool is_half(DType type) {
   return type == DType::kF16 || type == DType::kBF16;
@@ -46,24 +45,45 @@ void mend_span(Quantization& o) {
 }
 
 // The limits on P, V and their accumulator ask for one family of kernels or the other: mma.sync
-// takes P and V in the type of the input, wgmma has V prepared and takes them as f16 or e4m3 too.
+// takes V of 16 bits as the caller has it, wgmma has it prepared and converted. Both take int8 P
+// and V; e4m3 where the target has products of it.
 bool is_e4m3(const Variant& v) {
   return v.p.type == DType::kE4M3;
 }
-
-template <bool kE4M3, const int (&kIntervals)[4]>
-bool interval_holds(const Variant& v, const Target& t) {
-  return (is_e4m3(v) && t.wgmma) != kE4M3 || !v.pv_accumulator.outer ||
-         std::find(std::begin(kIntervals), std::end(kIntervals), v.pv_accumulator.interval) !=
-             std::end(kIntervals);
+bool is_int8(const Variant& v) {
+  return v.p.type == DType::kS8 || v.p.type == DType::kU8;
+}
+bool has_e4m3(const Target& t) {
+  return t.wgmma || t.native_fp8_mma;
 }
 
-template <const int (&kIntervals)[4]>
+// Keys of a two-level interval: powers of 2 between these.
+struct Intervals {
+  int least, most;
+};
+constexpr Intervals kIntervals16{16, 128}, kIntervals8{32, 128}, kIntervalsWgmmaE4M3{32, 256};
+
+const Intervals& intervals_of(const Variant& v, const Target& t) {
+  if (bits_of(v.p.type) != 8) return kIntervals16;
+  return is_e4m3(v) && t.wgmma ? kIntervalsWgmmaE4M3 : kIntervals8;
+}
+
+template <const Intervals& kIntervals>
+bool interval_holds(const Variant& v, const Target& t) {
+  const int interval = v.pv_accumulator.interval;
+  return &intervals_of(v, t) != &kIntervals || !v.pv_accumulator.outer ||
+         (interval >= kIntervals.least && interval <= kIntervals.most &&
+          std::has_single_bit(static_cast<unsigned>(interval)));
+}
+
+template <const Intervals& kIntervals>
 void mend_interval(Variant& v) {
   int& interval = v.pv_accumulator.interval;
-  interval = *std::min_element(std::begin(kIntervals), std::end(kIntervals), [&](int a, int b) {
-    return std::abs(a - interval) < std::abs(b - interval);
-  });
+  int nearest = kIntervals.least;
+  for (int i = kIntervals.least; i <= kIntervals.most; i *= 2) {
+    if (std::abs(i - interval) < std::abs(nearest - interval)) nearest = i;
+  }
+  interval = nearest;
 }
 
 // A narrower type may not hold what the threshold lets P reach.
@@ -77,29 +97,38 @@ bool is_input_p(const Variant& v) {
 }
 
 bool p_holds_with_wgmma(const Variant& v) {
-  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} || is_e4m3(v);
+  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} || is_e4m3(v) ||
+         is_int8(v);
 }
 
-void mend_p_with_wgmma(Variant& v) {
-  if (is_half(v.p.type)) return set_p(v, {v.input, 1.0, false});
-  set_p(v, {DType::kE4M3, largest_p_range(DType::kE4M3), false});
+void mend_p_to_input(Variant& v) {
+  set_p(v, {v.input, 1.0, false});
 }
 
-bool v_holds_with_wgmma(const Variant& v) {
-  return v.v.type == v.p.type && (is_half(v.v.type) || v.v.granularity == Granularity::kChannel);
+void mend_p_with_e4m3(Variant& v) {
+  if (is_half(v.p.type)) return mend_p_to_input(v);
+  set_p(v, {DType::kE4M3, std::min(v.p.range, largest_p_range(DType::kE4M3)), false});
 }
 
-void mend_v_with_wgmma(Variant& v) {
-  ValueOperand value = default_value_operand(v.p.type);
+// What V is multiplied by P as.
+DType v_type_for(const Variant& v) {
+  return is_int8(v) ? DType::kS8 : v.p.type;
+}
+
+bool v_holds(const Variant& v, const Target&) {
+  return v.v.type == v_type_for(v) &&
+         (is_half(v.v.type) || v.v.granularity == Granularity::kChannel);
+}
+
+void mend_v(Variant& v) {
+  ValueOperand value = default_value_operand(v_type_for(v));
   value.smoothing = v.v.smoothing;
-  if (v.v.type == v.p.type) value.range = v.v.range;
+  if (v.v.range < largest_v_range(value.type)) value.range = v.v.range;
   v.v = value;
 }
 
-void mend_v_to_input(Variant& v) {
-  const Smoothing smoothing = v.v.smoothing;
-  v.v = default_value_operand(v.input);
-  v.v.smoothing = smoothing;
+void mend_accumulator(Variant& v) {
+  v.pv_accumulator.inner = DType::kF32;
 }
 
 constexpr Limit kLimits[] = {
@@ -153,53 +182,58 @@ constexpr Limit kLimits[] = {
               v.mask.kind == MaskKind::kCausalBottomRight || v.mask.kind == MaskKind::kWindow;
      },
      [](Variant& v) { v.mask = {}; }},
-    {"p", "P must have the type of the input, and range 1",
-     [](const Variant& v, const Target& t) { return t.wgmma || is_input_p(v); },
-     [](Variant& v) {
-       set_p(v, {v.input, 1.0, false});
-     }},
-    {"p", "P must be e4m3, or have range 1 and be f16 or the type of the input",
-     [](const Variant& v, const Target& t) { return !t.wgmma || p_holds_with_wgmma(v); },
-     mend_p_with_wgmma},
-    {"v", "V must have the type of the input",
-     [](const Variant& v, const Target& t) { return t.wgmma || v.v.type == v.input; },
-     mend_v_to_input},
-    {"v", "V must have the type of P and, as e4m3, be scaled per channel",
-     [](const Variant& v, const Target& t) { return !t.wgmma || v_holds_with_wgmma(v); },
-     mend_v_with_wgmma},
-    {"smooth_v", "V must not be smoothed unless it is e4m3, for wgmma",
+    {"p",
+     "without fp8 products, P must be int8 or uint8, or have the type of the input, and range 1",
+     [](const Variant& v, const Target& t) { return has_e4m3(t) || is_input_p(v) || is_int8(v); },
+     mend_p_to_input},
+    {"p", "P must be e4m3, int8 or uint8, or have the type of the input, and range 1",
      [](const Variant& v, const Target& t) {
-       return v.v.smoothing == Smoothing::kNone || (t.wgmma && v.v.type == DType::kE4M3);
+       return t.wgmma || !t.native_fp8_mma || is_input_p(v) || is_int8(v) || is_e4m3(v);
+     },
+     mend_p_with_e4m3},
+    {"p", "P must be e4m3, int8 or uint8, or have range 1 and be f16 or the type of the input",
+     [](const Variant& v, const Target& t) { return !t.wgmma || p_holds_with_wgmma(v); },
+     mend_p_with_e4m3},
+    {"v", "V must have the type of P (int8 for uint8) and, in 8 bits, be scaled per channel",
+     v_holds, mend_v},
+    {"smooth_v", "V must not be smoothed unless it has 8 bits",
+     [](const Variant& v, const Target&) {
+       return v.v.smoothing == Smoothing::kNone || bits_of(v.v.type) == 8;
      },
      [](Variant& v) { v.v.smoothing = Smoothing::kNone; }},
-    {"pv_accumulator", "products of P and V must add up in f32 or, where P is f16, in f16",
-     [](const Variant& v, const Target&) {
-       return v.pv_accumulator.inner == DType::kF32 ||
-              (v.pv_accumulator.inner == DType::kF16 && v.p.type == DType::kF16);
+    {"pv_accumulator",
+     "products of e4m3 must add up in f32 or, by mma.sync, on two levels: f16 + f32 every n",
+     [](const Variant& v, const Target& t) {
+       return !is_e4m3(v) || v.pv_accumulator.inner == DType::kF32 ||
+              (!t.wgmma && v.pv_accumulator.outer);
      },
-     [](Variant& v) { v.pv_accumulator.inner = DType::kF32; }},
+     mend_accumulator},
+    {"pv_accumulator", "products of bf16 must add up in f32",
+     [](const Variant& v, const Target&) {
+       return v.p.type != DType::kBF16 || v.pv_accumulator.inner == DType::kF32;
+     },
+     mend_accumulator},
     {"pv_accumulator", "products of P and V in f16 of a bf16 input must add up in f32",
      [](const Variant& v, const Target&) {
        return !is_half(v.p.type) || v.p.type == v.input || v.pv_accumulator.inner == DType::kF32;
      },
-     [](Variant& v) { v.pv_accumulator.inner = DType::kF32; }},
-    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys",
-     interval_holds<false, kIntervals16>, mend_interval<kIntervals16>},
+     mend_accumulator},
+    {"pv_accumulator", "the interval must be 16, 32, 64 or 128 keys", interval_holds<kIntervals16>,
+     mend_interval<kIntervals16>},
+    {"pv_accumulator", "the interval must be 32, 64 or 128 keys with 8-bit P",
+     interval_holds<kIntervals8>, mend_interval<kIntervals8>},
     {"pv_accumulator", "the interval must be 32, 64, 128 or 256 keys with e4m3",
-     interval_holds<true, kIntervals8>, mend_interval<kIntervals8>},
+     interval_holds<kIntervalsWgmmaE4M3>, mend_interval<kIntervalsWgmmaE4M3>},
     {"pv_accumulator",
-     "two levels of 8-bit P and V must add up values of at most 176 channels: both stay in "
+     "two levels of e4m3 P and V by wgmma must add up values of at most 176 channels: both stay in "
      "registers",
-     [](const Variant& v, const Target&) {
-       return !v.pv_accumulator.outer || bits_of(v.p.type) == 16 ||
+     [](const Variant& v, const Target& t) {
+       return !v.pv_accumulator.outer || !is_e4m3(v) || !t.wgmma ||
               v.value_head_dim <= kMostTwoLevelChannels;
      },
      [](Variant& v) {
        v.pv_accumulator = {DType::kF32, {}, 0};
      }},
-    {"rescale_threshold", "the maximum must be renewed whenever it grows",
-     [](const Variant& v, const Target& t) { return t.wgmma || v.rescale_threshold == 0.0; },
-     [](Variant& v) { v.rescale_threshold = 0.0; }},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
      [](Variant& v) { v.exp2_polynomial_share = 0.0; }},
@@ -245,14 +279,15 @@ void check_supported(const Variant& variant, const Target& target) {
 
 // specs/numerics.md, 4.2.
 std::string caution_about(const Variant& variant, const Target& target) {
-  if (!target.wgmma || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
+  const bool keeps_13_bits = target.wgmma || (target.sm == 89 && target.native_fp8_mma);
+  if (!keeps_13_bits || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
   if (variant.v.smoothing == Smoothing::kMean) return "";  // what has no mean is a random walk
   return fmt::format(
       "the tensor cores of {} keep 13 bits of e4m3 products' sums and cut off the rest: with "
       "pv_accumulator = f32 the error grows with the number of keys where channels of V have a "
-      "mean\n  note: write smooth_v = mean, or pv_accumulator = f32 + f32 every 64 for a "
-      "value_head_dim up to {}",
-      target.name, kMostTwoLevelChannels);
+      "mean\n  note: write smooth_v = mean, or pv_accumulator = f32 + f32 every 64{}",
+      target.name,
+      target.wgmma ? fmt::format(" for a value_head_dim up to {}", kMostTwoLevelChannels) : "");
 }
 
 namespace {

@@ -208,7 +208,7 @@ void check_means(const std::vector<float>& means, const HostTensor& v) {
 
 void check_values(const Problem& problem, const Variant& variant, int64_t padded_tokens) {
   const HostTensor& v = problem.inputs().v;
-  if (variant.v.type != DType::kE4M3) {
+  if (bits_of(variant.v.type) == 16) {
     CHECK(difference(problem.workspace("v_codes"), expected_halves(v, variant, padded_tokens)) ==
           "");
     return;
@@ -218,7 +218,7 @@ void check_values(const Problem& problem, const Variant& variant, int64_t padded
   const ScalesAndMeans parts = smooth ? split_scales(found, v.shape()) : ScalesAndMeans{found, {}};
   if (smooth) check_means(parts.means, v);
   const reference::QuantizedValues model =
-      reference::quantize_values(v, reference::value_range(variant), parts.means);
+      reference::quantize_values(v, variant.v.type, reference::value_range(variant), parts.means);
   CHECK(difference(problem.workspace("v_codes"),
                    expected_values(model, v.shape(), padded_tokens)) == "");
   CHECK(difference(bytes_of(parts.scales), bytes_of(expected_value_scales(model, v.shape()))) ==

@@ -35,6 +35,9 @@ double rounded(double p, const std::optional<ProbabilityOperand>& to) {
       return f16_to_f32(f64_to_f16(scaled)) / to->range;
     case DType::kE4M3:
       return e4m3_to_f32(f64_to_e4m3(scaled)) / to->range;
+    case DType::kS8:
+    case DType::kU8:
+      return std::nearbyint(scaled) / to->range;  // at most the range
     default:
       return bf16_to_f32(f64_to_bf16(scaled)) / to->range;
   }

@@ -5,7 +5,6 @@
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
-#include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
 #include "tests/reference/quantizer.h"
 
@@ -14,6 +13,9 @@ namespace {
 
 bool is_half(DType type) {
   return type == DType::kF16 || type == DType::kBF16;
+}
+bool is_int8(DType type) {
+  return type == DType::kS8 || type == DType::kU8;
 }
 
 double rounded_to(DType type, double value) {
@@ -40,8 +42,8 @@ struct QuantizedInputs {
     if (v_codes.codes.empty()) return rounded_to(variant.v.type, v.get(b, h, j, c));
     const int64_t head = b * hkv + h, n = v.shape()[2], dv = v.shape()[3];
     const auto channel = static_cast<size_t>(head * dv + c);
-    return double{e4m3_to_f32(v_codes.codes[static_cast<size_t>((head * n + j) * dv + c)])} *
-           v_codes.scales[channel];
+    const uint8_t code = v_codes.codes[static_cast<size_t>((head * n + j) * dv + c)];
+    return double{decoded_value(variant.v.type, code)} * v_codes.scales[channel];
   }
 };
 
@@ -103,18 +105,18 @@ bool models_quantization(const Variant& variant, std::string* why) {
   const char* missing = nullptr;
   if (variant.q.type != DType::kS8 || variant.k.type != DType::kS8)
     missing = "Q or K other than int8";
-  if (!is_half(variant.p.type) && variant.p.type != DType::kE4M3) {
-    missing = "P other than f16, bf16 or e4m3";
+  if (!is_half(variant.p.type) && variant.p.type != DType::kE4M3 && !is_int8(variant.p.type)) {
+    missing = "P other than f16, bf16, e4m3, int8 or uint8";
   }
-  if (!is_half(variant.v.type) && variant.v.type != DType::kE4M3) {
-    missing = "V other than f16, bf16 or e4m3";
+  if (!is_half(variant.v.type) && variant.v.type != DType::kE4M3 && variant.v.type != DType::kS8) {
+    missing = "V other than f16, bf16, e4m3 or int8";
   }
-  if (variant.v.type == DType::kE4M3 && variant.v.granularity != Granularity::kChannel) {
+  if (!is_half(variant.v.type) && variant.v.granularity != Granularity::kChannel) {
     missing = "8-bit V with scales other than per channel";
   }
   if (variant.smooth_q != Smoothing::kNone) missing = "smoothing of Q";
-  if (variant.v.smoothing != Smoothing::kNone && variant.v.type != DType::kE4M3) {
-    missing = "smoothing of V other than e4m3";
+  if (variant.v.smoothing != Smoothing::kNone && is_half(variant.v.type)) {
+    missing = "smoothing of 16-bit V";
   }
   if (variant.hadamard) missing = "Hadamard rotation";
   if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
@@ -145,10 +147,10 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
   if (!in.mean.empty() && !k_mean.empty()) in.mean = k_mean;
   in.q_codes = quantize(q, in.q_rule, {});
   in.k_codes = quantize(k, in.k_rule, in.mean);
-  if (variant.v.type == DType::kE4M3) {
+  if (!is_half(variant.v.type)) {
     in.v_mean = mean_of(variant.v.smoothing, v);
     for (float& mean : in.v_mean) mean = std::isfinite(mean) ? mean : 0;
-    in.v_codes = quantize_values(v, value_range(variant), in.v_mean);
+    in.v_codes = quantize_values(v, variant.v.type, value_range(variant), in.v_mean);
   }
   AttentionEngine engine{variant,      q.shape()[0],
                          q.shape()[1], k.shape()[1],

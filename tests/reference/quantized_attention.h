@@ -26,8 +26,8 @@
 namespace sagejit::reference {
 
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
-// than int8 Q and K with f16, bf16 or (per channel) e4m3 P and V, smoothing of Q or V,
-// Hadamard rotation.
+// than int8 Q and K with f16, bf16 or (V per channel) e4m3 or int8 P and V, smoothing of Q or of
+// 16-bit V, Hadamard rotation.
 // k_mean: the f32 mean [b, hkv, d] that K is smoothed by; empty: the model's own. A kernel's may
 // differ in the last bits (numerics.md, section 2), which turn over a code of K now and then.
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,

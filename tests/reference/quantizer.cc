@@ -118,7 +118,23 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector
   return result;
 }
 
-QuantizedValues quantize_values(const HostTensor& x, float range, const std::vector<float>& mean) {
+namespace {
+
+uint8_t encode_value(DType type, float scaled) {
+  if (std::isnan(scaled)) return 0;
+  if (type == DType::kE4M3) return f64_to_e4m3(scaled);
+  const float code = std::clamp(std::nearbyintf(scaled), -kMaxCode, kMaxCode);
+  return static_cast<uint8_t>(static_cast<int8_t>(code));
+}
+
+}  // namespace
+
+float decoded_value(DType type, uint8_t code) {
+  return type == DType::kE4M3 ? e4m3_to_f32(code) : static_cast<float>(static_cast<int8_t>(code));
+}
+
+QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
+                                const std::vector<float>& mean) {
   const Shape4& s = x.shape();
   const auto channel_of = [&](int64_t b, int64_t h, int64_t d) {
     return static_cast<size_t>((b * s[1] + h) * s[3] + d);
@@ -136,14 +152,15 @@ QuantizedValues quantize_values(const HostTensor& x, float range, const std::vec
     const float amax = maxima[channel_of(b, h, d)];
     const float inverse = amax == 0 ? 0.0f : range / amax;
     const float scaled = centred(b, h, t, d) * inverse;
-    result.codes.push_back(std::isnan(scaled) ? uint8_t{0} : f64_to_e4m3(scaled));
+    result.codes.push_back(encode_value(type, scaled));
   });
   for (const float amax : maxima) result.scales.push_back(amax / range);
   return result;
 }
 
 float value_range(const Variant& variant) {
-  return variant.v.range == 0 ? kMaxE4m3 : static_cast<float>(variant.v.range);
+  if (variant.v.range != 0) return static_cast<float>(variant.v.range);
+  return variant.v.type == DType::kE4M3 ? kMaxE4m3 : kMaxCode;
 }
 
 std::vector<double> token_mean(const HostTensor& x) {

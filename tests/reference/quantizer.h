@@ -1,4 +1,5 @@
-// Bit-exact CPU model of the int8 quantizers of Q and K, of K's mean, and of V's e4m3 quantizer.
+// Bit-exact CPU model of the int8 quantizers of Q and K, of K's mean, and of V's quantizers to e4m3
+// and int8.
 //
 // For every element x of a scale group, in f32 with every operation rounded to nearest even:
 //   xs    = f32(x) - mean[d]                        (only x where there is no mean)
@@ -41,21 +42,24 @@ struct Quantized {
 // x is f16, bf16 or f32 [b, h, t, d]. mean: f32 [b, h, d], or empty for none.
 Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector<float>& mean);
 
-// V in e4m3 with a scale per channel. For every channel of a (batch, head), in f32 with every
-// operation rounded to nearest even:
+// V in e4m3 or int8 with a scale per channel. For every channel of a (batch, head), in f32 with
+// every operation rounded to nearest even:
 //   x     = x - mean where there is one
 //   amax  = max |x| over the tokens, a NaN is passed over
 //   scale = amax / range
 //   inv   = amax == 0 ? 0 : range / amax
-//   code  = e4m3(x * inv), to nearest even, saturating;  a NaN becomes 0
+//   code  = e4m3(x * inv), or int8, to nearest even, saturating;  a NaN becomes 0
 struct QuantizedValues {
   std::vector<uint8_t> codes;  // [b, h, t, dv]
   std::vector<float> scales;   // [b, h, dv]
 };
 
-// x is f16 or bf16 [b, h, t, dv]; range in (0, 448]. mean: f32 [b, h, dv], or empty for none.
-QuantizedValues quantize_values(const HostTensor& x, float range,
+// x is f16 or bf16 [b, h, t, dv]; range in (0, 448], or (0, 127]. mean: f32 [b, h, dv], or empty
+// for none.
+QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
                                 const std::vector<float>& mean = {});
+// What a code stands for, before it is scaled.
+float decoded_value(DType type, uint8_t code);
 
 // The largest magnitude that the variant's V is scaled to.
 float value_range(const Variant& variant);

@@ -416,6 +416,25 @@ TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") 
   CHECK(grid_of(plan, "quantize") == std::array<int64_t, 3>{2 * 4 * (8 + v_tiles + 2 * 3), 1, 1});
 }
 
+TEST_CASE("8-bit V is prepared for mma.sync too, and nothing else is laid out otherwise") {
+  const Variant v = resolve_variants("v.attn",
+                                     "v { head_dim = 72; v = int8; smooth_k = mean; lse = on; "
+                                     "pv_accumulator = s32 + f32 every 32 }")
+                        .at(0);
+  const Schedule schedule = parse_schedule("block_m=64 block_n=32 warps=4");
+  const ForwardPlan plan = make_forward_plan(v, schedule, find_target("sm_80"));
+  CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
+  CHECK(bytes_of(plan, "q_codes") == 2 * 8 * 300 * 96);
+  CHECK(bytes_of(plan, "k_codes") == 2 * 4 * 1000 * 96);
+  CHECK(bytes_of(plan, "v_codes") == 2 * 4 * 1024 * 80);
+  CHECK(param_of(plan, "prepare", "padded_n") == 1024);
+  CHECK(param_of(plan, "attention", "padded_n") == 1024);
+  CHECK(has_param(plan, "attention", "v_scales"));
+  CHECK(!has_param(plan, "attention", "v"));
+  CHECK(!has_param(plan, "attention", "prepare_counters"));  // the launch before it is over
+  CHECK(plan.v.range == 127.0f);
+}
+
 TEST_CASE("8-bit V shares the pass over K") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 64; v = e4m3; smooth_k = mean");
   CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
@@ -568,9 +587,9 @@ TEST_CASE("a schedule of the wrong family is refused") {
     return thrown_by([&] { wgmma_plan_of(entries, schedule); }).message();
   };
   CHECK_THAT(message("head_dim = 64; v = e4m3", "wgmma=0"),
-             Catch::EndsWith("without wgmma, V must have the type of the input"));
-  CHECK_THAT(message("head_dim = 64; rescale_threshold = 4", "wgmma=0"),
-             Catch::EndsWith("without wgmma, rescale_threshold must be 0"));
+             Catch::EndsWith("without wgmma, sm_90a has no products of e4m3"));
+  CHECK_THAT(message("head_dim = 64; input = bf16; v = f16", "wgmma=0"),
+             Catch::EndsWith("without wgmma, V of 16 bits must have the type of the input"));
 }
 
 TEST_CASE("a plan is refused for a variant or a schedule that the target cannot have") {

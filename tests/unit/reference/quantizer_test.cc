@@ -108,35 +108,44 @@ TEST_CASE("V per channel: codes of a hand-computed tensor") {
   // Channel 0 has the scale 1; 17 and 19 lie between the codes 16, 18 and 20.
   const HostTensor x =
       rows_of({{448, 0.5, 0}, {17, -2, 0}, {19, 1, 0}, {std::nan(""), 0.25, -0.0}});
-  const QuantizedValues result = quantize_values(x, 448.0f);
+  const QuantizedValues result = quantize_values(x, DType::kE4M3, 448.0f);
   CHECK(result.scales == std::vector<float>{1.0f, 2.0f / 448.0f, 0.0f});
   CHECK(result.codes ==
         std::vector<uint8_t>{0x7e, 0x6e, 0, 0x58, 0xfe, 0, 0x5a, 0x76, 0, 0, 0x66, 0x80});
-  const QuantizedValues narrow = quantize_values(x, 2.25f);
+  const QuantizedValues narrow = quantize_values(x, DType::kE4M3, 2.25f);
   CHECK(narrow.scales[0] == 448.0f / 2.25f);
   CHECK(narrow.codes[0] == 0x41);  // 2.25
 }
 
 TEST_CASE("V about its mean") {
   const HostTensor x = rows_of({{1, 5}, {3, 5}});
-  const QuantizedValues result = quantize_values(x, 448.0f, {2.0f, 5.0f});
+  const QuantizedValues result = quantize_values(x, DType::kE4M3, 448.0f, {2.0f, 5.0f});
   CHECK(result.scales == std::vector<float>{1.0f / 448.0f, 0.0f});
   CHECK(result.codes == std::vector<uint8_t>{0xfe, 0, 0x7e, 0});
+}
+
+TEST_CASE("V in int8: rounded to even, symmetric") {
+  const HostTensor x = rows_of({{127, -4}, {2.5, 1}, {3.5, 0}, {-127, 0.5}, {std::nan(""), 2}});
+  const QuantizedValues result = quantize_values(x, DType::kS8, 127.0f);
+  CHECK(result.scales == std::vector<float>{1.0f, 4.0f / 127.0f});
+  CHECK(result.codes == std::vector<uint8_t>{127, 0x81, 2, 32, 4, 0, 0x81, 16, 0, 64});
+  CHECK(decoded_value(DType::kS8, 0x81) == -127.0f);
 }
 
 TEST_CASE("V survives the ends of its types") {
   HostTensor tiny(DType::kBF16, {1, 1, 2, 1});
   tiny.set(0, 0, 0, 0, 0x1p-133);  // range / amax overflows f32
   tiny.set(0, 0, 1, 0, 0);
-  CHECK(quantize_values(tiny, 448.0f).codes == std::vector<uint8_t>{0x7e, 0});
-  CHECK(quantize_values(tiny, 448.0f).scales == std::vector<float>{0x1p-133f / 448.0f});
+  CHECK(quantize_values(tiny, DType::kE4M3, 448.0f).codes == std::vector<uint8_t>{0x7e, 0});
+  CHECK(quantize_values(tiny, DType::kE4M3, 448.0f).scales ==
+        std::vector<float>{0x1p-133f / 448.0f});
   const HostTensor huge = rows_of({{65504, -65504}});
-  CHECK(quantize_values(huge, 448.0f).codes == std::vector<uint8_t>{0x7e, 0xfe});
+  CHECK(quantize_values(huge, DType::kE4M3, 448.0f).codes == std::vector<uint8_t>{0x7e, 0xfe});
 }
 
 TEST_CASE("decoded V stays within half a step of e4m3") {
   const Inputs in = make_inputs("normal", {2, 3, 3, 1, 100, 24, 24}, DType::kBF16, 4);
-  const QuantizedValues result = quantize_values(in.v, 448.0f);
+  const QuantizedValues result = quantize_values(in.v, DType::kE4M3, 448.0f);
   double worst = 0;
   for_each_index(in.v.shape(), [&](int64_t b, int64_t h, int64_t t, int64_t d) {
     const int64_t head = b * 3 + h;

@@ -98,11 +98,12 @@ TEST_CASE("what no generator makes is not supported") {
                            "mask = tensor(additive)",
                            "p = f16 range 2",
                            "v = e5m2",
-                           "v = int8",
+                           "v = int8 per head",
                            "v = bf16",
                            "v = e4m3 per head",
-                           "v = e4m3 range 2.25\npv_accumulator = f16 + f32 every 64",
+                           "p = e4m3 range 4\nv = e4m3 range 2.25\npv_accumulator = f16",
                            "v = e4m3\npv_accumulator = f32 + f32 every 96",
+                           "v = int8\npv_accumulator = s32 + f32 every 256",
                            "input = bf16\nv = f16\npv_accumulator = f16",
                            "smooth_v = mean",
                            "pv_accumulator = f16 + f32 every 48",
@@ -115,15 +116,10 @@ TEST_CASE("what no generator makes is not supported") {
   }
 }
 
-TEST_CASE("what needs V prepared is supported with wgmma alone") {
+TEST_CASE("what needs V prepared in 16 bits, or long intervals, is supported with wgmma alone") {
   for (const char* body :
-       {"v = e4m3", "p = e4m3 range 16\nrescale_threshold = 4",
-        "p = e4m3 range 0.5\nv = e4m3 range 2.25", "v = e4m3\npv_accumulator = f32 + f32 every 32",
-        "v = e4m3\npv_accumulator = f32 + f32 every 256", "v = e4m3\ninput = bf16",
-        "input = bf16\nv = f16", "input = bf16\np = f16\npv_accumulator = f32 + f32 every 32",
-        "rescale_threshold = 8", "rescale_threshold = 8\nrow_sum = quantized",
-        "v = e4m3\nsmooth_v = mean", "v = e4m3\nrow_sum = quantized",
-        "p = e4m3 range 16 direct\nrow_sum = quantized\nrescale_threshold = 4"}) {
+       {"v = e4m3\npv_accumulator = f32 + f32 every 256", "input = bf16\nv = f16",
+        "input = bf16\np = f16\npv_accumulator = f32 + f32 every 32"}) {
     INFO(body);
     const Variant v = resolve(body);
     for (const Target& target : all_targets()) {
@@ -133,13 +129,53 @@ TEST_CASE("what needs V prepared is supported with wgmma alone") {
   }
 }
 
+TEST_CASE("e4m3 P and V are supported where the target has products of them") {
+  for (const char* body :
+       {"v = e4m3", "p = e4m3 range 16\nrescale_threshold = 4",
+        "p = e4m3 range 0.5\nv = e4m3 range 2.25", "v = e4m3\npv_accumulator = f32 + f32 every 32",
+        "v = e4m3\npv_accumulator = f32 + f32 every 128", "v = e4m3\ninput = bf16",
+        "v = e4m3\nsmooth_v = mean", "v = e4m3\nrow_sum = quantized",
+        "p = e4m3 range 16 direct\nrow_sum = quantized\nrescale_threshold = 4"}) {
+    INFO(body);
+    const Variant v = resolve(body);
+    for (const Target& target : all_targets()) {
+      INFO(target.name);
+      CHECK(is_supported(v, target) == (target.wgmma || target.native_fp8_mma));
+    }
+  }
+}
+
+TEST_CASE("sums of e4m3 products in f16 are supported by mma.sync alone, on two levels") {
+  for (const char* ranges :
+       {"p = e4m3 range 448\nv = e4m3 range 2.25", "p = e4m3 range 224\nv = e4m3 range 4.5",
+        "p = e4m3 range 112\nv = e4m3 range 9"}) {
+    const Variant v = resolve(std::string(ranges) + "\npv_accumulator = f16 + f32 every 64");
+    for (const Target& target : all_targets()) {
+      INFO(target.name << " " << ranges);
+      CHECK(is_supported(v, target) == (target.native_fp8_mma && !target.wgmma));
+    }
+  }
+}
+
+TEST_CASE("int8 P and V, and maxima that are renewed late, are supported everywhere") {
+  for (const char* body :
+       {"v = int8", "p = uint8", "p = uint8 range 15\nrescale_threshold = 4",
+        "p = int8 range 100\nv = int8 range 63", "v = int8\npv_accumulator = s32 + f32 every 128",
+        "v = int8\ninput = bf16\nsmooth_v = mean", "p = uint8\nrow_sum = quantized",
+        "rescale_threshold = 8", "rescale_threshold = 8\nrow_sum = quantized"}) {
+    INFO(body);
+    CHECK(num_supporting(resolve(body)) == all_targets().size());
+  }
+}
+
 TEST_CASE("the message names each limit and the lines that mend it") {
   const Variant v = resolve("v = e4m3\npv_accumulator = f32 + f32 every 96");
-  CHECK(unsupported_message(v, find_target("sm_89")) ==
-        "variant `x` is valid, but no generator makes it for sm_89 yet\n"
-        "  p = e4m3 range 448 rounded: P must have the type of the input, and range 1\n"
-        "  v = e4m3 per channel range 448: V must have the type of the input\n"
-        "  pv_accumulator = f32 + f32 every 96: the interval must be 16, 32, 64 or 128 keys\n"
+  CHECK(unsupported_message(v, find_target("sm_86")) ==
+        "variant `x` is valid, but no generator makes it for sm_86 yet\n"
+        "  p = e4m3 range 448 rounded: without fp8 products, P must be int8 or uint8, or have the "
+        "type of the input, and range 1\n"
+        "  pv_accumulator = f32 + f32 every 96: the interval must be 32, 64 or 128 keys with 8-bit "
+        "P\n"
         "the nearest variant that is supported has these lines instead:\n"
         "  p = f16 range 1\n"
         "  v = f16\n"
@@ -147,7 +183,7 @@ TEST_CASE("the message names each limit and the lines that mend it") {
 }
 
 TEST_CASE("the nearest supported variant is valid, supported, and what the message says") {
-  const Target& target = find_target(GENERATE("sm_80", "sm_90a"));
+  const Target& target = find_target(GENERATE("sm_80", "sm_89", "sm_90a"));
   Rng rng(3);
   for (int i = 0; i < 1000; ++i) {
     Variant v = random_variant(rng);
@@ -170,19 +206,23 @@ TEST_CASE("the nearest supported variant is valid, supported, and what the messa
 
 TEST_CASE("8-bit P and V stay 8-bit where there is a kernel for them") {
   const Variant v = resolve("v = int8 per head\npv_accumulator = s32 + f32 every 96");
-  CHECK(
-      unsupported_message(v, find_target("sm_90a")) ==
-      "variant `x` is valid, but no generator makes it for sm_90a yet\n"
-      "  p = int8 range 127: P must be e4m3, or have range 1 and be f16 or the type of the input\n"
-      "  v = int8 per head range 127: V must have the type of P and, as e4m3, be scaled per "
-      "channel\n"
-      "  pv_accumulator = s32 + f32 every 96: products of P and V must add up in f32 or, where "
-      "P is f16, in f16\n"
-      "  pv_accumulator = s32 + f32 every 96: the interval must be 16, 32, 64 or 128 keys\n"
-      "the nearest variant that is supported has these lines instead:\n"
-      "  p = e4m3 range 448 rounded\n"
-      "  v = e4m3 per channel range 448\n"
-      "  pv_accumulator = f32 + f32 every 64");
+  for (const char* target : {"sm_80", "sm_90a"}) {
+    CHECK(unsupported_message(v, find_target(target)) ==
+          "variant `x` is valid, but no generator makes it for " + std::string(target) +
+              " yet\n"
+              "  v = int8 per head range 127: V must have the type of P (int8 for uint8) and, in 8 "
+              "bits, be scaled per channel\n"
+              "  pv_accumulator = s32 + f32 every 96: the interval must be 32, 64 or 128 keys with "
+              "8-bit P\n"
+              "the nearest variant that is supported has these lines instead:\n"
+              "  v = int8 per channel range 127\n"
+              "  pv_accumulator = s32 + f32 every 64");
+  }
+  const Variant wide = resolve("p = e5m2\nv = e5m2 range 2.25");
+  const Variant nearest = nearest_supported(wide, find_target("sm_89"));
+  CHECK(nearest.p == ProbabilityOperand{DType::kE4M3, 448.0, false});
+  CHECK(nearest.v.type == DType::kE4M3);
+  CHECK(nearest.v.range == 2.25);
 }
 
 TEST_CASE("variants made by a program are checked too") {
