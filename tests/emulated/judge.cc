@@ -52,6 +52,10 @@ double fp8_row_sum_rounding(int64_t n) {
   return 0x1p-14 * (static_cast<double>(n) + static_cast<double>(n) / 32);
 }
 
+bool is_int8(DType type) {
+  return type == DType::kS8 || type == DType::kU8;
+}
+
 struct Findings {
   const Variant& variant;
   const AttentionResult& exact;
@@ -153,6 +157,41 @@ int64_t keys_of_a_sum(const Variant& variant, const Problem& problem) {
   return parse_schedule(problem.kernel().artifact().schedule_text).block_n;
 }
 
+// RMS over a head of O of what two roundings of int8 P may differ by, relative to different maxima.
+// Each is off by at most half a step of 1 / range, whatever P is, so that in
+//   dO = sum dp v / l,   |dp| <= 1 / (2 range)
+// each is off by sum v^2 / (12 range^2 l^2) in the mean square where the errors are independent. P
+// below half a step is 0: there they have one sign, up to half a step and a quarter on average,
+// which adds up where V has a mean. With row sums of the same P, l has that error too. As for e4m3,
+// three standard deviations are allowed.
+double int8_p_error(const Findings& f, const HostTensor& v, const std::vector<double>& mean,
+                    int64_t head) {
+  const AttentionResult& o = f.model;
+  const int64_t h_of_v = head % o.h / (o.h / v.shape()[1]), n = v.shape()[2];
+  const double step = 1 / f.variant.p.range;
+  const double of_sum = f.variant.row_sum == RowSum::kExact ? 0 : step * static_cast<double>(n) / 4;
+  std::vector<double> squares(static_cast<size_t>(o.dv)), sums(static_cast<size_t>(o.dv));
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t c = 0; c < o.dv; ++c) {
+      const double x = v.get(head / o.h, h_of_v, j, c) - mean[static_cast<size_t>(c)];
+      squares[static_cast<size_t>(c)] += x * x;
+      sums[static_cast<size_t>(c)] += x;
+    }
+  }
+  double total = 0;
+  for (int64_t row = head * o.m; row < (head + 1) * o.m; ++row) {
+    const double l = f.exact.sum[static_cast<size_t>(row)];
+    for (int64_t c = 0; l > 0 && c < o.dv; ++c) {
+      const auto channel = static_cast<size_t>(c);
+      const double y = o.o[static_cast<size_t>(row * o.dv + c)];
+      const double coherent = std::fabs(sums[channel]) * step / 4 + std::fabs(y) * of_sum;
+      total += (squares[channel] * step * step / 6 + coherent * coherent) / (l * l);
+    }
+  }
+  const double stray = 1 + 3 / std::sqrt(static_cast<double>(o.m));
+  return std::sqrt(total / static_cast<double>(o.m * o.dv) * stray);
+}
+
 // The products' error is held against what they add up to: O, or O about the mean of smoothed V.
 // The mean itself, a sum in f32 in another order, and the output's type may round the whole.
 void check_against_model(Findings& f, const Problem& problem) {
@@ -167,10 +206,12 @@ void check_against_model(Findings& f, const Problem& problem) {
     const double tolerance = model_tolerance(
         f.variant, f.exact.m, num_keys, is_e4m3 ? one_sidedness(v, smoothing, f.model, head) : 0,
         keys_of_a_sum(f.variant, problem));
-    const double summed = rms_about(value_mean(v, smoothing, f.model, head), f.model, head);
+    const std::vector<double> mean = value_mean(v, smoothing, f.model, head);
+    const double summed = rms_about(mean, f.model, head);
     const bool has_mean = smoothing == Smoothing::kMean;
     const double whole =
-        has_mean ? (rounding_of(f.variant.output) + 0x1p-19) * rms(y, per_head) : 0;
+        (has_mean ? (rounding_of(f.variant.output) + 0x1p-19) * rms(y, per_head) : 0) +
+        (is_int8(f.variant.p.type) ? int8_p_error(f, v, mean, head) : 0);
     if (error <= tolerance * summed + whole) continue;
     f.add(
         "(b{}, h{}) is {:.3g} from the model of the variant, more than {:.3g} of {:.3g} and {:.3g}",
@@ -181,20 +222,26 @@ void check_against_model(Findings& f, const Problem& problem) {
 
 // Section 5: f32 sums of up to d products and of n probabilities. With quantized row sums the
 // error of every P enters, relative to another maximum than the model's, and what the tensor core's
-// sums lose. Where the scores' bias
+// sums lose; every P in int8 may be off by a step. Where the scores' bias
 // goes through the multiply-add that scales them, each exponent moves by up to 0.75 c, c at most
 // 2^-11 (online_softmax.cc); without that, kernels are within 1e-5 of the model.
 void check_lse_against_model(Findings& f, const Problem& problem) {
   if (!f.variant.lse) return;
+  const bool sums_quantized = f.variant.row_sum == RowSum::kQuantized;
+  const bool is_integer = is_int8(f.variant.p.type);
   const double rounding =
-      f.variant.row_sum == RowSum::kExact
+      !sums_quantized || is_integer
           ? 0
           : 2 * most_p_error(f.variant.p) + fp8_row_sum_rounding(keys_of_a_sum(f.variant, problem));
+  const double steps = sums_quantized && is_integer
+                           ? static_cast<double>(problem.inputs().k.shape()[2]) / f.variant.p.range
+                           : 0;
   constexpr double kFoldedBias = 0.75 * 0x1p-11 * std::numbers::ln2;
   for (size_t i = 0; i < f.lse.size(); ++i) {
     const double expected = f.model.lse[i];
     if (std::isinf(expected) && f.lse[i] == expected) continue;
-    const double tolerance = rounding + kFoldedBias + 1e-5 * (1 + std::fabs(expected));
+    const double tolerance =
+        rounding + steps / f.exact.sum[i] + kFoldedBias + 1e-5 * (1 + std::fabs(expected));
     if (!(std::fabs(f.lse[i] - expected) <= tolerance)) {
       f.add("LSE [{}] is {:.6g}, the model's {:.6g}", i, f.lse[i], expected);
       return;
@@ -245,6 +292,7 @@ namespace {
 // much as it is large, as few keys may decide the row: three standard deviations are allowed, never
 // more than the bound.
 double p_rounding(const ProbabilityOperand& p, int64_t num_rows) {
+  if (is_int8(p.type)) return 0;  // int8_p_error() instead
   const double u = rounding_of(p.type);
   if (p.type != DType::kE4M3) return 2 * u;
   const double stray = 1 + 3 / std::sqrt(static_cast<double>(num_rows));

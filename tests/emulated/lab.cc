@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <map>
 
 #include "compiler/sema/resolve.h"
 #include "compiler/support/error.h"
@@ -45,6 +46,18 @@ Lab::Lab(const std::string& device, const std::string& schedules_of)
 Lab& Lab::mma_sync() {
   static Lab lab(device_name(), "sm_80");
   return lab;
+}
+
+Lab& Lab::mma_sync_e4m3() {
+  const Target& target = *mma_sync().device_->info().target;
+  return target.native_fp8_mma ? mma_sync() : emulated("sm_89");
+}
+
+Lab& Lab::emulated(const std::string& target) {
+  static std::map<std::string, std::unique_ptr<Lab>> labs;
+  std::unique_ptr<Lab>& lab = labs[target];
+  if (!lab) lab.reset(new Lab("emulator:" + target, target));
+  return *lab;
 }
 
 Lab& Lab::wgmma() {

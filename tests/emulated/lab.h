@@ -28,6 +28,11 @@ class Lab {
   // Kernels of the mma.sync family, whatever the device that SAGEJIT_TEST_DEVICE names would rather
   // run. Throws Error{kDevice} if it cannot be opened.
   static Lab& mma_sync();
+  // The same with e4m3 P and V: on that device if its target has such products by mma.sync, else on
+  // emulator:sm_89.
+  static Lab& mma_sync_e4m3();
+  // On the emulator of that target.
+  static Lab& emulated(const std::string& target);
   // Kernels of the wgmma family: on that device if its target has wgmma, else on emulator:sm_90a.
   static Lab& wgmma();
 

@@ -121,6 +121,7 @@ class HeadAttention {
     const double offset =
         queries_.lse_offset.empty() ? 0.0 : queries_.lse_offset[static_cast<size_t>(i)];
     result_.lse[static_cast<size_t>(row)] = sums.lse + offset;
+    result_.sum[static_cast<size_t>(row)] = sums.denominator;
     for (int64_t d = 0; d < dv; ++d) {
       // A NaN denominator must reach the output, so "no key seen" is told by the LSE.
       const bool empty = sums.lse == -std::numeric_limits<double>::infinity();
@@ -218,9 +219,10 @@ void check_problem(const Variant& variant, const HostTensor& q, const HostTensor
 
 AttentionResult run_engine(const AttentionEngine& engine) {
   const int64_t dv = engine.variant.value_head_dim;
-  AttentionResult result{engine.b, engine.hq, engine.m, dv, {}, {}};
+  AttentionResult result{engine.b, engine.hq, engine.m, dv, {}, {}, {}};
   result.o.assign(static_cast<size_t>(engine.b * engine.hq * engine.m * dv), 0.0);
   result.lse.assign(static_cast<size_t>(engine.b * engine.hq * engine.m), 0.0);
+  result.sum = result.lse;
   if (result.lse.empty()) return result;
   const int64_t group = engine.hq / engine.hkv;
   for (int64_t head = 0; head < engine.b * engine.hkv; ++head) {

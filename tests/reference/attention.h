@@ -21,6 +21,7 @@ struct AttentionResult {
   int64_t b = 0, h = 0, m = 0, dv = 0;
   std::vector<double> o;    // [b, h, m, dv]
   std::vector<double> lse;  // [b, h, m]
+  std::vector<double> sum;  // [b, h, m]: of exp(S - row's maximum); 0 for a row without keys
 };
 
 // q [b, hq, m, d], k [b, hkv, n, d], v [b, hkv, n, dv]. Quick: about 4 GFLOP/s per core and more.

@@ -123,7 +123,7 @@ namespace {
 uint8_t encode_value(DType type, float scaled) {
   if (std::isnan(scaled)) return 0;
   if (type == DType::kE4M3) return f64_to_e4m3(scaled);
-  const float code = std::clamp(std::nearbyintf(scaled), -kMaxCode, kMaxCode);
+  const float code = std::clamp(std::nearbyintf(scaled), -kMaxCode - 1, kMaxCode);
   return static_cast<uint8_t>(static_cast<int8_t>(code));
 }
 

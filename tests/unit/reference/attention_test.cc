@@ -38,7 +38,7 @@ bool visible(const Mask& mask, int64_t i, int64_t j, int64_t m, int64_t n) {
 AttentionResult by_definition(const Variant& variant, const Inputs& in) {
   const auto [b_count, hq, m, d_count] = in.q.shape();
   const int64_t hkv = in.k.shape()[1], n = in.k.shape()[2], dv = in.v.shape()[3];
-  AttentionResult result{b_count, hq, m, dv, {}, {}};
+  AttentionResult result{b_count, hq, m, dv, {}, {}, {}};
   for (int64_t row = 0; row < b_count * hq * m; ++row) {
     const int64_t b = row / (hq * m), h = row / m % hq, i = row % m;
     const int64_t key_head = h / (hq / hkv);
