@@ -16,6 +16,11 @@ constexpr int keys_of_product(DType p) {
   return 32 * 8 / bits_of(p);
 }
 
+// Integers, whose products add up in s32.
+constexpr bool is_integer(DType p) {
+  return p == DType::kS8 || p == DType::kU8;
+}
+
 // P of keys [first_key, first_key + k) of a 16-row tile as an A operand: the thread's own elements,
 // converted. 8-bit P relies on the permutation of V's tokens (core_matrix.h).
 std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,

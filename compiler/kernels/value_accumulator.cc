@@ -33,10 +33,6 @@ Op pv_mma(DType p, DType accumulator) {
   }
 }
 
-bool is_int8(DType type) {
-  return type == DType::kS8 || type == DType::kU8;
-}
-
 std::vector<Value> concat(std::initializer_list<std::vector<Value>> lists) {
   std::vector<Value> all;
   for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
@@ -54,7 +50,7 @@ ValueAccumulator::ValueAccumulator(ir::Builder& b, const Variant& variant, int n
       step_keys_(keys_of_product(variant.p.type)),
       inner_(variant.pv_accumulator.inner),
       o_type_(variant.pv_accumulator.outer.value_or(inner_)),
-      sum_inner_(is_int8(variant.p.type) ? DType::kS32 : DType::kF32) {
+      sum_inner_(is_integer(variant.p.type) ? DType::kS32 : DType::kF32) {
   o_.resize(num_row_tiles);
   for (auto& row : o_) {
     for (int column = 0; column < num_column_tiles; ++column) {

@@ -23,14 +23,20 @@ WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int b
       interval_tiles_(variant.pv_accumulator.interval / block_n),
       o_is_packed_(!variant.pv_accumulator.outer && target_is_packed()),
       row_sum_(b, variant, ones) {
-  o_ = new_accumulator(o_is_packed_);
-  if (variant.pv_accumulator.outer) inner_ = new_accumulator(target_is_packed());
+  const Accumulator& pv = variant.pv_accumulator;
+  o_ = new_accumulator(pv.outer.value_or(pv.inner));
+  if (pv.outer) inner_ = new_accumulator(pv.inner);
 }
 
-WgmmaAccumulator::Vars WgmmaAccumulator::new_accumulator(bool packed) const {
+Value WgmmaAccumulator::zero_of(DType type) const {
+  if (type == DType::kF32) return constant_f32(0);
+  return constant(type == DType::kS32 ? kBiasedZero : 0);
+}
+
+WgmmaAccumulator::Vars WgmmaAccumulator::new_accumulator(DType type) const {
   Vars result;
-  for (int i = 0; i < num_columns_ * (packed ? 2 : 4); ++i) {
-    result.push_back(b_.var(packed ? constant(0) : constant_f32(0)));
+  for (int i = 0; i < num_columns_ * (type == DType::kF16 ? 2 : 4); ++i) {
+    result.push_back(b_.var(zero_of(type)));
   }
   return result;
 }
@@ -49,7 +55,7 @@ void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int
     for (int i = 0; i < kStepRegisters; ++i) a.push_back(b_.get(p[step * kStepRegisters + i]));
     b_.wgmma(product_, target(), a, moved(b_, values, step * step_keys_ * row_bytes_),
              {.fenced = step == first_step,
-              .accumulate = step != first_step || inner_.empty() || interval_tiles_ > 1});
+              .accumulate = step != first_step || starts_from_registers()});
     row_sum_.product(a, step == first_step);
   }
   b_.emit(Op::kWgmmaCommit, {});
@@ -67,7 +73,8 @@ void WgmmaAccumulator::wait() const {
 void WgmmaAccumulator::add_inner() {
   for (size_t i = 0; i < inner_.size(); ++i) {
     if (!target_is_packed()) {
-      b_.set(o_[i], b_.fadd(b_.get(o_[i]), b_.get(inner_[i])));
+      const Value inner = b_.get(inner_[i]);
+      b_.set(o_[i], b_.fadd(b_.get(o_[i]), has_integers() ? unbias(b_, inner) : inner));
       continue;
     }
     const std::vector<Value> pair = b_.emit(Op::kUnpackF16, {b_.get(inner_[i])});
@@ -79,8 +86,12 @@ void WgmmaAccumulator::add_inner() {
 
 void WgmmaAccumulator::end_interval() {
   add_inner();
-  if (interval_tiles_ <= 1) return;  // the next products start from zero by themselves
-  for (const Var& x : inner_) b_.set(x, target_is_packed() ? constant(0) : constant_f32(0));
+  restart_inner();
+}
+
+void WgmmaAccumulator::restart_inner() {
+  if (!starts_from_registers()) return;
+  for (const Var& x : inner_) b_.set(x, zero_of(variant_.pv_accumulator.inner));
 }
 
 // Intervals are counted from key 0 on.
@@ -135,8 +146,9 @@ void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_t
                               const std::function<void()>& after_softmax) {
   b_.when(rescale.any, [&] {
     wait();
+    if (has_integers()) end_interval();
     scale(o_, o_is_packed_, rescale.factors);
-    if (!inner_.empty()) scale(inner_, target_is_packed(), rescale.factors);
+    if (!inner_.empty() && !has_integers()) scale(inner_, target_is_packed(), rescale.factors);
     row_sum_.rescale(rescale, true);
   });
   if (after_softmax) after_softmax();

@@ -2,12 +2,13 @@
 // names:
 //
 //   one level, f32 or f16    O = O factor + P V
-//   two levels               O = O factor + sum over intervals of (P V gathered in `inner` from
-//   zero)
+//   two levels               O = O factor + sum over intervals of (P V gathered in `inner`, f32,
+//   f16
+//                            or s32, from zero)
 //
-// and, where the variant sums the converted P, its row sums (wgmma_row_sum.h), to which all the
-// same happens. The products run while the warpgroup does something else, between start() and
-// finish().
+// Integers cannot be rescaled: their intervals end with a key tile, at the latest. And, where the
+// variant sums the converted P, its row sums (wgmma_row_sum.h), to which all the same happens. The
+// products run while the warpgroup does something else, between start() and finish().
 #pragma once
 
 #include <array>
@@ -56,16 +57,23 @@ class WgmmaAccumulator {
   using Vars = std::vector<ir::Var>;
   static constexpr int kStepRegisters = 4;  // of P, for one product
 
-  Vars new_accumulator(bool packed) const;
+  ir::Value zero_of(DType type) const;
+  Vars new_accumulator(DType type) const;
   void products(const Vars& p, ir::Value values, int first_step, int num_steps);
   void wait() const;
   void add_inner();
   void end_interval();
+  void restart_inner();
   void end_interval_after(ir::Value key_tile);
   void scale(const Vars& accumulator, bool packed, const std::vector<ir::Var>& factors);
   // What products write: O itself, or the inner accumulator.
   const Vars& target() const { return inner_.empty() ? o_ : inner_; }
   bool target_is_packed() const { return variant_.pv_accumulator.inner == DType::kF16; }
+  bool has_integers() const { return variant_.pv_accumulator.inner == DType::kS32; }
+  // Else the first product of an interval starts from zero by itself.
+  bool starts_from_registers() const {
+    return inner_.empty() || interval_tiles_ > 1 || has_integers();
+  }
 
   ir::Builder& b_;
   const Variant& variant_;

@@ -46,6 +46,10 @@ Value ones_descriptor(ir::Builder& b, Value units) {
 
 Op pv_product(const Variant& variant) {
   switch (variant.p.type) {
+    case DType::kS8:
+      return Op::kWgmmaS8;
+    case DType::kU8:
+      return Op::kWgmmaU8S8;
     case DType::kE4M3:
       return Op::kWgmmaE4M3F32;
     case DType::kF16:

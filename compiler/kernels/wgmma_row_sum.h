@@ -5,7 +5,7 @@
 //   of a row        l = l factor + sum            in f32
 //
 // The products of one tile alone add up in the tensor core, whose sums of 8-bit floats lose what
-// grows with the row (specs/numerics.md, 4.2).
+// grows with the row (specs/numerics.md, 4.2), and whose sums of integers cannot be rescaled.
 #pragma once
 
 #include <vector>
@@ -22,7 +22,7 @@ class WgmmaRowSum {
   // does anything.
   WgmmaRowSum(ir::Builder& b, const Variant& variant, ir::Value ones);
 
-  // One product's keys, behind the fence of P V's. a: P; is_first: the sum starts from zero.
+  // One product's keys, behind the first of P V's. a: P; is_first: the sum starts from zero.
   void product(const std::vector<ir::Value>& a, bool is_first) const;
   // What products in flight write.
   const std::vector<ir::Var>& in_flight() const { return tile_; }
@@ -35,6 +35,7 @@ class WgmmaRowSum {
 
  private:
   ir::Builder& b_;
+  bool has_integers_;
   ir::Op product_;
   ir::Value ones_;
   // The thread's fragment of 8 columns, all alike, two of each of its rows; and its rows' sums.

@@ -155,7 +155,8 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
 
 // As many as registers allow without spilling, and shared memory: a thread holds its part of a tile
 // while the maxima are found, and where rows end within it, whether each piece exists. The
-// assembler of sm_120 takes more registers for the same.
+// assembler of sm_120 takes more registers for the same, and so does that of sm_90 where every
+// token has a scale and V is scaled too.
 int prepare_teams(const ForwardPlan& plan) {
   const int loads = plan.num_pieces();
   const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
@@ -164,7 +165,10 @@ int prepare_teams(const ForwardPlan& plan) {
   };
   const bool has_ends = !is_power_of_two(plan.q.head_dim) ||
                         (plan.v.is_prepared && !is_power_of_two(plan.v.value_head_dim));
-  const bool takes_more = has_ends || plan.target->sm >= 120;
+  const bool has_token_scales =
+      plan.v.is_scaled && (plan.q.groups.span == 1 || plan.k.groups.span == 1);
+  const bool takes_more =
+      has_ends || plan.target->sm >= 120 || (plan.target->sm >= 90 && has_token_scales);
   constexpr int kOther = 4096;  // maxima of groups, items
   const int bytes = plan.scratch_bytes() + kOther;
   return std::max(1, std::min(takes_more ? teams - 1 : teams, plan.target->smem_per_block / bytes));
@@ -473,7 +477,7 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
            limit);
     }
   };
-  if (schedule.wgmma) return require(v.v.type != DType::kS8, "with wgmma, V must not be int8");
+  if (schedule.wgmma) return;
   require(bits_of(v.v.type) == 8 || v.v.type == v.input,
           "without wgmma, V of 16 bits must have the type of the input");
   require(v.v.type != DType::kE4M3 || target.native_fp8_mma,

@@ -126,8 +126,7 @@ class WgmmaSchedules {
 }  // namespace
 
 std::vector<Schedule> default_schedules(const Variant& variant, const Target& target) {
-  const bool has_int8_values = variant.v.type == DType::kS8;
-  if (target.wgmma && !has_int8_values) {
+  if (target.wgmma) {
     std::vector<Schedule> schedules = WgmmaSchedules(variant, target).list();
     if (!schedules.empty()) return schedules;
   }

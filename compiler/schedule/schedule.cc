@@ -209,7 +209,10 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
           fmt::format("{} blocks of {} threads exceed the {} of one SM of {}",
                       schedule.blocks_per_sm, threads, target.max_threads_per_sm, target.name));
   const Accumulator& pv = variant.pv_accumulator;
-  const bool whole_tiles = pv.outer && schedule.wgmma && pv.interval % schedule.block_n == 0;
+  // Sums of integers cannot be rescaled with a tile's new maxima.
+  const bool spans_tiles = pv.inner != DType::kS32 || pv.interval == schedule.block_n;
+  const bool whole_tiles =
+      pv.outer && schedule.wgmma && pv.interval % schedule.block_n == 0 && spans_tiles;
   require(!pv.outer || whole_tiles || schedule.block_n % pv.interval == 0,
           fmt::format("block_n must be a multiple of the two-level accumulation interval, {}",
                       pv.interval));

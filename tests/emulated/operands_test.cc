@@ -1,5 +1,5 @@
 // The operands of the wgmma kernel in the workspace, bit for bit and byte for byte: codes as core
-// matrices, padding included, V in 16 bits and in e4m3.
+// matrices, padding included, V in 16 bits, e4m3 and int8; and 8-bit V for the mma.sync kernel.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -145,6 +145,14 @@ struct Fixture {
         fmt::format("wgmma=1 q_in_registers=0 block_m={} block_n={} warps={} stages=2", block_m,
                     block_n, block_m / 16));
   }
+  // For the mma.sync kernel, whose Q and K are tested elsewhere (quantizer_test.cc).
+  void use_mma_sync(const std::string& body) {
+    variant = variant_of(body);
+    device = Lab::mma_sync_e4m3().device();
+    block_n = variant.head_dim > 128 ? 32 : 64;
+    kernel =
+        preparing_kernel(device, variant, fmt::format("block_m=64 block_n={} warps=4", block_n));
+  }
 };
 
 void check_side(const Problem& problem, const std::string& name, const reference::Quantized& model,
@@ -244,7 +252,7 @@ void check_operands(const Fixture& f, const Inputs& inputs, Layout layout) {
   CHECK(problem.damage() == "");
 }
 
-// Of V's two types and input's: a copy, a conversion, and codes of either.
+// Of V's three types and input's: a copy, a conversion, and codes of either.
 constexpr std::string_view kValues[] = {
     "input = f16; v = f16",
     "input = bf16; v = f16; smooth_k = mean",
@@ -252,6 +260,8 @@ constexpr std::string_view kValues[] = {
     "input = bf16; v = e4m3 range 2.25",
     "input = f16; v = e4m3; smooth_v = mean",
     "input = bf16; v = e4m3; smooth_v = mean; smooth_k = mean",
+    "input = f16; v = int8; smooth_k = mean",
+    "input = bf16; v = int8 range 63; smooth_v = mean",
 };
 
 TEST_CASE("operands of the wgmma kernel in every head dim", "[emulated][operands]") {
@@ -270,6 +280,30 @@ TEST_CASE("operands of the wgmma kernel in every head dim", "[emulated][operands
                        length == 129 ? Layout::kPadded : Layout::kBhtd);
       }
       check_operands(f, inputs({.b = 2, .hq = 2, .hkv = 2, .m = 33, .n = 140}), Layout::kBthd);
+    }
+  }
+}
+
+TEST_CASE("8-bit V for the mma.sync kernel in every head dim", "[emulated][operands]") {
+  Fixture f;
+  if (!f.ready()) return;
+  for (const int d : {16, 24, 64, 80, 128, 256}) {
+    for (const std::string_view values :
+         {"input = f16; v = int8; pv_accumulator = s32 + f32 every 32",
+          "input = bf16; v = int8 range 100; smooth_v = mean; pv_accumulator = s32 + f32 every 32",
+          "input = bf16; v = e4m3 range 2.25; smooth_k = mean",
+          "input = f16; v = e4m3; smooth_v = mean"}) {
+      f.use_mma_sync(fmt::format("head_dim = {}; {}", d, values));
+      for (const int64_t length : {1, 7, 63, 65, 129, 300}) {
+        reference::ProblemShape shape = {.b = 1, .hq = 2, .hkv = 2, .m = 20, .n = length};
+        shape.d = shape.dv = d;
+        Problem problem(*f.kernel, make_inputs("normal", shape, f.variant.input, 5),
+                        length == 129 ? Layout::kPadded : Layout::kBthd);
+        problem.launch(kQuantizePhase);
+        CAPTURE(d, values, length);
+        check_values(problem, f.variant, round_up(length, f.block_n));
+        CHECK(problem.damage() == "");
+      }
     }
   }
 }

@@ -29,6 +29,8 @@ constexpr std::string_view kSummed =
     "p = e4m3 range 448; v = e4m3 per channel; row_sum = quantized";
 constexpr std::string_view kHalfSummed = "input = f16; row_sum = quantized",
                            kBrainSummed = "input = bf16; row_sum = quantized";
+constexpr std::string_view kSigned = "p = int8; v = int8",
+                           kUnsigned = "p = uint8; v = int8; smooth_v = mean";
 constexpr std::string_view kTypes[] = {kHalf, kBytes, kBrain, kConverted, kDirect};
 
 TEST_CASE("wgmma: every granularity of Q with every granularity of K", "[emulated][wgmma]") {
@@ -121,7 +123,14 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
                            {kDirect, "f32", 64, true, "window(70, 40)"},
                            {kDirect, "f32 + f32 every 32", 96, false},
                            {kDirect, "f32 + f32 every 64", 64, true},
-                           {kDirect, "f32 + f32 every 128", 64, true, "window(70, 40)"}};
+                           {kDirect, "f32 + f32 every 128", 64, true, "window(70, 40)"},
+                           {kSigned, "s32 + f32 every 32", 96, false, "window(70, 40)"},
+                           {kSigned, "s32 + f32 every 64", 64, true},
+                           {kSigned, "s32 + f32 every 64", 128, false},
+                           {kUnsigned, "s32 + f32 every 128", 128, true, "window(70, 40)"},
+                           {kUnsigned, "s32 + f32 every 64", 64, false, "causal(bottom_right)"},
+                           {"p = int8; row_sum = quantized", "s32 + f32 every 64", 64, true},
+                           {"p = uint8; row_sum = quantized", "s32 + f32 every 32", 64, false}};
   std::vector<Case> cases;
   for (const Row& row : kRows) {
     const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}; mask = {}",
@@ -174,7 +183,7 @@ TEST_CASE("wgmma: every type of input and output, with and without LSE and smoot
   if (!lab.ready()) return;
   std::vector<Case> cases;
   int i = 0;
-  for (const std::string_view types : {kHalf, kBrain, kBytes}) {
+  for (const std::string_view types : {kHalf, kBrain, kBytes, kSigned}) {
     for (const std::string_view output : {"f16", "bf16", "f32"}) {
       cases.push_back({fmt::format("head_dim = 40; {}; output = {}; lse = {}; smooth_k = {}", types,
                                    output, i % 2 ? "on" : "off", i % 4 < 2 ? "none" : "mean"),
@@ -235,6 +244,8 @@ TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
        {std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"), kDirect,
         std::string_view("p = e4m3 range 448 direct; v = e4m3 per channel; row_sum = quantized"),
         std::string_view("p = e4m3 range 448; v = e4m3 per channel; rescale_threshold = 0"),
+        std::string_view(
+            "p = uint8 range 31; v = int8; row_sum = quantized; rescale_threshold = 3"),
         std::string_view("input = f16; rescale_threshold = 4"),
         std::string_view(
             "input = bf16; rescale_threshold = 8; pv_accumulator = f32 + f32 every 64"),
@@ -286,7 +297,7 @@ TEST_CASE("wgmma: inputs that hurt", "[emulated][wgmma]") {
   std::vector<Case> cases;
   for (const std::string_view input : reference::input_names()) {
     for (const std::string_view types :
-         {std::string_view("pv_accumulator = f32"), kBrain, kBytes, kDirect,
+         {std::string_view("pv_accumulator = f32"), kBrain, kBytes, kDirect, kSigned, kUnsigned,
           std::string_view("pv_accumulator = f16 + f32 every 64"),
           std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"),
           std::string_view("p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean")}) {
@@ -335,6 +346,7 @@ TEST_CASE("wgmma: head dims", "[emulated][wgmma]") {
     add(d, d, kTypes[i % 3]);
     add(d, d, kDirect);
   }
+  for (const int d : {16, 72, 128}) add(d, d, kUnsigned);
   add(64, 128, kDirect);
   add(128, 64, kHalf);
   add(192, 128, kBytes);
