@@ -45,6 +45,10 @@ TEST_CASE("random problems", "[property]") {
   run_random(Lab::mma_sync(), random_case);
 }
 
+TEST_CASE("random problems with 8-bit P and V", "[property]") {
+  run_random(Lab::mma_sync_e4m3(), random_eight_bit_case);
+}
+
 TEST_CASE("random problems for wgmma", "[property][wgmma]") {
   run_random(Lab::wgmma(), random_wgmma_case);
 }

@@ -48,6 +48,16 @@ std::string accumulator(Draw& draw, bool half) {
   return fmt::format("{} + f32 every {}", half ? draw.of(kOneLevel) : "f32", draw.of(kIntervals));
 }
 
+// int8 P and V. No range between two integers: there exp2's last bit decides where the largest P
+// goes.
+std::string integer_operands(Draw& draw) {
+  constexpr std::string_view kOperands[] = {"p = int8; v = int8", "p = uint8; v = int8",
+                                            "p = int8 range 100; v = int8 range 63",
+                                            "p = uint8; v = int8; smooth_v = mean",
+                                            "p = uint8 range 31; v = int8; rescale_threshold = 3"};
+  return std::string(draw.of(kOperands));
+}
+
 struct Body {
   std::string input, text;  // text: everything but P, V and how they add up
   int64_t d, dv;
@@ -111,10 +121,42 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
   const int interval = draw.of(kIntervals), block_n = schedule.block_n;
   const bool fits = interval % block_n == 0 || (!schedule.overlap && block_n % interval == 0);
   const bool is_two_level = fits && !(is_bytes && body.dv > 176) && draw.one_in(2);
+  const bool within_tile = schedule.overlap ? interval == block_n : block_n % interval == 0;
+  if (is_bytes && is_two_level && within_tile && draw.one_in(2)) {
+    return fmt::format("{}; pv_accumulator = s32 + f32 every {}; row_sum = {}",
+                       integer_operands(draw), interval, draw.one_in(2) ? "exact" : "quantized");
+  }
   const bool sums_quantized = text.find("direct") != std::string::npos || draw.one_in(2);
   return fmt::format("{}; pv_accumulator = {}{}; row_sum = {}", text, inner,
                      is_two_level ? fmt::format(" + f32 every {}", interval) : "",
                      sums_quantized ? "quantized" : "exact");
+}
+
+// P, V and how they add up, as the mma.sync kernel has them in 8 bits.
+std::string eight_bit_products(Draw& draw) {
+  constexpr int kIntervals[] = {32, 64, 128};
+  const int interval = draw.of(kIntervals);
+  std::string text;
+  bool sums_quantized = draw.one_in(2);
+  if (draw.one_in(2)) {
+    text = fmt::format("{}; pv_accumulator = s32 + f32 every {}", integer_operands(draw), interval);
+  } else if (draw.one_in(3)) {
+    constexpr std::string_view kRanges[] = {"p = e4m3 range 448; v = e4m3 range 2.25",
+                                            "p = e4m3 range 224; v = e4m3 range 4.5",
+                                            "p = e4m3 range 112; v = e4m3 range 9"};
+    text = fmt::format("{}; pv_accumulator = f16 + f32 every {}", draw.of(kRanges),
+                       std::min(interval, 64));
+  } else {
+    constexpr std::string_view kRanges[] = {
+        "p = e4m3 range 448; v = e4m3", "p = e4m3 range 16; v = e4m3; rescale_threshold = 4",
+        "p = e4m3 range 16; v = e4m3; smooth_v = mean; rescale_threshold = 4",
+        "p = e4m3 range 16 direct; v = e4m3; smooth_v = mean; rescale_threshold = 4"};
+    text = draw.of(kRanges);
+    sums_quantized |= text.find("direct") != std::string::npos;
+    text += "; pv_accumulator = f32";
+    if (draw.one_in(2)) text += fmt::format(" + f32 every {}", interval);
+  }
+  return fmt::format("{}; row_sum = {}", text, sums_quantized ? "quantized" : "exact");
 }
 
 int64_t length(Draw& draw) {
@@ -157,6 +199,15 @@ Case random_case(uint64_t seed) {
                                accumulator(draw, variant.input == "f16"));
   result.variant += fmt::format("; row_sum = {}", draw.one_in(2) ? "exact" : "quantized");
   result.variant += scale(draw);
+  draw_problem(draw, result);
+  return result;
+}
+
+Case random_eight_bit_case(uint64_t seed) {
+  Draw draw(seed);
+  const Body variant = body(draw);
+  Case result;
+  result.variant = fmt::format("{}; {}{}", variant.text, eight_bit_products(draw), scale(draw));
   draw_problem(draw, result);
   return result;
 }
