@@ -41,8 +41,8 @@ constexpr int32_t packed_ones(DType p) {
   }
 }
 
-// Sums of integers start at kBiasedZero and stay within 2^22 (schedule.h), so that their bits, read
-// as f32, are kScoreBias + sum, as those of scores are: the sum as f32.
+// Sums of integers start at kBiasedZero and stay within 2^22 (specs/numerics.md, 4.2), so that
+// their bits, read as f32, are kScoreBias + sum, as those of scores are: the sum as f32.
 ir::Value unbias(ir::Builder& b, ir::Value sum);
 
 }  // namespace sagejit

@@ -57,7 +57,8 @@ bool has_e4m3(const Target& t) {
   return t.wgmma || t.native_fp8_mma;
 }
 
-// Keys of a two-level interval: powers of 2 between these.
+// Keys of a two-level interval: powers of 2 between these. 128 are as many as a sum of integers has
+// room for (specs/numerics.md, 4.2).
 struct Intervals {
   int least, most;
 };

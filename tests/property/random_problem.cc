@@ -133,9 +133,11 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
 }
 
 // P, V and how they add up, as the mma.sync kernel has them in 8 bits.
-std::string eight_bit_products(Draw& draw) {
+std::string eight_bit_products(Draw& draw, const Body& body) {
   constexpr int kIntervals[] = {32, 64, 128};
-  const int interval = draw.of(kIntervals);
+  // Of wide heads, shared memory has no room for two stages of 128 keys.
+  constexpr int64_t kWide = 256;
+  const int interval = std::min(draw.of(kIntervals), body.d + body.dv > kWide ? 64 : 128);
   std::string text;
   bool sums_quantized = draw.one_in(2);
   if (draw.one_in(2)) {
@@ -207,7 +209,8 @@ Case random_eight_bit_case(uint64_t seed) {
   Draw draw(seed);
   const Body variant = body(draw);
   Case result;
-  result.variant = fmt::format("{}; {}{}", variant.text, eight_bit_products(draw), scale(draw));
+  result.variant =
+      fmt::format("{}; {}{}", variant.text, eight_bit_products(draw, variant), scale(draw));
   draw_problem(draw, result);
   return result;
 }

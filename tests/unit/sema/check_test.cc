@@ -225,6 +225,21 @@ TEST_CASE("8-bit P and V stay 8-bit where there is a kernel for them") {
   CHECK(nearest.v.range == 2.25);
 }
 
+TEST_CASE("one level of e4m3 sums is cautioned against where they keep 13 bits") {
+  const auto cautions = [](const char* body, const char* target) {
+    return !caution_about(resolve(body), find_target(target)).empty();
+  };
+  for (const char* target : {"sm_89", "sm_90a"}) {
+    INFO(target);
+    CHECK(cautions("v = e4m3", target));
+    CHECK(!cautions("v = e4m3\nsmooth_v = mean", target));
+    CHECK(!cautions("v = e4m3\npv_accumulator = f32 + f32 every 64", target));
+    CHECK(!cautions("v = int8", target));
+    CHECK(!cautions("", target));
+  }
+  CHECK(!cautions("v = e4m3", "sm_120"));
+}
+
 TEST_CASE("variants made by a program are checked too") {
   Variant v = resolve("");
   CHECK_NOTHROW(check_valid(v));
