@@ -104,6 +104,11 @@ TEST_CASE("an operation must exist on the target") {
   CHECK(failure("cp.async.commit\n", 75) ==
         "kernel IR of 'k': cp.async.commit in 'cp.async.commit': needs sm_80 or newer");
   CHECK_NOTHROW(verify(kernel("cp.async.commit\n"), 80));
+  const std::string e4m3 =
+      "%5:f32, %6:f32, %7:f32, %8:f32 = mma.e4m3.f32 %1, %1, %1, %1, %1, %1, 0f00000000, "
+      "0f00000000, 0f00000000, 0f00000000\n";
+  CHECK_THAT(failure(e4m3, 86), Catch::EndsWith("needs sm_89 or newer"));
+  CHECK_NOTHROW(verify(kernel(e4m3), 89));
 }
 
 TEST_CASE("variables are defined by var, written by set and read by get") {

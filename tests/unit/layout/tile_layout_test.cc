@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "compiler/layout/core_matrix.h"
 #include "tests/support/catch.h"
 
 namespace sagejit {
@@ -64,6 +65,21 @@ TEST_CASE("odd rows are not swizzled, rows of eight chunks by the whole row numb
   CHECK(full.swizzle_bits() == 3);
   CHECK(full.offset_bytes(5, 3) == 5 * 128 + (3 ^ 5) * 16);
   CHECK(full.offset_bytes(13, 3) == 13 * 128 + (3 ^ 5) * 16);
+}
+
+TEST_CASE("chunk by chunk, eight rows are a core matrix, and the tile is one range") {
+  const TileLayout layout{48, 4, true};
+  CHECK(layout.swizzle_bits() == 0);
+  std::set<int> offsets;
+  for (int row = 0; row < 48; ++row) {
+    for (int chunk = 0; chunk < 4; ++chunk) {
+      offsets.insert(layout.offset_bytes(row, chunk));
+      CHECK(layout.offset_bytes(row, chunk) ==
+            channel_rows_offset(chunk * kChunkBytes, row, layout.rows));
+    }
+  }
+  CHECK(offsets.size() == 48 * 4);
+  CHECK(*offsets.rbegin() + kChunkBytes == layout.bytes());
 }
 
 }  // namespace sagejit

@@ -173,6 +173,45 @@ TEST_CASE("tiles are as long as the padded head dimensions") {
   CHECK(attention_smem_bytes(v, schedule) == 64 * 96 + 3 * (32 * 96 + 32 * 96));
 }
 
+TEST_CASE("8-bit V has a row for each channel, and whole products of keys") {
+  const Variant v = variant("head_dim = 72; value_head_dim = 40; v = e4m3");
+  const Schedule schedule{.block_m = 64, .block_n = 64, .num_warps = 4, .stages = 3};
+  CHECK(v_tile(v, schedule).rows == 48);
+  CHECK(v_tile(v, schedule).bytes() == 48 * 64);
+  CHECK(attention_smem_bytes(v, schedule) == 64 * 96 + 3 * (64 * 96 + 64 * 48));
+  CHECK(limit_of(v, "block_n=16", "sm_89") ==
+        "block_n must be a multiple of 32, the keys of one product, where P and V have 8 bits");
+}
+
+TEST_CASE("intervals of integers end with a key tile") {
+  const std::string lines = "wgmma=1 q_in_registers=0 block_m=128 warps=8 ";
+  for (const char* p : {"int8", "e4m3"}) {
+    const bool is_float = std::string_view(p) == "e4m3";
+    const Variant v = variant(std::string("head_dim = 64; p = ") + p + "; pv_accumulator = " +
+                              (is_float ? "f32" : "s32") + " + f32 every 128");
+    for (const char* tile : {"block_n=128", "block_n=128 overlap=1"}) {
+      CHECK_NOTHROW(check_schedule(v, parse_schedule(lines + tile), find_target("sm_90a")));
+    }
+    for (const char* tile : {"block_n=64", "block_n=64 overlap=1"}) {
+      if (is_float) {
+        CHECK_NOTHROW(check_schedule(v, parse_schedule(lines + tile), find_target("sm_90a")));
+      } else {
+        CHECK(limit_of(v, lines + tile, "sm_90a") ==
+              "block_n must be a multiple of the two-level accumulation interval, 128");
+      }
+    }
+  }
+}
+
+TEST_CASE("both levels of wide int8 V do not fit a warpgroup's registers: mma.sync takes them") {
+  const auto takes_wgmma = [](const char* entries) {
+    return default_schedule(variant(entries), find_target("sm_90a")).wgmma;
+  };
+  CHECK(takes_wgmma("head_dim = 128; v = int8"));
+  CHECK(!takes_wgmma("head_dim = 256; v = int8"));
+  CHECK(takes_wgmma("head_dim = 256; v = e4m3"));
+}
+
 TEST_CASE("the default schedule is legal for every supported variant, or the limit is named") {
   const char* const accumulators[] = {"f32",
                                       "f16",
