@@ -272,9 +272,12 @@ Demand demand_for(const Variant& variant, std::string_view input) {
   const bool smoothed = variant.smooth_k == Smoothing::kMean;
   const bool is_narrow = bits_of(variant.p.type) == 8;
   const Demand demand = is_narrow ? Demand{.cosine = 0.999, .head_cosine = 0.998} : Demand{};
+  const Demand none = {.cosine = 0, .head_cosine = 0, .lse = kInfinity};
+  // The steps of a smaller range are coarser than the bars are for.
+  if (is_int8(variant.p.type) && variant.p.range < largest_p_range(DType::kS8)) return none;
   if (input == "normal" || (input == "biased_k" && smoothed)) return demand;
   if (input == "constant") return demand;
-  return {.cosine = 0, .head_cosine = 0, .lse = kInfinity};
+  return none;
 }
 
 namespace {
