@@ -7,7 +7,7 @@
 
 #include "compiler/sema/check.h"
 #include "compiler/sema/resolve.h"
-#include "tools/cli/run_device.h"
+#include "tools/cli/run_judge.h"
 
 namespace sagejit::cli {
 namespace {
@@ -75,9 +75,7 @@ DataSetFigures AccuracyLab::figures_of(std::string_view entries, const DataSet& 
     const Layer& layer = data.layers[i];
     const FoundKernel found = context_->get(make_request(variant_for(entries, layer)), device);
     const DeviceResult output = run_on_device(*found.kernel, layer, Layout::kBhtd, 1);
-    const reference::AttentionResult& answer = data.answers[i];
-    const reference::OutputMetrics metrics = reference::compare_output(
-        {answer.b, answer.h, answer.m, answer.dv}, output.o.to_f64(), answer.o);
+    const reference::OutputMetrics metrics = metrics_of(output, data.answers[i]);
     add(figures.average, metrics.overall, 1.0 / static_cast<double>(data.layers.size()));
     figures.num_non_finite += metrics.num_non_finite;
     if (i == 0 || is_worse(metrics.overall, figures.worst)) {

@@ -6,13 +6,11 @@
 #include <vector>
 
 #include "runtime/policy/calibrate.h"
-#include "tests/reference/attention.h"
-#include "tests/reference/metrics.h"
 #include "tools/cli/build_options.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/files.h"
 #include "tools/cli/progress.h"
-#include "tools/cli/run_device.h"
+#include "tools/cli/run_judge.h"
 #include "tools/cli/table.h"
 #include "tools/cli/variant_options.h"
 
@@ -83,9 +81,7 @@ std::vector<LayerCosine> measure(const Variant& variant, const std::vector<Sampl
     const reference::Inputs& in = layer.inputs;
     const DeviceResult result = run_on_device(*found.kernel, layer, Layout::kBhtd, 1);
     const reference::AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
-    const reference::OutputMetrics metrics = reference::compare_output(
-        {exact.b, exact.h, exact.m, exact.dv}, result.o.to_f64(), exact.o);
-    cosines.push_back({sample.at.layer, sample.at.step, metrics.overall.cosine});
+    cosines.push_back({sample.at.layer, sample.at.step, metrics_of(result, exact).overall.cosine});
   }
   return cosines;
 }

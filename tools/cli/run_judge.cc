@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "tests/reference/attention.h"
 #include "tests/reference/quantized_attention.h"
 
 namespace sagejit::cli {
@@ -45,18 +44,24 @@ double cosine_bar(const Variant& variant) {
   return std::end(kBars)[-1].cosine;
 }
 
+reference::OutputMetrics metrics_of(const DeviceResult& result,
+                                    const reference::AttentionResult& answer) {
+  return reference::compare_output({answer.b, answer.h, answer.m, answer.dv}, result.o.to_f64(),
+                                   answer.o);
+}
+
 Judgement judge(const Variant& variant, const Layer& layer, const DeviceResult& result) {
   const reference::Inputs& in = layer.inputs;
   const reference::AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
-  const reference::Shape4 shape{exact.b, exact.h, exact.m, exact.dv};
   Judgement judgement;
-  judgement.metrics = reference::compare_output(shape, result.o.to_f64(), exact.o);
+  judgement.metrics = metrics_of(result, exact);
   if (variant.lse) {
     judgement.lse_error = reference::max_lse_error(result.lse.to_f64(), exact.lse);
   }
   if (reference::models_quantization(variant, nullptr)) {
     const reference::AttentionResult ideal =
         reference::quantized_attention(variant, in.q, in.k, in.v);
+    const reference::Shape4 shape{exact.b, exact.h, exact.m, exact.dv};
     judgement.ideal_cosine = reference::compare_output(shape, ideal.o, exact.o).overall.cosine;
     if (variant.lse) judgement.ideal_lse_error = reference::max_lse_error(ideal.lse, exact.lse);
   }

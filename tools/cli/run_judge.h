@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/reference/attention.h"
 #include "tests/reference/metrics.h"
 #include "tools/cli/run_device.h"
 
@@ -17,6 +18,10 @@ inline constexpr double kLseMargin = 0.02;
 // The lowest cosine over the whole output that passes, by the narrowest operand of the second
 // product.
 double cosine_bar(const Variant& variant);
+
+// The output against an answer.
+reference::OutputMetrics metrics_of(const DeviceResult& result,
+                                    const reference::AttentionResult& answer);
 
 struct Judgement {
   reference::OutputMetrics metrics;
