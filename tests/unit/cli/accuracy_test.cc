@@ -118,7 +118,7 @@ TEST_CASE("a small configuration is measured, within bounds") {
   REQUIRE(report["rows"].size() == 4);
   const json &narrow = report["rows"][0], &half = report["rows"][3];
   CHECK(narrow["setting"] == "int8 Q K, e4m3 P V");
-  CHECK(narrow["target"] == "sm_90a");
+  CHECK(narrow["target"] != "sm_80");  // which has no e4m3 products
   CHECK(half["setting"] == "int8 Q K, f16 P V");
   CHECK(half["target"] == "sm_80");
   CHECK(half["published"]["worst"] == "99.99 .0116 .0091");
@@ -142,9 +142,7 @@ TEST_CASE("what has no generator has no figure, and the page says why") {
   REQUIRE(outcome.exit_code == 0);
   const std::string page = cli_test::read_file(folder + "/accuracy.md");
   CHECK_THAT(page, Catch::Contains("| int8 Q K, e4m3 P V | unsupported |  |  |  |  |  |\n"));
-  CHECK_THAT(page,
-             Catch::Contains("unsupported: p = e4m3 range 448 rounded: P must have the type of "
-                             "the input, and range 1"));
+  CHECK_THAT(page, Catch::Contains("unsupported: p = e4m3 range 448 rounded: "));
   CHECK_THAT(page,
              Catch::Contains("e5m2 Q K, e4m3 P V: unsupported: the language has no such variant."));
   CHECK_THAT(page, Catch::Contains("](accuracy.svg)"));
