@@ -9,11 +9,14 @@
 
 namespace sagejit {
 
-// sm_90a has more than sm_90, which shares its number, and its successors.
+// sm_90a has more than sm_90, which shares its number, and its successors; products of e4m3 are for
+// targets that have them in hardware.
 inline bool has(const Target& target, ir::Op op) {
   const bool is_of_warpgroups =
       op == ir::Op::kWgmmaCommit || op == ir::Op::kRegistersUp || op == ir::Op::kRegistersDown;
-  return ir::info(op).min_sm <= target.sm && (target.wgmma || !is_of_warpgroups);
+  const bool is_of_e4m3 = op == ir::Op::kMmaE4M3F32 || op == ir::Op::kMmaE4M3F16;
+  return ir::info(op).min_sm <= target.sm && (target.wgmma || !is_of_warpgroups) &&
+         (target.native_fp8_mma || !is_of_e4m3);
 }
 
 // A kernel that has every operation of ops.def and mma.def that the target knows once and stores

@@ -56,7 +56,7 @@ std::string line_of(std::string_view line) {
 
 TEST_CASE("a module says what it needs of target, launch and shared memory") {
   const std::string text = print_ptx_verbatim(function_of(""), find_target("sm_90a"));
-  CHECK_THAT(text, Catch::StartsWith(R"(.version 8.0
+  CHECK_THAT(text, Catch::StartsWith(R"(.version 8.4
 .target sm_90a
 .address_size 64
 
@@ -73,7 +73,7 @@ TEST_CASE("a module says what it needs of target, launch and shared memory") {
   .reg .b64 %d<1>;
 )"));
   CHECK_THAT(print_ptx_verbatim(function_of(""), find_target("sm_89")),
-             Catch::StartsWith(".version 8.4\n.target sm_89\n"));
+             Catch::StartsWith(".version 8.7\n.target sm_89\n"));
   const ir::Function none = ir::parse("kernel @k() threads 32 min_blocks 1 {\n}\n");
   CHECK(print_ptx_verbatim(none, find_target("sm_120")) ==
         ".version 8.7\n.target sm_120\n.address_size 64\n\n"
