@@ -135,7 +135,7 @@ void add_accuracy(CLI::App& app, ExitCode& result) {
       "Rows are data: tools/cli/accuracy_rows.def. Variants that no generator makes are shown as "
       "unsupported.\n"
       "Example:\n"
-      "  sagejit accuracy --device emulator --input tests/data/minilm_l6_qkv.safetensors -o docs");
+      "  sagejit accuracy --device emulator --input tests/data/minilm_l6_qkv.safetensors -o specs");
   command->callback([options, &result] { result = run_accuracy(*options); });
 }
 
