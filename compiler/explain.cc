@@ -51,10 +51,7 @@ Explanation explain(const CompileRequest& request, const ExplainedProblem& probl
   e.num_schedules = schedules.size();
   e.problem = problem;
   e.throughput = &throughput_of(*request.target);
-  for (const std::string& caution : {caution_about(request.variant, *request.target),
-                                     caution_about_speed(request.variant, *e.throughput)}) {
-    if (!caution.empty()) e.cautions.push_back(caution);
-  }
+  e.cautions = cautions_about(request.variant, *request.target);
   e.formulas = formulas_of(request.variant, *request.target);
   ForwardPlan plan = make_forward_plan(request.variant, e.schedule, *request.target);
   for (const ir::Function& kernel : generate_kernels(plan)) {

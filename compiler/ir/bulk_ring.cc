@@ -30,7 +30,7 @@ void RingCursor::advance(int step) {
 
 BulkRing::BulkRing(Builder& b, const std::string& name, const Shape& shape) : b_(b), shape_(shape) {
   for (const Piece& piece : shape.pieces) {
-    pieces_.push_back(b.smem(piece.name, shape.stages * piece.bytes, kDataAlignment));
+    pieces_.push_back(b.smem(piece.name, shape.stages * piece.bytes(), kDataAlignment));
   }
   if (shape.num_words) {
     words_ = b.smem(name + "_words", shape.stages * shape.num_words * kWordBytes, kWordsAlignment);
@@ -57,23 +57,34 @@ void BulkRing::begin(const RingCursor& at) const {
   b_.emit(Op::kMbarrierWait, {empty(at.stage()), b_.bit_xor(at.round(), constant(1))});
 }
 
+void BulkRing::for_each_part(const std::function<void(size_t, int, int)>& visit) const {
+  size_t part = 0;
+  for (size_t index = 0; index < shape_.pieces.size(); ++index) {
+    for (int i = 0; i < shape_.pieces[index].num_parts; ++i) {
+      visit(part++, static_cast<int>(index), i);
+    }
+  }
+}
+
 void BulkRing::fill(const RingCursor& at, const std::vector<Source>& sources) const {
   if (shape_.num_words) b_.emit(Op::kWarpSync, {});
   const Value barrier = full(at.stage());
   b_.when(b_.equal(b_.lane(), constant(0)), [&] {
     Value total = constant(0);
-    for (size_t i = 0; i < sources.size(); ++i) {
-      const Value bytes = constant(shape_.pieces[i].bytes), condition = sources[i].condition;
+    for_each_part([&](size_t part, int index, int) {
+      const Value bytes = constant(shape_.pieces[index].part_bytes);
+      const Value condition = sources[part].condition;
       total = b_.add(total, condition ? b_.select(condition, bytes, constant(0)) : bytes);
-    }
+    });
     b_.emit(Op::kMbarrierExpect, {barrier, total});
-    for (size_t i = 0; i < sources.size(); ++i) {
+    for_each_part([&](size_t part, int index, int in_piece) {
+      const int bytes = shape_.pieces[index].part_bytes;
       const auto copy = [&] {
-        b_.emit(Op::kBulkCopy, {piece(at.stage(), static_cast<int>(i)), sources[i].address,
-                                constant(shape_.pieces[i].bytes), barrier});
+        const Value to = b_.add(piece(at.stage(), index), constant(in_piece * bytes));
+        b_.emit(Op::kBulkCopy, {to, sources[part].address, constant(bytes), barrier});
       };
-      sources[i].condition ? b_.when(sources[i].condition, copy) : copy();
-    }
+      sources[part].condition ? b_.when(sources[part].condition, copy) : copy();
+    });
   });
 }
 
@@ -88,11 +99,11 @@ void BulkRing::wait(const RingCursor& at) const {
 }
 
 Value BulkRing::piece(Value stage, int index) const {
-  return b_.add(pieces_[index], b_.mul(stage, constant(shape_.pieces[index].bytes)));
+  return b_.add(pieces_[index], b_.mul(stage, constant(shape_.pieces[index].bytes())));
 }
 
 Value BulkRing::units(const RingCursor& at, int index) const {
-  const int bytes = shape_.pieces[index].bytes;
+  const int bytes = shape_.pieces[index].bytes();
   return b_.add(b_.shr(pieces_[index], 4), b_.mul(at.stage(), constant(bytes / kUnitBytes)));
 }
 Value BulkRing::words(const RingCursor& at) const {

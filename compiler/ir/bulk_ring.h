@@ -6,11 +6,12 @@
 //   producing warp:  loop: ring.begin(c); store words; ring.fill(c, sources);     c.advance()
 //   consuming warps: loop: ring.wait(c); use ring.units(c); ring.release(c);   c.advance()
 //
-// A stage is pieces of data, each of which one bulk copy brings, and words, which the producing
+// A stage is pieces of data, whose parts one bulk copy each brings, and words, which the producing
 // warp stores. It is full when all are there, and free again when every consuming warp has released
 // it. Both sides walk through the stages in the same order.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,11 +37,14 @@ class RingCursor {
 
 class BulkRing {
  public:
-  // A stage: pieces of so many bytes (multiples of 16), and `num_words` of 4 bytes. num_warps:
-  // consuming warps, each of which releases every stage.
+  // A stage: pieces of `num_parts` parts of so many bytes each (multiples of 16), one after the
+  // other, and `num_words` of 4 bytes. num_warps: consuming warps, each of which releases every
+  // stage.
   struct Piece {
     std::string name;
-    int bytes;
+    int part_bytes;
+    int num_parts = 1;
+    int bytes() const { return part_bytes * num_parts; }
   };
   struct Shape {
     int stages;
@@ -53,19 +57,20 @@ class BulkRing {
 
   // Waits until the stage is free: its words may be stored. All lanes of the producing warp.
   void begin(const RingCursor& at) const;
-  // Where a piece comes from (i64), and a predicate, the same in all lanes; without it, always.
+  // Where a part comes from (i64), and a predicate, the same in all lanes; without it, always.
   struct Source {
     Value address, condition;
   };
-  // Starts the copies of the pieces and publishes the words. All lanes.
+  // Starts the copies of the pieces, a source for each part, and publishes the words. All lanes.
   void fill(const RingCursor& at, const std::vector<Source>& sources) const;
   // Publishes words alone. All lanes.
   void publish(const RingCursor& at) const;
 
   // Waits until the stage is full. All threads of a consuming warp.
   void wait(const RingCursor& at) const;
-  // Address of a piece of the stage, in units of 16 bytes, and of its words, in bytes.
+  // Address of a piece of the stage, in units of 16 bytes and in bytes, and of its words, in bytes.
   Value units(const RingCursor& at, int piece = 0) const;
+  Value address(const RingCursor& at, int piece) const { return this->piece(at.stage(), piece); }
   Value words(const RingCursor& at) const;
   // This warp is done with the stage.
   void release(const RingCursor& at) const;
@@ -74,6 +79,8 @@ class BulkRing {
   Value full(Value stage) const;
   Value empty(Value stage) const;
   Value piece(Value stage, int index) const;  // its address
+  // (number among all parts, piece, number within the piece)
+  void for_each_part(const std::function<void(size_t, int, int)>& visit) const;
 
   Builder& b_;
   Shape shape_;

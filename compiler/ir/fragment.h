@@ -1,11 +1,12 @@
 // Which thread of a warp holds which element of a tensor-core operand, and in which register.
 //
-// With g = lane / 4 and t = lane % 4 (PTX ISA, "Matrix Fragments for mma.m16n8k16 / mma.m16n8k32"):
+// With g = lane / 4 and t = lane % 4 (PTX ISA, "Matrix Fragments for mma.m16n8k16 / mma.m16n8k32 /
+// mma.m16n8k64"):
 //   A (m x k, row): register r holds row g + 8 (r % 2), the 4 bytes from byte 4t + 16 (r / 2) of
 //   that row B (k x n, col): register r holds column g, the 4 bytes from byte 4t + 16 r of that
 //   column C (m x n):      element e of a thread is row g + 8 (e / 2), column 2t + e % 2
-// The layouts depend on bytes alone, so one definition serves 8-bit (k = 32) and 16-bit (k = 16)
-// shapes.
+// The layouts depend on bytes alone, so one definition serves 4-bit (k = 64), 8-bit (k = 32) and
+// 16-bit (k = 16) shapes.
 #pragma once
 
 #include "compiler/ir/ir.h"
@@ -32,15 +33,13 @@ constexpr int c_registers(const MmaInfo& mma) {
   return c_elements(mma) * bits_of(mma.c) / 8 / kRegisterBytes;
 }
 
-// Element `i` (by byte order) of register `r` of A: row of m, column of k.
+// Element `i` (from the lowest bits up) of register `r` of A: row of m, column of k.
 constexpr Coordinate a_element(const MmaInfo& mma, int lane, int r, int i) {
-  const int bytes = bits_of(mma.a) / 8;
-  return {lane / 4 + 8 * (r % 2), (4 * (lane % 4) + 16 * (r / 2)) / bytes + i};
+  return {lane / 4 + 8 * (r % 2), (4 * (lane % 4) + 16 * (r / 2)) * 8 / bits_of(mma.a) + i};
 }
 // Element `i` of register `r` of B: row of k, column of n.
 constexpr Coordinate b_element(const MmaInfo& mma, int lane, int r, int i) {
-  const int bytes = bits_of(mma.b) / 8;
-  return {(4 * (lane % 4) + 16 * r) / bytes + i, lane / 4};
+  return {(4 * (lane % 4) + 16 * r) * 8 / bits_of(mma.b) + i, lane / 4};
 }
 constexpr Coordinate c_element(int lane, int e) {
   return {lane / 4 + 8 * (e / 2), 2 * (lane % 4) + e % 2};
@@ -48,7 +47,7 @@ constexpr Coordinate c_element(int lane, int e) {
 
 // True if the threads' registers together hold every element of A, B and C exactly once.
 constexpr bool owns_each_element_once(const MmaInfo& mma) {
-  constexpr int kMax = 32;
+  constexpr int kMax = 64;
   int a[kMax][kMax] = {}, b[kMax][kMax] = {}, c[kMax][kMax] = {};
   for (int lane = 0; lane < kWarpThreads; ++lane) {
     for (int r = 0; r < a_registers(mma); ++r) {

@@ -22,7 +22,6 @@ namespace {
 constexpr int kMmaRows = 16;
 constexpr int kMmaColumns =
     8;  // n of every product: the keys of a score tile, the columns of an O tile
-constexpr int kKStepBytes = 32;  // k of the int8 products
 
 // One block computes block_m query rows of one (batch, head); each warp its own rows against every
 // key tile. Shared memory: the block's Q tile, then a ring of K and V tiles.
@@ -36,6 +35,7 @@ class AttentionKernel {
         args_(b_, *plan.find_launch("attention")),
         num_row_tiles_(schedule_.block_m / schedule_.num_warps / kMmaRows),
         num_key_tiles_(schedule_.block_n / kMmaColumns),
+        row_bytes_(qk_row_bytes(variant_, schedule_)),
         batch_(b_.emit1(Op::kBlockZ, {})),
         head_(b_.emit1(Op::kBlockY, {})),
         kv_head_(b_.div(head_, b_.div(args_["hq"], args_["hkv"]))),
@@ -58,6 +58,11 @@ class AttentionKernel {
     }
     const QueryRows rows(b_, regions, row_numbers, row_factors);
     const KeyScales key_scales = KeyScales::global(b_, plan_, args_, tile, schedule_.block_n);
+    std::optional<MeanScores> mean_scores;
+    if (plan_.mean_scores.exists) {
+      const Value warp_row = b_.mul(b_.warp(), constant(num_row_tiles_ * kMmaRows));
+      mean_scores.emplace(MeanScores::global(b_, plan_, args_, tile, b_.add(first_row_, warp_row)));
+    }
 
     const ir::FragmentReader k_reader(b_, k_tile(variant_, schedule_),
                                       ir::FragmentReader::Order::kChunksFirst, false);
@@ -69,11 +74,12 @@ class AttentionKernel {
       b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
         const Value slot = ring.next(key_tile, regions.end_tile(), load_kv);
         const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
-        const std::vector<Value> key_factors = key_scales.load(first_key);
+        Dequantization factors = {rows.factors(), key_scales.load(first_key)};
         Scores s = scores(k_reader, slot);  // S = Q K^T
         key_scales.apply(s, first_key);
+        if (mean_scores) factors = mean_scores->add_to(s, factors, first_key);
         if (run.masked) rows.mask(s, first_key);
-        o.rescale(softmax.step(s, {rows.factors(), key_factors}, run.masked));  // P = 2^(S - m)
+        o.rescale(softmax.step(s, factors, run.masked));                        // P = 2^(S - m)
         o.accumulate(s, values, values.at(b_.add(slot, constant(k_bytes()))));  // O += P V
       });
     }
@@ -95,9 +101,9 @@ class AttentionKernel {
     return b_.mul(block, constant(schedule_.block_m));
   }
 
-  // Address of a row of int8 codes, contiguous [b, heads, tokens, d padded].
+  // Address of a row of codes, contiguous [b, heads, tokens, d padded].
   Value codes_row(const std::string& operand, Value head, Value heads, Value tokens, Value token) {
-    const Value row_bytes = b_.zext(constant(padded_head_dim(variant_)));
+    const Value row_bytes = b_.zext(constant(row_bytes_));
     const Value batch_head = b_.add(b_.mul(batch_, heads), head);
     const Value row = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(tokens)), b_.zext(token));
     return b_.add64(args_[operand + "_codes"], b_.mul64(row, row_bytes));
@@ -127,8 +133,7 @@ class AttentionKernel {
     q_reader_.emplace(b_, q_tile(variant_, schedule_), ir::FragmentReader::Order::kRowsFirst,
                       false);
     const int rows = num_row_tiles_ * kMmaRows;
-    const Value warp_rows =
-        b_.add(q_address_, b_.mul(b_.warp(), constant(rows * padded_head_dim(variant_))));
+    const Value warp_rows = b_.add(q_address_, b_.mul(b_.warp(), constant(rows * row_bytes_)));
     q_addresses_ = q_reader_->at(warp_rows);
     if (!schedule_.q_in_registers) return;
     // Q came with the ring's first stage; a stage further back is waited for here.
@@ -139,7 +144,7 @@ class AttentionKernel {
     }
   }
 
-  int num_k_steps() const { return padded_head_dim(variant_) / kKStepBytes; }
+  int num_k_steps() const { return row_bytes_ / kQkStepBytes; }
 
   std::vector<Value> read_q(int row_tile, int k_step) {
     return q_reader_->read(q_addresses_, row_tile * kMmaRows, 2 * k_step);
@@ -147,6 +152,7 @@ class AttentionKernel {
 
   // S = Q K^T as biased integers: all products start from the same four registers.
   Scores scores(const ir::FragmentReader& k_reader, Value slot) {
+    const Op product = schedule_.int4_mma ? Op::kMmaS4 : Op::kMmaS8;
     const std::vector<Value> k_addresses = k_reader.at(slot);
     std::vector<std::vector<std::vector<Value>>> s(
         num_row_tiles_, std::vector<std::vector<Value>>(
@@ -165,7 +171,7 @@ class AttentionKernel {
             std::vector<Value> operands = q[row];
             operands.insert(operands.end(), {k[2 * half], k[2 * half + 1]});
             operands.insert(operands.end(), c.begin(), c.end());
-            c = b_.emit(Op::kMmaS8, operands);
+            c = b_.emit(product, operands);
           }
         }
       }
@@ -209,6 +215,7 @@ class AttentionKernel {
   Builder b_;
   KernelArgs args_;
   int num_row_tiles_, num_key_tiles_;
+  int row_bytes_;  // of Q's and K's codes
   Value batch_, head_, kv_head_, first_row_;
   Value q_address_;
   std::optional<ir::TileLoader> k_loader_;

@@ -1,3 +1,6 @@
+#include <functional>
+#include <optional>
+
 #include "compiler/ir/fragment.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/online_softmax.h"
@@ -21,8 +24,6 @@ using ir::Value;
 using ir::Var;
 
 namespace {
-
-constexpr int kQkStepBytes = 32;
 
 // One warpgroup loads (wgmma_loader.h), the others compute 64 query rows each; the block stays and
 // takes one query tile after the other, so that loads of the next run under the end of the last.
@@ -85,6 +86,8 @@ class WgmmaAttention {
     const std::vector<Value> numbers = rows_of_thread(b_, tile, 1, tid);
     const QueryRows rows(b_, regions, numbers, row_factors(words, tile, numbers));
     const KeyScales key_scales = KeyScales::shared(b_, block_.plan.k.groups, schedule_.block_n);
+    std::optional<MeanScores> mean_scores;
+    if (block_.plan.mean_scores.exists) mean_scores.emplace(MeanScores::shared(b_));
     OnlineSoftmax softmax(b_, variant_, 1, variant_.row_sum == RowSum::kExact);
     const Value ones = block_.ones ? ones_descriptor(b_, b_.shr(block_.ones, 4)) : Value{};
     WgmmaAccumulator o(b_, variant_, schedule_.block_n, ones);
@@ -92,14 +95,19 @@ class WgmmaAttention {
     const Value first = regions.first_tile(), end = regions.end_tile();
     skip(block.first_tile(), first, kv);
     const Value q_rows =
-        token_rows_descriptor(b_, block_.q_ring.units(q), padded_head_dim(variant_));
+        token_rows_descriptor(b_, block_.q_ring.units(q), qk_row_bytes(variant_, schedule_));
     // P of a key tile from its scores: dequantization, mask and softmax.
     const auto to_probabilities = [&](Scores s, Value key_tile, bool masked) {
       const Value scales = kv_ring_.words(kv);
-      const std::vector<Value> key_factors = key_scales.load(scales);
+      Dequantization factors = {rows.factors(), key_scales.load(scales)};
       key_scales.apply(s, scales);
+      if (mean_scores) {
+        const Value of_block = b_.add(kv_ring_.address(kv, WgmmaBlock::kMeanScores),
+                                      b_.mul(block_.group, constant(schedule_.block_n * 4)));
+        factors = mean_scores->add_to(s, factors, of_block);
+      }
       if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
-      return softmax.step(s, {rows.factors(), key_factors}, masked, [&] { turns_.take(); });
+      return softmax.step(s, factors, masked, [&] { turns_.take(); });
     };
     if (schedule_.overlap) {
       compute_overlapped(regions, q_rows, kv, o, to_probabilities);
@@ -259,9 +267,9 @@ class WgmmaAttention {
   // S = Q K^T as biased integers: the accumulators start at the bias.
   void start_scores(const Scores& s, Value q_rows, const RingCursor& kv) {
     for (const Var& x : s.registers()) b_.set(x, constant(kBiasedZero));
-    const Value keys =
-        token_rows_descriptor(b_, kv_ring_.units(kv, WgmmaBlock::kKeys), padded_head_dim(variant_));
-    for (int byte = 0; byte < padded_head_dim(variant_); byte += kQkStepBytes) {
+    const Value keys = token_rows_descriptor(b_, kv_ring_.units(kv, WgmmaBlock::kKeys),
+                                             qk_row_bytes(variant_, schedule_));
+    for (int byte = 0; byte < qk_row_bytes(variant_, schedule_); byte += kQkStepBytes) {
       const int offset = byte / kCoreRowBytes * kCoreBytes;
       b_.wgmma(Op::kWgmmaS8, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
                {.fenced = byte == 0});

@@ -11,7 +11,8 @@ namespace sagejit {
 
 // statistics, f32, per chunk of tokens and channel: k_partial_sums[b, hkv, chunk, d] = sum of K;
 // v_partial_amax[b, hkv, chunk, channel] = max |V|, or for smoothed V v_partial_sums = sum of V,
-// v_partial_highest = max V and v_partial_lowest = max -V.
+// v_partial_highest = max V and v_partial_lowest = max -V. For smoothed Q, of each of its blocks,
+// q_mean[b, hq, block, d] = mean of Q, 0 where that is not finite.
 ir::Function generate_statistics(const ForwardPlan& plan);
 
 // fold, f32, per (batch, K head): k_mean[b, hkv, d] = mean of K over the tokens; for 8-bit V
@@ -20,8 +21,8 @@ ir::Function generate_statistics(const ForwardPlan& plan);
 // a mean that is not finite counts as 0.
 ir::Function generate_fold(const ForwardPlan& plan);
 
-// amax: amax[b, h] (or amax[0]) = bits of max |X - mean|, over all tokens; the buffer starts as
-// zeros.
+// amax: amax[b, h] (or amax[0]) = bits of max |X|, X smoothed and rotated as asked for, over all
+// tokens; the buffer starts as zeros.
 ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand);
 
 // prepare: statistics, fold and quantize by the same teams of threads, head by head, so that K and
@@ -30,16 +31,17 @@ ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand)
 ir::Function generate_prepare(const ForwardPlan& plan);
 
 // quantize: every operand that attention reads.
-// Q and K: codes = round((X - mean) * 127 / amax), scales = amax / 127, amax per scale group
-// (SageAttention, arXiv 2410.02367, Algorithm 1); a group of zeros has scale 0 and codes 0.
-// 8-bit V: codes = e4m3, or int8, ((V - mean) * range / amax) as kChannelRows (core_matrix.h),
-// scales = amax / range, per channel, the mean only with smooth_v (SageAttention 2, arXiv
-// 2411.10958); a channel of zeros has scale 0 and codes 0. 16-bit V: codes = V rounded to v.type,
-// as kTokenRows.
+// Q and K, X smoothed and rotated as asked for: codes = round(X * c / amax), scales = amax / c,
+// amax per scale group, c = 127 for int8 (SageAttention, arXiv 2410.02367, Algorithm 1) and 7 for
+// int4 (SageAttention 2, arXiv 2411.10958); a group of zeros has scale 0 and codes 0. 8-bit V:
+// codes = e4m3, or int8, ((V - mean) * range / amax) as kChannelRows (core_matrix.h), scales =
+// amax / range, per channel, the mean only with smooth_v (SageAttention 2, arXiv 2411.10958); a
+// channel of zeros has scale 0 and codes 0. 16-bit V: codes = V rounded to v.type, as kTokenRows.
+// Smoothed Q: mean_scores (forward_plan.h).
 ir::Function generate_quantize(const ForwardPlan& plan);
 
-// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 Q K^T and P V of 16 or 8 bits
-// by mma.sync.
+// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 or int4 Q K^T and P V of 16 or
+// 8 bits by mma.sync.
 ir::Function generate_attention_mma_sync(const ForwardPlan& plan);
 
 // The same by wgmma, for sm_90a.

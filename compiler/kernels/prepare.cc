@@ -39,12 +39,15 @@ void Pieces::forget() const {
   for (const std::vector<Var>& words : words_) b_.tie(words);
 }
 
-Value pack_s8(Builder& b, const std::vector<Value>& x) {
+Value pack_integers(Builder& b, int bits, const std::vector<Value>& x) {
   std::vector<Value> codes;
   for (const Value one : x) codes.push_back(b.emit1(Op::kS32FromF32, {one}));
-  // A pack puts its two codes in front of the third operand's lower half.
-  const Value upper = b.emit1(Op::kPackS8, {codes[3], codes[2], constant(0)});
-  return b.emit1(Op::kPackS8, {codes[1], codes[0], upper});
+  // A pack puts its two codes in front of what the third operand has in its lower bits.
+  Value word = constant(0);
+  for (size_t i = codes.size(); i > 0; i -= 2) {
+    word = b.emit1(bits == 4 ? Op::kPackS4 : Op::kPackS8, {codes[i - 1], codes[i - 2], word});
+  }
+  return word;
 }
 
 Value pair_max(Builder& b, DType type, Value x, Value y) {

@@ -45,8 +45,9 @@ class Pieces {
 
 // The elements of such pairs as f32; `type` is f16 or bf16.
 std::vector<ir::Value> unpack(ir::Builder& b, DType type, const std::vector<ir::Value>& pairs);
-// Four numbers rounded to int8, to nearest even and saturating, the first lowest; a NaN is 0.
-ir::Value pack_s8(ir::Builder& b, const std::vector<ir::Value>& x);
+// A word of numbers rounded to signed integers of 8 or 4 bits, to nearest even and saturating, the
+// first lowest; a NaN is 0.
+ir::Value pack_integers(ir::Builder& b, int bits, const std::vector<ir::Value>& x);
 // Of each element of a pair; NaNs are passed over.
 ir::Value pair_max(ir::Builder& b, DType type, ir::Value x, ir::Value y);
 ir::Value pair_min(ir::Builder& b, DType type, ir::Value x, ir::Value y);
@@ -82,7 +83,8 @@ ir::Value head_counters(ir::Builder& b, const KernelArgs& args, ir::Value batch_
 using LastWork = std::function<void()>;
 
 // Statistics of a head, first of its chunks: `place.tile` numbers those of K, where it is smoothed,
-// then those of V, where it is scaled. Then of all its chunks together, when they are there.
+// then those of V, where it is scaled, then the blocks of the Q that attends to it, where that is
+// smoothed: their means. Then of all its chunks together, when they are there.
 void fold_tokens(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
                  const TilePlace& place, ir::Value scratch, const LastWork& last_work = {});
 void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
@@ -114,6 +116,10 @@ class RowQuantizer {
 // Quantizes a tile of V.
 void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,
                     const TilePlace& place, ir::Value scratch, const LastWork& last_work);
+
+// A tile of the scores of Q's means.
+void prepare_mean_scores(ir::Builder& b, const KernelArgs& args, const MeanScoresPlan& plan,
+                         const TilePlace& place, ir::Value scratch, const LastWork& last_work);
 
 // f(value, other) folded over the lanes of a row; every lane gets the result.
 ir::Value reduce_row(ir::Builder& b, const RowLanes& lanes, ir::Value value, ir::Op op);

@@ -269,7 +269,7 @@ class ValueQuantizer {
   }
 
   Value pack(const std::vector<Value>& x) {
-    if (plan_.type == DType::kS8) return pack_s8(b_, x);
+    if (plan_.type == DType::kS8) return pack_integers(b_, 8, x);
     return b_.emit1(Op::kPackE4M3, {x[0], x[1], x[2], x[3]});
   }
   bool has_nans() const { return plan_.type == DType::kE4M3; }

@@ -15,7 +15,7 @@ using ir::Var;
 namespace {
 
 // What a team does at a time; i32.
-enum Kind { kNothing, kStatistics, kKeys, kValues, kQueries };
+enum Kind { kNothing, kStatistics, kKeys, kValues, kMeanScores, kQueries };
 struct Item {
   Value kind;
   TilePlace place;
@@ -34,20 +34,26 @@ class Items {
     if (counts_statistics()) earlier_ = b.smem("earlier", 4);
   }
 
-  // Tiles of a K head: those of K, then those of V, then those of the Q that attends to them, head
-  // by head.
+  // Tiles of a K head: those of K, of V, of the scores of Q's means, as far as there are such, then
+  // those of the Q that attends to it, head by head.
   Item tile(Value kv_batch_head, Value index) const {
     const auto [batch, kv_head] = divide(kv_batch_head, args_["hkv"]);
-    const Value k_tiles = args_["k_tiles"];
-    const Value kv_tiles = plan_.v.is_prepared ? b_.add(k_tiles, args_["v_tiles"]) : k_tiles;
-    const Value is_k = b_.less(index, k_tiles), is_kv = b_.less(index, kv_tiles);
-    const auto [head_in_group, q_tile] = divide(b_.sub(index, kv_tiles), args_["q_tiles"]);
+    std::vector<std::pair<Kind, Value>> of_kv = {{kKeys, args_["k_tiles"]}};
+    if (plan_.v.is_prepared) of_kv.emplace_back(kValues, args_["v_tiles"]);
+    if (plan_.mean_scores.exists) of_kv.emplace_back(kMeanScores, args_["mean_score_tiles"]);
+    Value kind, tile, first = constant(0);
+    for (const auto& [next_kind, count] : of_kv) {
+      const Value is_behind = b_.less_equal(first, index), in_kind = b_.sub(index, first);
+      kind = kind ? b_.select(is_behind, constant(next_kind), kind) : constant(next_kind);
+      tile = tile ? b_.select(is_behind, in_kind, tile) : in_kind;
+      first = b_.add(first, count);
+    }
+    const auto [head_in_group, q_tile] = divide(b_.sub(index, first), args_["q_tiles"]);
     const Value q_head = b_.add(b_.mul(kv_head, args_["group_heads"]), head_in_group);
-    const Value kv_tile = b_.select(is_k, index, b_.sub(index, k_tiles));
-    const Value kv_kind = b_.select(is_k, constant(kKeys), constant(kValues));
-    return {b_.select(is_kv, kv_kind, constant(kQueries)),
-            {b_.select(is_kv, kv_tile, q_tile), b_.select(is_kv, kv_head, q_head), batch,
-             kv_batch_head}};
+    const Value is_kv = b_.less(index, first);
+    return {
+        b_.select(is_kv, kind, constant(kQueries)),
+        {b_.select(is_kv, tile, q_tile), b_.select(is_kv, kv_head, q_head), batch, kv_batch_head}};
   }
   Item tile(Value number) const {
     const auto [kv_batch_head, index] = divide(number, args_["head_tiles"]);
@@ -71,6 +77,8 @@ class Items {
         {kKeys, [&] { k_.run(place, last_work); }},
         {kQueries, [&] { q_.run(place, last_work); }},
         {kValues, [&] { prepare_values(b_, args_, plan_.v, place, scratch_, last_work); }},
+        {kMeanScores,
+         [&] { prepare_mean_scores(b_, args_, plan_.mean_scores, place, scratch_, last_work); }},
         {kStatistics, [&] {
            fold_tokens(b_, args_, plan_, place, scratch_, last_work);
            fold_head_if_last(place.kv_batch_head);
@@ -120,7 +128,8 @@ class Items {
   void dispatch(const Item& item, std::vector<Case> cases) const {
     std::erase_if(cases, [&](const Case& one) {
       return (one.first == kStatistics && !counts_statistics()) ||
-             (one.first == kValues && !plan_.v.is_prepared);
+             (one.first == kValues && !plan_.v.is_prepared) ||
+             (one.first == kMeanScores && !plan_.mean_scores.exists);
     });
     dispatch(item, cases, 0);
   }

@@ -17,8 +17,6 @@ using ir::Value;
 
 namespace {
 
-constexpr float kCodeMax = 127.0f;  // symmetric int8
-
 // Where a head's or the tensor's amax lies.
 Value amax_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
                    const RowTile& tile) {
@@ -34,37 +32,44 @@ Value group_of_row(Builder& b, const ScaleGroups& groups, Value row) {
   return b.add(run, in_run);
 }
 
-// 127 / amax; 0 where amax is 0.
-Value inverse_scale(Builder& b, Value amax) {
+// code_max / amax; 0 where amax is 0.
+Value inverse_scale(Builder& b, const QuantizePlan& plan, Value amax) {
   const Value is_zero = b.emit1(Op::kEqF32, {amax, constant_f32(0)});
-  return b.select(is_zero, constant_f32(0), b.fdiv(constant_f32(kCodeMax), amax));
+  return b.select(is_zero, constant_f32(0), b.fdiv(constant_f32(plan.code_max), amax));
 }
 
-// round(x * inverse), four codes to a word.
-Value pack_codes(Builder& b, const std::vector<Value>& x, int first, Value inverse) {
-  std::vector<Value> scaled;
-  for (int i = 0; i < 4; ++i) scaled.push_back(b.fmul(x[first + i], inverse));
-  return pack_s8(b, scaled);
+// round(x * inverse), as many codes to a word as fit; the first lowest.
+std::vector<Value> pack_codes(Builder& b, const std::vector<Value>& x, Value inverse,
+                              int code_bits) {
+  const int codes_of_word = 32 / code_bits;
+  std::vector<Value> words;
+  for (int first = 0; first < kLaneElements; first += codes_of_word) {
+    std::vector<Value> scaled;
+    for (int i = 0; i < codes_of_word; ++i) scaled.push_back(b.fmul(x[first + i], inverse));
+    words.push_back(pack_integers(b, code_bits, scaled));
+  }
+  return words;
 }
 
-// The codes of this thread, eight a pass and one byte each. Passes are whole bands of core matrices
-// apart, so that in either layout they are as far apart as their rows are long.
+// The codes of this thread, eight a pass. Passes are whole bands of core matrices apart, so that in
+// either layout they are as far apart as their rows are long.
 class CodeRows {
  public:
   CodeRows(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile)
       : b_(b),
         tile_(tile),
-        pass_bytes_(tile.lanes().rows_per_pass * plan.padded_head_dim),
+        code_bits_(plan.code_bits),
+        pass_bytes_(tile.lanes().rows_per_pass * plan.row_bytes()),
         in_row_(b.less(tile.lanes().first, constant(plan.padded_head_dim))) {
     if (tile.lanes().rows_per_pass % kCoreRows != 0) {
       fail(ErrorKind::kInternal, "a pass is not of whole core matrices");
     }
-    const Value row_bytes = b.zext(constant(plan.padded_head_dim));
+    const Value row_bytes = b.zext(constant(plan.row_bytes()));
     const Value first_row = b.mul64(b.zext(tile.batch_head()), b.zext(tile.num_code_tokens()));
     const Value head = b.add64(args[plan.operand + "_codes"], b.mul64(first_row, row_bytes));
-    const Value first = tile.lanes().first;
+    const Value first = b.mul(tile.lanes().lane, constant(kLaneElements * code_bits_ / 8));
     if (plan.core_matrices) {
-      address_ = token_rows_address(b, head, tile.token(0), first, plan.padded_head_dim);
+      address_ = token_rows_address(b, head, tile.token(0), first, plan.row_bytes());
     } else {
       address_ = b.address(b.add64(head, b.mul64(b.zext(tile.token(0)), row_bytes)), first, 1);
     }
@@ -72,18 +77,20 @@ class CodeRows {
 
   // Rows outside the tensor have codes 0.
   void store(int pass, Value inverse) const {
-    const std::vector<Value> x = tile_.smoothed(pass);
+    const std::vector<Value> x = tile_.operand(pass);
     const Value factor = b_.select(tile_.in_tensor(pass), inverse, constant_f32(0));
-    const Value first = pack_codes(b_, x, 0, factor), second = pack_codes(b_, x, 4, factor);
+    const std::vector<Value> words = pack_codes(b_, x, factor, code_bits_);
     b_.when(b_.both(tile_.has_codes(pass), in_row_), [&] {
-      b_.emit(Op::kStGlobalV2, {address_, constant(pass * pass_bytes_), first, second});
+      std::vector<Value> operands = {address_, constant(pass * pass_bytes_)};
+      operands.insert(operands.end(), words.begin(), words.end());
+      b_.emit(words.size() == 1 ? Op::kStGlobalI32 : Op::kStGlobalV2, operands);
     });
   }
 
  private:
   Builder& b_;
   const RowTile& tile_;
-  int pass_bytes_;
+  int code_bits_, pass_bytes_;
   Value in_row_, address_;
 };
 
@@ -95,10 +102,11 @@ void clear_counters(Builder& b, const KernelArgs& args, const RowTile& tile) {
 }
 
 // lse_bias[b, hq, m] = q . mean(K): what smoothing took out of the row's scores, before scaling.
-void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int pass) {
+void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int pass,
+                    const std::vector<Value>& key_mean) {
   const std::vector<Value> x = tile.elements(pass);
   Value dot = constant_f32(0);
-  for (int i = 0; i < kLaneElements; ++i) dot = b.fma(x[i], tile.mean()[i], dot);
+  for (int i = 0; i < kLaneElements; ++i) dot = b.fma(x[i], key_mean[i], dot);
   dot = reduce_row(b, tile.lanes(), dot, Op::kAddF32);
   b.when(b.both(tile.in_tensor(pass), b.equal(tile.lanes().lane, constant(0))), [&] {
     const Value row = b.add64(b.mul64(b.zext(tile.batch_head()), b.zext(tile.num_tokens())),
@@ -140,15 +148,18 @@ void RowQuantizer::run(const TilePlace& place, const LastWork& last_work) const 
   RowTile tile(b_, args_, plan_, place);
   tile.load();
   if (plan_.clears_counters) clear_counters(b_, args_, tile);
-  if (plan_.subtract_mean || plan_.lse_bias) tile.load_mean();
+  if (plan_.subtract_mean || plan_.lse_bias) tile.wait_for_means();
   if (last_work) last_work();
-  for (int pass = 0; plan_.lse_bias && pass < tile.num_passes(); ++pass) {
-    store_lse_bias(b_, args_, tile, pass);
-  }
   if (plan_.groups.is_dynamic()) {
     quantize_with_one_scale(tile);
   } else {
     quantize_groups(tile);
+  }
+  if (!plan_.lse_bias) return;
+  tile.forget_elements();
+  const std::vector<Value> key_mean = tile.load_key_mean();
+  for (int pass = 0; pass < tile.num_passes(); ++pass) {
+    store_lse_bias(b_, args_, tile, pass, key_mean);
   }
 }
 
@@ -157,7 +168,7 @@ void RowQuantizer::quantize_with_one_scale(const RowTile& tile) const {
   const Value amax =
       b_.emit1(Op::kLdGlobalF32, {amax_address(b_, args_, plan_, tile), constant(0)});
   store_single_scale(tile, amax);
-  const Value inverse = inverse_scale(b_, amax);
+  const Value inverse = inverse_scale(b_, plan_, amax);
   const CodeRows codes(b_, args_, plan_, tile);
   for (int pass = 0; pass < tile.num_passes(); ++pass) codes.store(pass, inverse);
 }
@@ -170,7 +181,7 @@ void RowQuantizer::store_single_scale(const RowTile& tile, Value amax) const {
   b_.when(b_.equal(b_.bit_or(block, b_.tid()), constant(0)), [&] {
     const Value base = args_[plan_.operand + "_scales"];
     const Value address = per_head ? b_.address(base, tile.batch_head(), 4) : base;
-    b_.emit(Op::kStGlobalF32, {address, constant(0), b_.fdiv(amax, constant_f32(kCodeMax))});
+    b_.emit(Op::kStGlobalF32, {address, constant(0), b_.fdiv(amax, constant_f32(plan_.code_max))});
   });
 }
 
@@ -198,13 +209,13 @@ void RowQuantizer::quantize_groups(const RowTile& tile) const {
   const CodeRows codes(b_, args_, plan_, tile);
   for (int first = 0; first < tile.num_passes(); first += together) {
     const Value amax = b_.emit1(Op::kLdSharedF32, {maximum(turn, group_of(first)), constant(0)});
-    const Value inverse = inverse_scale(b_, amax);
+    const Value inverse = inverse_scale(b_, plan_, amax);
     for (int pass = first; pass < end_of(first); ++pass) codes.store(pass, inverse);
   }
   b_.set(turn_, b_.sub(constant(num_groups_ * 4), turn));
 }
 
-// scales[group] = amax / 127 for the groups whose tokens exist. Nobody reads the other turn's
+// scales[group] = amax / code_max for the groups whose tokens exist. Nobody reads the other turn's
 // maxima any more: they make room for the next tile's.
 void RowQuantizer::store_scales(const RowTile& tile) const {
   const ScaleGroups& groups = plan_.groups;
@@ -222,7 +233,7 @@ void RowQuantizer::store_scales(const RowTile& tile) const {
     b_.when(b_.less(token, tile.num_tokens()), [&] {
       const Value amax = b_.emit1(Op::kLdSharedF32, {maximum(turn, group), constant(0)});
       b_.emit(Op::kStGlobalF32, {b_.address(head_base, b_.add(first_group, group), 4), constant(0),
-                                 b_.fdiv(amax, constant_f32(kCodeMax))});
+                                 b_.fdiv(amax, constant_f32(plan_.code_max))});
     });
   });
 }
@@ -235,7 +246,7 @@ ir::Function generate_amax(const ForwardPlan& plan, const QuantizePlan& operand)
   const Value kv_batch_head = b.add(b.mul(batch, args["hkv"]), b.div(head, args["group_heads"]));
   RowTile tile(b, args, operand, {b.emit1(Op::kBlockX, {}), head, batch, kv_batch_head});
   tile.load();
-  if (operand.subtract_mean) tile.load_mean();
+  if (operand.subtract_mean) tile.wait_for_means();
   const Value amax = tile.rows_amax(0, tile.num_passes());
   b.when(b.equal(tile.lanes().lane, constant(0)), [&] {
     b.emit(Op::kRedGlobalMaxU32,

@@ -1,5 +1,7 @@
 #include "compiler/kernels/row_tile.h"
 
+#include <cmath>
+
 namespace sagejit {
 
 using ir::Builder;
@@ -53,22 +55,77 @@ void RowTile::load() {
   }
 }
 
-void RowTile::load_mean() {
+void RowTile::wait_for_means() const {
   wait_for_statistics(b_, args_, place_.kv_batch_head);
-  const Value row = b_.address(args_["k_mean"], place_.kv_batch_head, plan_.head_dim * 4);
-  mean_ = load_f32s(b_, b_.address(row, lanes_.first, 4), in_row_);
+  if (plan_.subtract_mean) mean(0);
 }
 
-std::vector<Value> RowTile::smoothed(int pass) const {
+std::vector<Value> RowTile::load_key_mean() const {
+  const Value row = b_.address(args_["k_mean"], place_.kv_batch_head, plan_.head_dim * 4);
+  return load_f32s(b_, b_.address(row, lanes_.first, 4), in_row_);
+}
+
+// Passes of the same number share their mean in every thread.
+int RowTile::block_of(int pass) const {
+  if (plan_.mean_span == 0 || plan_.mean_span % plan_.tile_rows == 0) return 0;
+  const bool is_aligned =
+      plan_.mean_span % lanes_.rows_per_pass == 0 && plan_.tile_rows % plan_.mean_span == 0;
+  return is_aligned ? pass * lanes_.rows_per_pass / plan_.mean_span : pass;
+}
+
+const std::vector<Value>& RowTile::mean(int pass) const {
+  if (mean_block_ == block_of(pass)) return mean_;
+  mean_block_ = block_of(pass);
+  if (plan_.operand == "k") return mean_ = load_key_mean();
+  const Value num_blocks = args_["q_blocks"];
+  const Value block =
+      b_.min(b_.div(token(pass), constant(plan_.mean_span)), b_.sub(num_blocks, constant(1)));
+  const Value index =
+      b_.add64(b_.mul64(b_.zext(batch_head()), b_.zext(num_blocks)), b_.zext(block));
+  const Value row =
+      b_.add64(args_["q_mean"], b_.mul64(index, b_.zext(constant(plan_.head_dim * 4))));
+  return mean_ = load_f32s(b_, b_.address(row, lanes_.first, 4), in_row_);
+}
+
+std::vector<Value> RowTile::operand(int pass) const {
   std::vector<Value> x = elements(pass);
-  for (int i = 0; plan_.subtract_mean && i < kLaneElements; ++i) x[i] = b_.fsub(x[i], mean_[i]);
+  if (plan_.subtract_mean) {
+    const std::vector<Value>& subtracted = mean(pass);
+    for (int i = 0; i < kLaneElements; ++i) x[i] = b_.fsub(x[i], subtracted[i]);
+  }
+  if (plan_.rotates) rotate(x);
   return x;
+}
+
+// The fast Walsh-Hadamard transform of a row: strides below 8 within a thread, the others between
+// the lanes of the row.
+void RowTile::rotate(std::vector<Value>& x) const {
+  for (int stride = 1; stride < kLaneElements; stride *= 2) {
+    for (int i = 0; i < kLaneElements; ++i) {
+      if (i & stride) continue;
+      const Value first = x[i], second = x[i + stride];
+      x[i] = b_.fadd(first, second);
+      x[i + stride] = b_.fsub(first, second);
+    }
+  }
+  for (int distance = 1; distance < plan_.head_dim / kLaneElements; distance *= 2) {
+    const Value is_second =
+        b_.emit1(Op::kNeI32, {b_.bit_and(lanes_.lane, constant(distance)), constant(0)});
+    const Value sign = b_.select(is_second, constant_f32(-1), constant_f32(1));
+    for (Value& own : x) {
+      const Value other = b_.emit1(Op::kShflXorF32, {own, constant(distance)});
+      own = b_.fma(own, sign, other);  // one rounding: of the sum, or of the difference
+    }
+  }
+  const Value norm = constant_f32(static_cast<float>(1 / std::sqrt(plan_.head_dim)));
+  for (Value& element : x) element = b_.fmul(element, norm);
 }
 
 Value RowTile::rows_amax(int first_pass, int end_pass) const {
   Value amax = constant_f32(0);
   for (int pass = first_pass; pass < end_pass; ++pass) {
-    amax = b_.fmax(amax, plan_.subtract_mean ? smoothed_amax(pass) : plain_amax(pass));
+    amax =
+        b_.fmax(amax, plan_.subtract_mean || plan_.rotates ? operand_amax(pass) : plain_amax(pass));
   }
   return reduce_row(b_, lanes_, amax, Op::kMaxF32);
 }
@@ -83,9 +140,9 @@ Value RowTile::plain_amax(int pass) const {
   const std::vector<Value> last = unpack(b_, plan_.input, {largest});
   return b_.fmax(last[0], last[1]);
 }
-Value RowTile::smoothed_amax(int pass) const {
+Value RowTile::operand_amax(int pass) const {
   Value amax = constant_f32(0);
-  for (const Value x : smoothed(pass)) amax = b_.fmax(amax, b_.emit1(Op::kAbsF32, {x}));
+  for (const Value x : operand(pass)) amax = b_.fmax(amax, b_.emit1(Op::kAbsF32, {x}));
   return b_.select(in_tensor(pass), amax, constant_f32(0));
 }
 

@@ -8,7 +8,7 @@
 
 namespace sagejit {
 
-// `tile_rows` tokens of one (batch, head), eight elements a thread and pass, smoothed.
+// `tile_rows` tokens of one (batch, head), eight elements a thread and pass, smoothed and rotated.
 class RowTile {
  public:
   RowTile(ir::Builder& b, const KernelArgs& args, const QuantizePlan& plan, const TilePlace& place);
@@ -31,25 +31,31 @@ class RowTile {
 
   // A piece for each pass; zeros outside the tensor.
   void load();
-  // The mean over tokens of the K head, this thread's eight channels; waits for it.
-  void load_mean();
-  const std::vector<ir::Value>& mean() const { return mean_; }
+  // Until the means of the K head and of the Q that attends to it are there; loads the first that
+  // is subtracted.
+  void wait_for_means() const;
+  // The mean over tokens of the K head, this thread's eight channels.
+  std::vector<ir::Value> load_key_mean() const;
 
   // The elements of one pass.
   std::vector<ir::Value> elements(int pass) const {
     return unpack(b_, plan_.input, pieces_.pairs(pass));
   }
-  // x, or where it is smoothed, x - mean; of a row outside the tensor, anything.
-  std::vector<ir::Value> smoothed(int pass) const;
-  // max |x|, or |x - mean|, over whole rows of the tensor, those of some passes; every lane of a
-  // row gets it.
+  // x as it is quantized: where it is smoothed, x - mean; where it is rotated, H times that; of a
+  // row outside the tensor, anything. All lanes of a warp.
+  std::vector<ir::Value> operand(int pass) const;
+  // The largest magnitude of that over whole rows of the tensor, those of some passes; every lane
+  // of a row gets it.
   ir::Value rows_amax(int first_pass, int end_pass) const;
   void forget_elements() const { pieces_.forget(); }
 
  private:
   ir::Value plain_amax(int pass) const;
-  ir::Value smoothed_amax(int pass) const;
+  ir::Value operand_amax(int pass) const;
+  void rotate(std::vector<ir::Value>& x) const;
   ir::Value before(ir::Value end, int pass) const;
+  int block_of(int pass) const;
+  const std::vector<ir::Value>& mean(int pass) const;  // that is subtracted
 
   ir::Builder& b_;
   const KernelArgs& args_;
@@ -59,7 +65,10 @@ class RowTile {
   ir::Value first_token_, num_tokens_;
   ir::Value in_row_;  // this lane has elements
   Pieces pieces_;
-  std::vector<ir::Value> mean_;
+  // The mean of the last pass that asked for one, and of which block it is: most rows of a thread
+  // share it.
+  mutable std::vector<ir::Value> mean_;
+  mutable int mean_block_ = -1;
 };
 
 }  // namespace sagejit

@@ -57,10 +57,6 @@ std::vector<ir::Var> Scores::registers() const {
   return all;
 }
 
-double score_scale(const Variant& variant) {
-  return variant.score.scale.value_or(1.0 / std::sqrt(variant.head_dim));
-}
-
 Value batch_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile) {
   return b.add(b.mul(tile.batch, args["hq"]), tile.head);
 }
@@ -120,6 +116,53 @@ Value load_key_scale(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& 
   const Value existing = b.min(key, b.sub(args["n"], constant(1)));
   const Value address = b.address(scales, scale_index(b, plan.k.groups, existing), 4);
   return b.emit1(Op::kLdGlobalF32, {address, constant(0)});
+}
+
+Value mean_scores_row(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                      Value batch_head, Value row) {
+  const Value num_blocks = args["q_blocks"];
+  const Value block =
+      b.min(b.div(row, constant(plan.mean_scores.span)), b.sub(num_blocks, constant(1)));
+  const Value index = b.add64(b.mul64(b.zext(batch_head), b.zext(num_blocks)), b.zext(block));
+  const Value element = b.mul64(index, b.zext(args["mean_scores_stride"]));
+  return b.add64(args["mean_scores"], b.mul64(element, b.zext(constant(4))));
+}
+
+MeanScores MeanScores::global(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                              const QueryTile& tile, Value first_row) {
+  const Value row = mean_scores_row(b, plan, args, batch_head_of(b, args, tile), first_row);
+  const Value mine = b.address(row, first_column(b), 4);
+  return MeanScores(b, [&b, mine](Value origin, int key) {
+    return b.emit(Op::kLdGlobalV2F32, {b.address(mine, origin, 4), constant(key * 4)});
+  });
+}
+
+MeanScores MeanScores::shared(ir::Builder& b) {
+  const Value column_bytes = b.mul(first_column(b), constant(4));
+  return MeanScores(b, [&b, column_bytes](Value origin, int key) {
+    return b.emit(Op::kLdSharedV2F32, {b.add(origin, column_bytes), constant(key * 4)});
+  });
+}
+
+Dequantization MeanScores::add_to(Scores& s, const Dequantization& dequantization,
+                                  Value origin) const {
+  const std::vector<Value>& keys = dequantization.key_factors;
+  const size_t run_tiles = keys.empty() ? 0 : s.tiles[0].size() / keys.size();
+  for (size_t key_tile = 0; key_tile < s.tiles[0].size(); ++key_tile) {
+    const std::vector<Value> of_mean = load_(origin, static_cast<int>(key_tile) * kFragmentColumns);
+    for (size_t row = 0; row < dequantization.row_factors.size(); ++row) {
+      Value factor = dequantization.row_factors[row];
+      if (run_tiles > 0) factor = b_.fmul(factor, keys[key_tile / run_tiles]);
+      for (size_t e = 0; e < 2; ++e) {
+        const ir::Var& score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
+        Value x = b_.emit1(Op::kF32Bits, {b_.get(score)});
+        if (s.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+        b_.set(score, b_.emit1(Op::kBitsF32, {b_.fma(x, factor, of_mean[e])}));
+      }
+    }
+  }
+  s.biased = false;
+  return {std::vector<Value>(dequantization.row_factors.size(), constant_f32(1)), {}};
 }
 
 // Scales exist for whole runs of kScaleRunTokens, and block_n divides these.

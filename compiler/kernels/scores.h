@@ -1,10 +1,10 @@
 // The scores S = Q K^T of one warp for one key tile, from the integers of the tensor core to
 // numbers: their bits, the scale factors of their rows and keys, the mask.
 //
-// A product of int8 vectors stays below 2^22 in magnitude (127^2 * 256), so accumulators that start
-// at 0x4B400000 hold, read as f32, exactly 12582912 + s: no conversion is needed, the integers
-// still order like the numbers, and the offset leaves with the fused multiply-add that scales the
-// score.
+// A product of int8 or int4 vectors stays below 2^22 in magnitude (127^2 * 256), so accumulators
+// that start at 0x4B400000 hold, read as f32, exactly 12582912 + s: no conversion is needed, the
+// integers still order like the numbers, and the offset leaves with the fused multiply-add that
+// scales the score.
 #pragma once
 
 #include <array>
@@ -55,9 +55,6 @@ struct QueryTile {
   ir::Value first_row;  // of all its warps
 };
 
-// What q . k is multiplied by.
-double score_scale(const Variant& variant);
-
 // batch * heads + head
 ir::Value batch_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
 ir::Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
@@ -85,6 +82,35 @@ class QueryRows {
   std::vector<ir::Value> factors_;           // scale log2(e) dq
   std::vector<MaskRegions::Bounds> bounds_;  // the keys that the rows see
 };
+
+// What smoothing took out of Q's scores (MeanScoresPlan), added to those of one key tile: they
+// become base-2 logits.
+//
+//   t_j = (s_j dk_j) (scale log2(e) dq) + mean_scores_j
+class MeanScores {
+ public:
+  // Brings the mean scores of two neighbouring keys: `key` is the first one's distance from the
+  // first key that the thread holds of the tile that starts at `origin`.
+  using Load = std::function<std::vector<ir::Value>(ir::Value origin, int key)>;
+  MeanScores(ir::Builder& b, Load load) : b_(b), load_(std::move(load)) {}
+
+  // From global memory, for rows from `first_row` on, all of one block; an origin is the tile's
+  // first key.
+  static MeanScores global(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                           const QueryTile& tile, ir::Value first_row);
+  // From shared memory, one f32 for each key; an origin is the address of the first.
+  static MeanScores shared(ir::Builder& b);
+
+  // What is left to do to them.
+  Dequantization add_to(Scores& s, const Dequantization& dequantization, ir::Value origin) const;
+
+ private:
+  ir::Builder& b_;
+  Load load_;
+};
+// Address of the mean scores of a row's block; rows behind the last one have that one's.
+ir::Value mean_scores_row(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
+                          ir::Value batch_head, ir::Value row);
 
 // Scale of a key of the head; keys behind the last one have that one's.
 ir::Value load_key_scale(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,

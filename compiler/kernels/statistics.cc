@@ -1,3 +1,4 @@
+#include <functional>
 #include <limits>
 
 #include "compiler/kernels/generators.h"
@@ -26,12 +27,20 @@ struct Fold {
   std::string partial;  // the buffer that gets it, f32 [b, hkv, chunks, channels]
 };
 struct Statistic {
-  std::string operand;  // "k" or "v"
+  std::string operand;  // "k", "v" or "q"
   DType input;
   int row_elements;  // of the tensor
   int columns;       // padded: of the codes
   int channels;      // of the result; those past row_elements fold nothing
   std::vector<Fold> folds;
+  bool is_mean = false;  // sums are divided by the number of tokens
+};
+
+// Where a chunk lies: of which head of the operand, and as the how many-eth of all results.
+struct ChunkPlace {
+  Value batch, head;
+  Value begin, end;  // tokens
+  Value result;
 };
 
 std::vector<Fold> folds_of(const ValuePlan& v) {
@@ -59,12 +68,21 @@ Value neutral_pair(FoldKind kind, DType type) {
       static_cast<int32_t>(kind == FoldKind::kLowest ? infinity : infinity | 0x80008000));
 }
 
+// sum / count; 0 if that is not finite.
+Value finite_mean(Builder& b, Value sum, Value count) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const Value mean = b.fdiv(sum, count);
+  const Value is_finite =
+      b.emit1(Op::kLtF32, {b.emit1(Op::kAbsF32, {mean}), constant_f32(kInfinity)});
+  return b.select(is_finite, mean, constant_f32(0));
+}
+
 // A team folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
 // meets in shared memory and is folded in order of the threads, so that sums do not depend on
 // timing.
 class ChunkFold {
  public:
-  ChunkFold(Builder& b, const KernelArgs& args, const Statistic& statistic, const TilePlace& place,
+  ChunkFold(Builder& b, const KernelArgs& args, const Statistic& statistic, const ChunkPlace& place,
             Value shared)
       : b_(b),
         args_(args),
@@ -123,21 +141,20 @@ class ChunkFold {
 
   // All rows of a pass are loaded before the first is folded.
   void fold_rows() {
-    const Value begin = b_.mul(place_.tile, args_["chunk_tokens"]);
-    const Value end = b_.min(b_.add(begin, args_["chunk_tokens"]), args_["n"]);
+    const std::string_view tokens = statistic_.operand == "q" ? "m" : "n";
     const Value in_row = b_.less(lanes_.first, constant(statistic_.row_elements));
     const Value step = constant(kChunkPieces * lanes_.rows_per_pass);
-    b_.loop(begin, end, step, [&](Value first) {
+    b_.loop(place_.begin, place_.end, step, [&](Value first) {
       const Value row = b_.add(first, lanes_.row);
       const RowPlace place{place_.batch, place_.head, row};
-      Value address = b_.address(row_address(b_, args_, statistic_.operand, "n", place),
+      Value address = b_.address(row_address(b_, args_, statistic_.operand, tokens, place),
                                  lanes_.first, bits_of(statistic_.input) / 8);
       Pieces pieces(b_);
       std::vector<Value> exist;
       for (int i = 0; i < kChunkPieces; ++i) {
         if (i > 0) address = b_.add64(address, args_[statistic_.operand + "_pass_stride"]);
         const Value token = b_.add(row, constant(i * lanes_.rows_per_pass));
-        exist.push_back(b_.both(b_.less(token, end), in_row));
+        exist.push_back(b_.both(b_.less(token, place_.end), in_row));
         pieces.load(address, exist.back());
       }
       for (int i = 0; i < kChunkPieces; ++i) {
@@ -177,11 +194,11 @@ class ChunkFold {
           b_.emit1(Op::kLdSharedF32, {column, constant(row * lanes_.lanes_per_row * 4)});
       total = combine(b_, fold.kind, total, one);
     }
-    const Value slot =
-        b_.add64(b_.mul64(b_.zext(place_.kv_batch_head), b_.zext(args_["num_chunks"])),
-                 b_.zext(place_.tile));
-    const Value row =
-        b_.add64(args_[fold.partial], b_.mul64(slot, b_.zext(constant(statistic_.channels * 4))));
+    if (statistic_.is_mean) {
+      total = finite_mean(b_, total, b_.emit1(Op::kF32FromS32, {b_.sub(place_.end, place_.begin)}));
+    }
+    const Value row = b_.add64(args_[fold.partial],
+                               b_.mul64(place_.result, b_.zext(constant(statistic_.channels * 4))));
     b_.emit(Op::kStGlobalF32, {b_.address(row, channel, 4), constant(0), total});
   }
 
@@ -189,7 +206,7 @@ class ChunkFold {
   const KernelArgs& args_;
   const Statistic& statistic_;
   RowLanes lanes_;
-  TilePlace place_;
+  ChunkPlace place_;
   Value shared_;
   std::vector<std::vector<Var>> folds_;  // [fold][element, or pair of them]
 };
@@ -217,7 +234,7 @@ class HeadFold {
     channel_ = b_.sub(b_.tid(), constant(b_.team_threads() - v.columns));
     b_.when(b_.less_equal(constant(0), channel_), [&] {
       const std::vector<Value> folded = fold(folds_of(v), v.columns);
-      const Value mean = v.subtract_mean ? mean_of(folded[0]) : Value{};
+      const Value mean = v.subtract_mean ? finite_mean(b_, folded[0], num_tokens_) : Value{};
       const Value amax = mean ? amax_about(mean, folded[1], folded[2]) : folded[0];
       const Value range = constant_f32(v.range);
       const Value is_zero = b_.emit1(Op::kEqF32, {amax, constant_f32(0)});
@@ -228,14 +245,6 @@ class HeadFold {
   }
 
  private:
-  // 0 if it is not finite.
-  Value mean_of(Value sum) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    const Value mean = b_.fdiv(sum, num_tokens_);
-    const Value is_finite =
-        b_.emit1(Op::kLtF32, {b_.emit1(Op::kAbsF32, {mean}), constant_f32(kInfinity)});
-    return b_.select(is_finite, mean, constant_f32(0));
-  }
   // The largest magnitude of x - mean, that of an extreme.
   Value amax_about(Value mean, Value highest, Value lowest) {
     const Value amax = b_.fmax(b_.fsub(highest, mean), b_.fadd(lowest, mean));
@@ -301,27 +310,66 @@ void fold_chunks(Builder& b, const KernelArgs& args, const ForwardPlan& plan, Va
   if (plan.v.is_scaled) fold.run(plan.v);
 }
 
+namespace {
+
+// In the order of a head's chunks: those of Q, whose number is another, come last.
+std::vector<Statistic> statistics_of(const ForwardPlan& plan) {
+  const QuantizePlan &k = plan.k, &q = plan.q;
+  const ValuePlan& v = plan.v;
+  std::vector<Statistic> all;
+  const auto sums = [&](const QuantizePlan& x, std::string buffer) {
+    return Statistic{x.operand,         x.input,    x.head_dim,
+                     x.padded_head_dim, x.head_dim, {{FoldKind::kSum, std::move(buffer)}}};
+  };
+  if (k.subtract_mean) all.push_back(sums(k, "k_partial_sums"));
+  if (v.is_scaled) {
+    all.push_back({"v", v.input, v.value_head_dim, v.columns, v.columns, folds_of(v)});
+  }
+  if (q.subtract_mean) {
+    all.push_back(sums(q, "q_mean"));
+    all.back().is_mean = true;
+  }
+  return all;
+}
+
+// Chunk `chunk` of the tokens of K or V.
+ChunkPlace key_chunk(Builder& b, const KernelArgs& args, const TilePlace& place, Value chunk) {
+  const Value begin = b.mul(chunk, args["chunk_tokens"]);
+  const Value end = b.min(b.add(begin, args["chunk_tokens"]), args["n"]);
+  const Value head = b.mul64(b.zext(place.kv_batch_head), b.zext(args["num_chunks"]));
+  return {place.batch, place.head, begin, end, b.add64(head, b.zext(chunk))};
+}
+
+// Block `block` of the queries that attend to a K head, head after head.
+ChunkPlace query_block(Builder& b, const KernelArgs& args, const QuantizePlan& q,
+                       const TilePlace& place, Value block) {
+  const Value head_in_group = b.div(block, args["q_blocks"]);
+  const Value in_head = b.sub(block, b.mul(head_in_group, args["q_blocks"]));
+  const Value begin = b.mul(in_head, constant(q.mean_span));
+  const Value end = b.min(b.add(begin, constant(q.mean_span)), args["m"]);
+  const Value group_blocks = b.mul(args["group_heads"], args["q_blocks"]);
+  const Value first = b.mul64(b.zext(place.kv_batch_head), b.zext(group_blocks));
+  return {place.batch, b.add(b.mul(place.head, args["group_heads"]), head_in_group), begin, end,
+          b.add64(first, b.zext(block))};
+}
+
+}  // namespace
+
 void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
                  const TilePlace& place, Value scratch, const LastWork& last_work) {
-  const QuantizePlan& k = plan.k;
-  const ValuePlan& v = plan.v;
-  const Statistic of_k{"k",        k.input,
-                       k.head_dim, k.padded_head_dim,
-                       k.head_dim, {{FoldKind::kSum, "k_partial_sums"}}};
-  const Statistic of_v{"v", v.input, v.value_head_dim, v.columns, v.columns, folds_of(v)};
+  const std::vector<Statistic> all = statistics_of(plan);
   const auto run = [&](const Statistic& statistic, Value chunk) {
-    const TilePlace of_tensor{chunk, place.head, place.batch, place.kv_batch_head};
-    ChunkFold(b, args, statistic, of_tensor, scratch).run(last_work);
+    const ChunkPlace at = statistic.operand == "q" ? query_block(b, args, plan.q, place, chunk)
+                                                   : key_chunk(b, args, place, chunk);
+    ChunkFold(b, args, statistic, at, scratch).run(last_work);
   };
-  if (!v.is_scaled) {
-    run(of_k, place.tile);
-  } else if (!k.subtract_mean) {
-    run(of_v, place.tile);
-  } else {
+  const std::function<void(size_t, Value)> run_from = [&](size_t first, Value chunk) {
+    if (first + 1 == all.size()) return run(all[first], chunk);
     b.when_uniform(
-        b.less(place.tile, args["num_chunks"]), [&] { run(of_k, place.tile); },
-        [&] { run(of_v, b.sub(place.tile, args["num_chunks"])); });
-  }
+        b.less(chunk, args["num_chunks"]), [&] { run(all[first], chunk); },
+        [&] { run_from(first + 1, b.sub(chunk, args["num_chunks"])); });
+  };
+  run_from(0, place.tile);
 }
 
 ir::Function generate_statistics(const ForwardPlan& plan) {

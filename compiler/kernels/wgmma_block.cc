@@ -24,14 +24,18 @@ WgmmaBlock::WgmmaBlock(const ForwardPlan& forward_plan)
            plan.attends_by_head() ? KernelArgs::Start::kWaitsByPiece : KernelArgs::Start::kWaits),
       q_ring(b, "q",
              {num_query_stages(), {{"q", q_bytes()}}, wgmma_query_words(variant), kGroupWarps}),
-      kv_ring(b, "kv",
-              {schedule.stages,
-               {{"k", k_bytes()}, {"v", v_bytes()}},
-               schedule.block_n,
-               schedule.num_warps}),
+      kv_ring(b, "kv", {schedule.stages, kv_pieces(), schedule.block_n, schedule.num_warps}),
       ones(wgmma_ones_bytes(variant) ? b.smem("ones", wgmma_ones_bytes(variant), kOnesAlignment)
                                      : Value{}),
       group(b.emit1(Op::kShflI32, {b.shr(b.tid(), 7), constant(0)})) {}
+
+std::vector<ir::BulkRing::Piece> WgmmaBlock::kv_pieces() const {
+  std::vector<ir::BulkRing::Piece> pieces = {{"k", k_bytes()}, {"v", v_bytes()}};
+  if (plan.mean_scores.exists) {
+    pieces.push_back({"mean_scores", schedule.block_n * 4, num_consumers});
+  }
+  return pieces;
+}
 
 void WgmmaBlock::initialize() {
   b.when(b.equal(b.tid(), constant(0)), [&] {

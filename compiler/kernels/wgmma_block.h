@@ -15,8 +15,9 @@ inline constexpr int kGroupWarps = 4;
 // Shared memory: two stages of Q for each computing warpgroup, and a ring of K and V tiles; all as
 // core matrices (core_matrix.h). With a Q tile come, as words, where it lies and the scale factors
 // of its rows, and V's scales and means; with a K tile the scales of its keys. So nobody who
-// computes waits for global memory before its rows are stored. Where rows are summed by the tensor
-// core, ones (wgmma_row_sum.h).
+// computes waits for global memory before its rows are stored. With smoothed Q, a K tile also comes
+// with the mean scores of its keys, a part for each computing warpgroup. Where rows are summed by
+// the tensor core, ones (wgmma_row_sum.h).
 struct WgmmaBlock {
   explicit WgmmaBlock(const ForwardPlan& forward_plan);
 
@@ -30,17 +31,19 @@ struct WgmmaBlock {
   ir::Value ones;   // address of wgmma_ones_bytes; none where rows are summed exactly
   ir::Value group;  // this thread's warpgroup, the same register in all lanes
 
+  std::vector<ir::BulkRing::Piece> kv_pieces() const;
+
   // What nobody brings: barriers, and ones. By the whole block, before anything else.
   void initialize();
 
   // A stage of kv_ring holds K of one tile and V of the tile so far behind it: what the computing
   // warpgroups use together.
   int value_lag() const { return schedule.overlap ? 1 : 0; }
-  enum Piece { kKeys, kValues };
+  enum Piece { kKeys, kValues, kMeanScores };
 
   int num_query_stages() const { return kQueryStages * num_consumers; }
-  int q_bytes() const { return kWarpgroupRows * padded_head_dim(variant); }
-  int k_bytes() const { return schedule.block_n * padded_head_dim(variant); }
+  int q_bytes() const { return kWarpgroupRows * qk_row_bytes(variant, schedule); }
+  int k_bytes() const { return schedule.block_n * qk_row_bytes(variant, schedule); }
   int v_bytes() const { return schedule.block_n * value_row_bytes(); }
   int value_row_bytes() const {
     return padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;

@@ -169,7 +169,7 @@ class Loader {
     const int num_scales = value_scale_words(variant_);
     std::vector<Value> value_scales;
     if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
-    const int row_bytes = padded_head_dim(variant_);
+    const int row_bytes = qk_row_bytes(variant_, schedule_);
     const Value head = operand_address("q_codes", work.batch_head, "padded_m", row_bytes);
     for (int i = 0; i < block_.num_consumers; ++i) {
       const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
@@ -224,12 +224,13 @@ class Loader {
 
   void load_keys_and_values(const Work& work, RingCursor& kv) {
     const MaskRegions regions = block_.regions_of(work.tile.first_row, schedule_.block_m);
-    const Value k_head =
-        operand_address("k_codes", work.batch_kv_head, "padded_n", padded_head_dim(variant_));
+    const Value k_head = operand_address("k_codes", work.batch_kv_head, "padded_n",
+                                         qk_row_bytes(variant_, schedule_));
     const Value v_head =
         operand_address("v_codes", work.batch_kv_head, "padded_n", block_.value_row_bytes());
     const Value first = regions.first_tile(), end = regions.end_tile();
     b_.when(b_.less(first, end), [&] {
+      const std::vector<Value> mean_rows = mean_scores_rows(work);
       // The scales of the next tile are on their way while this one waits for a free stage.
       std::vector<Var> next;
       for (const Value scale : load_key_scales(work, first)) next.push_back(b_.var(scale));
@@ -247,10 +248,25 @@ class Loader {
           keys.condition = b_.less(tile, end);
           values.condition = b_.less(first, tile);
         }
-        block_.kv_ring.fill(kv, {keys, values});
+        std::vector<BulkRing::Source> sources = {keys, values};
+        for (const Value row : mean_rows) {
+          sources.push_back(
+              {b_.add64(row, offset_of(tile, schedule_.block_n * 4)), keys.condition});
+        }
+        block_.kv_ring.fill(kv, sources);
         kv.advance();
       });
     });
+  }
+
+  // Of each computing warpgroup's rows, where Q is smoothed.
+  std::vector<Value> mean_scores_rows(const Work& work) {
+    std::vector<Value> rows;
+    for (int i = 0; plan_.mean_scores.exists && i < block_.num_consumers; ++i) {
+      const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
+      rows.push_back(mean_scores_row(b_, plan_, args_, work.batch_head, first_row));
+    }
+    return rows;
   }
 
   std::vector<Value> load_key_scales(const Work& work, Value tile) {

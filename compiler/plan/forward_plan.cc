@@ -1,7 +1,10 @@
 #include "compiler/plan/forward_plan.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
+#include <numbers>
 
 #include "compiler/layout/core_matrix.h"
 #include "compiler/sema/check.h"
@@ -114,22 +117,41 @@ int pieces_of(const ValuePlan& plan) {
   return ceil_div(groups, kPrepareThreads) * together;
 }
 
+// Symmetric codes (SageAttention 2, arXiv 2411.10958): int8 without -128, int4 without -8.
+float largest_code(DType type) {
+  return type == DType::kS4 ? 7.0f : 127.0f;
+}
+
 QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q) {
   QuantizePlan plan;
   plan.operand = is_q ? "q" : "k";
   plan.groups = is_q ? scale_groups_of_q(v.q) : scale_groups_of_k(v.k);
   plan.input = v.input;
   plan.head_dim = v.head_dim;
-  plan.padded_head_dim = padded_head_dim(v);
+  plan.padded_head_dim = padded_head_dim(v, schedule);
+  plan.code_bits = qk_code_bits(schedule);
+  plan.code_max = largest_code((is_q ? v.q : v.k).type);
   // Eight loads a thread.
   const int span = std::max(1, plan.groups.span);
   const int rows = plan.padded_head_dim <= 64 ? 256 : plan.padded_head_dim <= 128 ? 128 : 64;
   plan.tile_rows = span * std::max(1, rows / span);
-  plan.subtract_mean = !is_q && v.smooth_k == Smoothing::kMean;
+  plan.subtract_mean = (is_q ? v.smooth_q : v.smooth_k) == Smoothing::kMean;
+  plan.mean_span = is_q ? v.smooth_q_span : 0;
+  plan.rotates = v.hadamard;
   plan.lse_bias = is_q && v.lse && v.smooth_k == Smoothing::kMean;
   plan.core_matrices = schedule.wgmma;
   if (plan.core_matrices) plan.token_multiple = is_q ? schedule.block_m : schedule.block_n;
   return plan;
+}
+
+MeanScoresPlan mean_scores_plan(const Variant& v, const Schedule& schedule) {
+  return {.exists = v.smooth_q == Smoothing::kMean,
+          .span = v.smooth_q_span,
+          .token_multiple = schedule.wgmma ? schedule.block_n : kScaleRunTokens,
+          .input = v.input,
+          .head_dim = v.head_dim,
+          .subtract_mean = v.smooth_k == Smoothing::kMean,
+          .scale_log2 = static_cast<float>(score_scale(v) * std::numbers::log2e)};
 }
 
 // Tiles keep a thread busy with eight loads of 16 bytes, or nearly, whatever the number of
@@ -154,9 +176,10 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
 }
 
 // As many as registers allow without spilling, and shared memory: a thread holds its part of a tile
-// while the maxima are found, and where rows end within it, whether each piece exists. The
-// assembler of sm_120 takes more registers for the same, and so does that of sm_90 where every
-// token has a scale and V is scaled too.
+// while the maxima are found, and where rows end within it, whether each piece exists; a rotation,
+// and smoothed Q whose LSE is asked for, take more too. The assembler of sm_120 takes more
+// registers for the same, and so does that of sm_90 where every token has a scale and V is scaled
+// too.
 int prepare_teams(const ForwardPlan& plan) {
   const int loads = plan.num_pieces();
   const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
@@ -167,8 +190,8 @@ int prepare_teams(const ForwardPlan& plan) {
                         (plan.v.is_prepared && !is_power_of_two(plan.v.value_head_dim));
   const bool has_token_scales =
       plan.v.is_scaled && (plan.q.groups.span == 1 || plan.k.groups.span == 1);
-  const bool takes_more =
-      has_ends || plan.target->sm >= 120 || (plan.target->sm >= 90 && has_token_scales);
+  const bool takes_more = has_ends || plan.q.rotates || (plan.q.subtract_mean && plan.q.lse_bias) ||
+                          plan.target->sm >= 120 || (plan.target->sm >= 90 && has_token_scales);
   constexpr int kOther = 4096;  // maxima of groups, items
   const int bytes = plan.scratch_bytes() + kOther;
   return std::max(1, std::min(takes_more ? teams - 1 : teams, plan.target->smem_per_block / bytes));
@@ -199,7 +222,18 @@ void add_zeroed_buffers(PlanWriter& out, const ForwardPlan& plan) {
   }
 }
 
-void add_mean_buffers(PlanWriter& out, const QuantizePlan& k) {
+// Blocks of queries that share a mean.
+std::string num_blocks(int span) {
+  return fmt::format("ceil_div(m, {})", span);
+}
+
+void add_mean_buffers(PlanWriter& out, const QuantizePlan& plan) {
+  if (plan.operand == "q") {
+    out.buffer("q_mean",
+               fmt::format("b * hq * {} * {} * 4", num_blocks(plan.mean_span), plan.head_dim));
+    return;
+  }
+  const QuantizePlan& k = plan;
   out.buffer("k_partial_sums", fmt::format("b * hkv * {} * {} * 4", kNumChunks, k.head_dim));
   out.buffer("k_mean", fmt::format("b * hkv * {} * 4", k.head_dim));
 }
@@ -209,12 +243,21 @@ void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   const std::string& name = plan.operand;
   out.buffer(name + "_codes",
              fmt::format("b * {} * {} * {}", heads, padded_tokens(tokens, plan.token_multiple),
-                         plan.padded_head_dim));
+                         plan.row_bytes()));
   const std::string stride = scale_head_stride(plan.groups, tokens);
   out.buffer(name + "_scales",
              plan.groups.per_head ? fmt::format("b * {} * ({}) * 4", heads, stride) : "4");
   if (plan.subtract_mean) add_mean_buffers(out, plan);
   if (plan.lse_bias) out.buffer("lse_bias", "b * hq * m * 4");
+}
+
+std::string mean_scores_tokens(const MeanScoresPlan& plan) {
+  return padded_tokens("n", plan.token_multiple);
+}
+
+void add_mean_scores_buffer(PlanWriter& out, const MeanScoresPlan& plan) {
+  out.buffer("mean_scores",
+             fmt::format("b * hq * {} * {} * 4", num_blocks(plan.span), mean_scores_tokens(plan)));
 }
 
 // What statistics find of V.
@@ -234,9 +277,13 @@ void add_value_buffers(PlanWriter& out, const ValuePlan& v) {
   }
 }
 
-// Of a head: chunks of K, then chunks of V.
+// Of a K head: chunks of K, then chunks of V, then blocks of the Q that attends to it.
 std::string num_statistics(const ForwardPlan& plan) {
-  return plan.k.subtract_mean && plan.v.is_scaled ? "2 * " + kNumChunks : kNumChunks;
+  std::vector<std::string> parts;
+  if (plan.k.subtract_mean) parts.push_back(kNumChunks);
+  if (plan.v.is_scaled) parts.push_back(kNumChunks);
+  if (plan.q.subtract_mean) parts.push_back("div(hq, hkv) * " + num_blocks(plan.q.mean_span));
+  return parts.size() == 1 ? parts[0] : fmt::format("({})", fmt::join(parts, " + "));
 }
 
 // The statistics of chunks, and what they become.
@@ -244,6 +291,11 @@ void pass_partials(PlanWriter& out, const ForwardPlan& plan) {
   if (plan.k.subtract_mean) out.from_buffer("k_partial_sums");
   if (!plan.v.is_scaled) return;
   for (const std::string& partial : partials_of(plan.v)) out.from_buffer(partial);
+}
+// What statistics find of Q is final.
+void pass_query_means(PlanWriter& out, const ForwardPlan& plan) {
+  if (!plan.q.subtract_mean) return;
+  out.from_buffer("q_mean").i32("q_blocks", num_blocks(plan.q.mean_span));
 }
 void pass_folded(PlanWriter& out, const ForwardPlan& plan) {
   if (plan.k.subtract_mean) out.from_buffer("k_mean");
@@ -256,6 +308,12 @@ void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
       .i32("hkv", "hkv")
       .i32("num_chunks", kNumChunks)
       .i32("chunk_tokens", kChunkTokens);
+  if (plan.q.subtract_mean) {
+    out.tensor("q", "m", kElementBytes)
+        .pass_stride("q", "m", plan.q.padded_head_dim)
+        .i32("m", "m")
+        .i32("group_heads", "div(hq, hkv)");
+  }
   if (plan.k.subtract_mean) {
     out.tensor("k", "n", kElementBytes).pass_stride("k", "n", plan.k.padded_head_dim);
   }
@@ -263,6 +321,7 @@ void launch_statistics(PlanWriter& out, const ForwardPlan& plan) {
     out.tensor("v", "n", kElementBytes).pass_stride("v", "n", plan.v.columns);
   }
   pass_partials(out, plan);
+  pass_query_means(out, plan);
 }
 
 void launch_fold(PlanWriter& out, const ForwardPlan& plan) {
@@ -284,7 +343,8 @@ void launch_amax(PlanWriter& out, const QuantizePlan& plan) {
       .i32("hkv", "hkv")
       .i32("group_heads", fmt::format("div({}, hkv)", heads));
   if (plan.operand == "q") out.i32("hq", "hq");
-  if (plan.subtract_mean) out.from_buffer("k_mean");
+  if (plan.subtract_mean) out.from_buffer(plan.operand + "_mean");
+  if (plan.mean_span > 0) out.i32("q_blocks", num_blocks(plan.mean_span));
   out.from_buffer(plan.operand + "_amax");
 }
 
@@ -326,11 +386,26 @@ void pass_values(PlanWriter& out, const ValuePlan& v) {
       .from_buffer("v_codes");
 }
 
-// Of a K head: its K and V, and the Q that attends to them.
+// Of the scores of Q's means, for a K head.
+std::string num_tiles(const MeanScoresPlan& plan) {
+  return fmt::format("ceil_div(n, {}) * ceil_div(div(hq, hkv) * {}, {})", kMeanScoreKeys,
+                     num_blocks(plan.span), kMeanScoreRows);
+}
+
+// Of a K head: its K and V, the scores of Q's means, and the Q that attends to them.
 std::string num_head_tiles(const ForwardPlan& plan) {
-  const std::string k = num_tiles(plan.k), q = "div(hq, hkv) * " + num_tiles(plan.q);
-  if (!plan.v.is_prepared) return fmt::format("({} + {})", k, q);
-  return fmt::format("({} + {} + {})", k, num_tiles(plan.v), q);
+  std::vector<std::string> parts = {num_tiles(plan.k)};
+  if (plan.v.is_prepared) parts.push_back(num_tiles(plan.v));
+  if (plan.mean_scores.exists) parts.push_back(num_tiles(plan.mean_scores));
+  parts.push_back("div(hq, hkv) * " + num_tiles(plan.q));
+  return fmt::format("({})", fmt::join(parts, " + "));
+}
+
+void pass_mean_scores(PlanWriter& out, const MeanScoresPlan& plan) {
+  out.i32("mean_score_tiles", num_tiles(plan))
+      .i32("mean_key_tiles", fmt::format("ceil_div(n, {})", kMeanScoreKeys))
+      .from_buffer("mean_scores")
+      .i32("mean_scores_stride", mean_scores_tokens(plan));
 }
 
 void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
@@ -342,6 +417,8 @@ void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
   pass_quantized(out, plan.q);
   out.i32("group_heads", "div(hq, hkv)");
   pass_folded(out, plan);
+  pass_query_means(out, plan);
+  if (plan.mean_scores.exists) pass_mean_scores(out, plan.mean_scores);
 }
 
 // A block for every tile of every head.
@@ -384,7 +461,7 @@ void launch_preparation(PlanWriter& out, const ForwardPlan& plan) {
   const bool apart = plan.has_statistics() && !plan.prepares_at_once();
   if (apart) {
     launch_statistics(out, plan);
-    launch_fold(out, plan);
+    if (plan.has_fold()) launch_fold(out, plan);
   }
   if (plan.k.groups.is_dynamic()) launch_amax(out, plan.k);
   if (plan.q.groups.is_dynamic()) launch_amax(out, plan.q);
@@ -415,7 +492,7 @@ void launch_attention(PlanWriter& out, const ForwardPlan& plan) {
 // multiprocessors busy to the end, and as keep their K and V in the L2 cache.
 std::string num_last_heads(const ForwardPlan& plan) {
   constexpr int kRounds = 3;  // of tiles for every multiprocessor
-  const int token_bytes = plan.k.padded_head_dim + plan.v.columns * bits_of(plan.v.type) / 8;
+  const int token_bytes = plan.k.row_bytes() + plan.v.columns * bits_of(plan.v.type) / 8;
   return fmt::format(
       "max(1, min(b * hq, min(ceil_div({} * num_sms, max(1, ceil_div(m, {}))), "
       "div({}, max(1, n * {})))))",
@@ -456,6 +533,11 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
         .i32("padded_m", padded_tokens("m", plan.q.token_multiple));
   }
   if (plan.v.is_prepared) out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
+  if (plan.mean_scores.exists) {
+    out.from_buffer("mean_scores")
+        .i32("mean_scores_stride", mean_scores_tokens(plan.mean_scores))
+        .i32("q_blocks", num_blocks(plan.mean_scores.span));
+  }
   if (plan.attends_by_head()) {
     out.from_buffer(kPrepareCounters)
         .i32("head_tiles", num_head_tiles(plan))
@@ -496,9 +578,10 @@ int ForwardPlan::num_pieces() const {
 }
 
 int ForwardPlan::scratch_bytes() const {
-  const int folds = std::max(k.subtract_mean ? 1 : 0, v.num_folds());
+  const int folds = std::max(k.subtract_mean || q.subtract_mean ? 1 : 0, v.num_folds());
   const int codes = v.is_scaled ? v.tile_tokens * v.columns : 0;
-  return std::max(folds * kFoldBytes, codes);
+  const int means = mean_scores.exists ? (kMeanScoreRows + 1) * mean_scores.head_dim * 4 : 0;
+  return std::max({folds * kFoldBytes, codes, means});
 }
 
 const KernelLaunch* ForwardPlan::find_launch(std::string_view kernel) const {
@@ -520,6 +603,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
                      quantize_plan(variant, schedule, true),
                      quantize_plan(variant, schedule, false),
                      value_plan(variant, schedule),
+                     mean_scores_plan(variant, schedule),
                      1,
                      {}};
   result.prepare_teams = prepare_teams(result);
@@ -529,6 +613,7 @@ ForwardPlan make_forward_plan(const Variant& variant, const Schedule& schedule,
   add_quantize_buffers(out, result.q);
   add_quantize_buffers(out, result.k);
   if (result.v.is_prepared) add_value_buffers(out, result.v);
+  if (result.mean_scores.exists) add_mean_scores_buffer(out, result.mean_scores);
   launch_preparation(out, result);
   add_attention(out, result);
   return result;

@@ -2,19 +2,22 @@
 // kernels, their parameters and grids, the workspace. Generators read it and decide nothing of the
 // kind themselves.
 //
-//   statistics  of chunks of tokens, per channel: sums of K where it   smoothing of K, 8-bit V
+//   statistics  of chunks of tokens, per channel: sums of K where it   smoothing of K or Q, 8-bit V
 //               is smoothed, largest magnitudes of V where it is
-//               quantized, or sums and extremes where it is smoothed
+//               quantized, or sums and extremes where it is smoothed,
+//               means of Q's blocks where it is
 //   fold        of a head's chunks: the mean of K, scales and means     those
 //               of V
 //   amax_q/k    largest magnitude per head or tensor                  those granularities alone
-//   quantize    K - mean and Q -> int8 codes and scales, q . mean     always
-//               for the LSE; V -> 8-bit codes or, with wgmma,
-//               16-bit v.type
+//   quantize    K - mean and Q, rotated if asked for -> codes and     always
+//               scales, q . mean for the LSE; V -> 8-bit codes or,
+//               with wgmma, 16-bit v.type; for smoothed Q the scores
+//               of its means
 //   attention   O and LSE
 //
 // `statistics`, `fold` and `quantize` are one launch, `prepare`, which reads K and V from DRAM
-// once; only where amax_k, of smoothed K, has its place between them do they stay apart. `prepare`
+// once; only where amax_k or amax_q, of smoothed K or Q, has its place between them do they stay
+// apart. `prepare`
 // takes a part of the multiprocessors, head after head, while the wgmma kernel begins on the others
 // with the heads that are done.
 #pragma once
@@ -41,21 +44,43 @@ inline constexpr int kMaxChunks =
     64;  // of the tokens of a (batch, head); a thread folds a channel of all
 inline constexpr int kMinChunkTokens = 128;
 
-// Quantization of Q or K: codes int8 [b, h, tokens, padded_head_dim], contiguous; with
-// `core_matrices` tokens are padded and each head lies as kTokenRows of core_matrix.h says.
+// Quantization of Q or K: codes [b, h, tokens, padded_head_dim], contiguous, a byte each or two to
+// a byte, the first in the lower bits; with `core_matrices` tokens are padded and each head lies as
+// kTokenRows of core_matrix.h says.
 struct QuantizePlan {
   std::string operand;  // "q" or "k"; buffers are named after it
   ScaleGroups groups;
   DType input = DType::kF16;
   int head_dim = 0;
   int padded_head_dim = 0;  // codes past head_dim are 0
-  int tile_rows = 0;        // tokens a team quantizes at a time; whole spans
+  int code_bits = 8;
+  float code_max = 0;  // codes are within [-code_max, code_max]
+  int tile_rows = 0;   // tokens a team quantizes at a time; whole spans
   bool subtract_mean = false;
-  bool lse_bias = false;         // also writes q . mean
+  int mean_span = 0;             // tokens that share a mean; 0: all of them
+  bool rotates = false;          // by the Hadamard matrix of size head_dim
+  bool lse_bias = false;         // also writes q . mean of K
   bool clears_counters = false;  // also sets the attention kernel's tile counters to 0
   bool core_matrices = false;
   int token_multiple = 1;  // codes have a multiple of this many tokens; those past the end are 0
+
+  int row_bytes() const { return padded_head_dim * code_bits / 8; }
 };
+
+// What smoothing took out of Q's scores: mean_scores f32 [b, hq, blocks, tokens] = scale log2(e)
+// q_mean . (K - k_mean), a row for each block of queries that share a mean, q_mean f32 [b, hq,
+// blocks, d]. Attention adds it to the scores of the block's queries.
+struct MeanScoresPlan {
+  bool exists = false;
+  int span = 0;            // queries of a block
+  int token_multiple = 1;  // tokens of a row; those past the end may hold anything
+  DType input = DType::kF16;
+  int head_dim = 0;
+  bool subtract_mean = false;  // from K
+  float scale_log2 = 0;        // scale log2(e)
+};
+inline constexpr int kMeanScoreRows = 8;                // blocks of a tile; a thread sums them all
+inline constexpr int kMeanScoreKeys = kPrepareThreads;  // of a tile, one for each thread
 
 // V as attention reads it, `v_codes` [b, hkv, tokens padded, columns], each head laid out as
 // core_matrix.h says: 8-bit V as kChannelRows, 16-bit V, for the wgmma kernel, as kTokenRows.
@@ -91,13 +116,18 @@ struct ForwardPlan {
   const Target* target = nullptr;
   QuantizePlan q, k;
   ValuePlan v;
+  MeanScoresPlan mean_scores;
   // That fit on a multiprocessor: teams of a block of `prepare`, blocks of `quantize`.
   int prepare_teams = 1;
   Plan plan;
 
-  bool has_statistics() const { return k.subtract_mean || v.is_scaled; }
+  bool has_statistics() const { return q.subtract_mean || has_fold(); }
+  bool has_fold() const { return k.subtract_mean || v.is_scaled; }
   bool prepares_at_once() const {
-    return has_statistics() && !(k.subtract_mean && k.groups.is_dynamic());
+    const auto waits = [](const QuantizePlan& p) {
+      return p.subtract_mean && p.groups.is_dynamic();
+    };
+    return has_statistics() && !waits(k) && !waits(q);
   }
   // Attention begins while `prepare` runs, and waits for each head apart.
   bool attends_by_head() const { return schedule.wgmma && prepares_at_once(); }

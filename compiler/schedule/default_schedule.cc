@@ -20,7 +20,8 @@ int predicted_registers(const Variant& variant, const Schedule& schedule) {
       variant.pv_accumulator.inner == DType::kF16 && !variant.pv_accumulator.outer;
   const int o = row_tiles * padded_value_head_dim(variant) / 8 * (packed_o ? 2 : 4);
   const int s = row_tiles * schedule.block_n / 8 * 4;
-  const int q = row_tiles * (schedule.q_in_registers ? padded_head_dim(variant) / 32 : 1) * 4;
+  const int q = row_tiles *
+                (schedule.q_in_registers ? qk_row_bytes(variant, schedule) / kQkStepBytes : 1) * 4;
   return o + s + q + 2 * row_tiles * kRegistersPerRow + kOtherRegisters;
 }
 
@@ -76,7 +77,8 @@ class WgmmaSchedules {
   std::vector<Schedule> list() {
     const Accumulator& pv = variant_.pv_accumulator;
     const bool short_intervals = pv.outer && pv.interval < 128;
-    const bool softmax_bound = padded_head_dim(variant_) + padded_value_head_dim(variant_) <= 128;
+    const bool softmax_bound =
+        padded_head_dim(variant_, {}) + padded_value_head_dim(variant_) <= 128;
     const bool prefers_long = softmax_bound || pv.outer;
     const auto sizes = prefers_long ? std::array{128, 96, 64} : std::array{64, 96, 128};
     if (!pv.outer && !softmax_bound && variant_.p.direct_code) consider(8, 128, true);
@@ -100,7 +102,7 @@ class WgmmaSchedules {
   static constexpr std::array kWarps = {12, 8, 4};
 
   bool takes_turns(int warps, int block_n, bool overlap) const {
-    const bool is_short = overlap && padded_head_dim(variant_) <= 64 &&
+    const bool is_short = overlap && padded_head_dim(variant_, {}) <= 64 &&
                           bits_of(variant_.p.type) == 8 && !variant_.p.direct_code;
     return warps > 4 && block_n >= 128 && !is_short;
   }
@@ -135,6 +137,7 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
   // other's products.
   const bool long_interval =
       variant.pv_accumulator.outer.has_value() && variant.pv_accumulator.interval > 64;
+  const bool int4_mma = variant.q.type == DType::kS4 && target.native_s4_mma;
   std::vector<Schedule> result;
   for (const auto& [block_m, blocks_per_sm] : {std::pair{128, 2}, {64, 3}, {64, 2}, {64, 1}}) {
     for (const int block_n : {64, 32, 128}) {
@@ -145,7 +148,8 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
                                    .num_warps = 4,
                                    .stages = 2,
                                    .q_in_registers = q_in_registers,
-                                   .blocks_per_sm = blocks_per_sm};
+                                   .blocks_per_sm = blocks_per_sm,
+                                   .int4_mma = int4_mma};
         const int budget = std::min(kMaxThreadRegisters,
                                     target.regs_per_sm / (schedule.num_warps * 32 * blocks_per_sm));
         if (is_legal(variant, schedule, target) &&
@@ -161,13 +165,15 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
                              .num_warps = 4,
                              .stages = 2,
                              .q_in_registers = false,
-                             .blocks_per_sm = 1};
+                             .blocks_per_sm = 1,
+                             .int4_mma = int4_mma};
   const Schedule for_interval = {.block_m = 64,
                                  .block_n = 64,
                                  .num_warps = 4,
                                  .stages = 2,
                                  .q_in_registers = false,
-                                 .blocks_per_sm = 1};
+                                 .blocks_per_sm = 1,
+                                 .int4_mma = int4_mma};
   for (const Schedule& last : {for_interval, smallest}) {
     if (is_legal(variant, last, target)) result.push_back(last);
   }

@@ -35,6 +35,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("overlap", 1, overlap),
     SCHEDULE_FIELD("ping_pong", 1, ping_pong),
     SCHEDULE_FIELD("prepare_percent", 100, prepare_percent),
+    SCHEDULE_FIELD("int4_mma", 1, int4_mma),
 };
 #undef SCHEDULE_FIELD
 
@@ -83,10 +84,10 @@ Schedule parse_schedule(std::string_view line, const Schedule& base) {
 }
 
 TileLayout q_tile(const Variant& variant, const Schedule& schedule) {
-  return {schedule.block_m, padded_head_dim(variant) / kChunkBytes};
+  return {schedule.block_m, qk_row_bytes(variant, schedule) / kChunkBytes};
 }
 TileLayout k_tile(const Variant& variant, const Schedule& schedule) {
-  return {schedule.block_n, padded_head_dim(variant) / kChunkBytes};
+  return {schedule.block_n, qk_row_bytes(variant, schedule) / kChunkBytes};
 }
 TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
   const int channels = padded_value_head_dim(variant);
@@ -113,15 +114,19 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
   int end = 0;
   const auto add = [&](int bytes, int align) { end = (end + align - 1) / align * align + bytes; };
   const auto add_ring = [&](int stages, std::initializer_list<int> piece_bytes, int num_words) {
-    for (const int bytes : piece_bytes) add(stages * bytes, 128);
+    for (const int bytes : piece_bytes) {
+      if (bytes > 0) add(stages * bytes, 128);
+    }
     if (num_words) add(stages * num_words * 4, 16);
     add(2 * stages * 8, 8);
   };
+  const bool smooths_q = variant.smooth_q == Smoothing::kMean;
   const int value_bytes = padded_value_head_dim(variant) * bits_of(variant.v.type) / 8;
   add_ring(kQueryStages * schedule.block_m / kWarpgroupRows,
-           {kWarpgroupRows * padded_head_dim(variant)}, wgmma_query_words(variant));
+           {kWarpgroupRows * qk_row_bytes(variant, schedule)}, wgmma_query_words(variant));
   add_ring(schedule.stages,
-           {schedule.block_n * padded_head_dim(variant), schedule.block_n * value_bytes},
+           {schedule.block_n * qk_row_bytes(variant, schedule), schedule.block_n * value_bytes,
+            smooths_q ? schedule.block_n * 4 * schedule.block_m / kWarpgroupRows : 0},
            schedule.block_n);
   if (wgmma_ones_bytes(variant)) add(wgmma_ones_bytes(variant), 128);
   return end;
@@ -182,6 +187,11 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
             "ping_pong needs two or three computing warpgroups");
     require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
   }
+  if (schedule.int4_mma) {
+    require(target.native_s4_mma, fmt::format("{} has no int4 tensor cores", target.name));
+    require(variant.q.type == DType::kS4, "int4_mma needs int4 Q and K");
+    require(!schedule.wgmma, "int4_mma must be 0: wgmma has no int4 products");
+  }
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
@@ -201,6 +211,10 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
     require(bits_of(variant.v.type) == 16 || schedule.block_n % 32 == 0,
             "block_n must be a multiple of 32, the keys of one product, where P and V have 8 bits");
     require(!schedule.overlap, "overlap needs wgmma");
+    const int warp_rows = schedule.block_m / schedule.num_warps;
+    require(variant.smooth_q == Smoothing::kNone || variant.smooth_q_span % warp_rows == 0,
+            fmt::format("the {} rows of a warp must divide the {} that share a mean of Q",
+                        warp_rows, variant.smooth_q_span));
     require(!schedule.ping_pong, "ping_pong needs wgmma");
   }
   require(schedule.stages >= 2, "stages must be at least 2");

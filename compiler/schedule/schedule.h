@@ -29,6 +29,8 @@ struct Schedule {
   bool overlap = false;        // wgmma: P V of a key tile runs beside the softmax of the next
   bool ping_pong = false;      // wgmma: warpgroups take turns with their exponentials
   int prepare_percent = 50;  // wgmma: of the multiprocessors, where `prepare` runs beside attention
+  bool int4_mma = false;     // int4 Q and K lie two to a byte, as int4 tensor cores read them; else
+                             // one to a byte, and int8 products give the same scores
   bool operator==(const Schedule&) const = default;
 };
 
@@ -48,9 +50,19 @@ Schedule default_schedule(const Variant& variant, const Target& target);  // the
 // Throws Error{kUnsupported} naming the broken limit (divisibility, shared memory, threads).
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target);
 
-// Head dims as the tensor-core products need them: zero-padded to whole steps.
-constexpr int padded_head_dim(const Variant& v) {
-  return (v.head_dim + 31) / 32 * 32;
+// Bits of an element of Q or K as attention reads it.
+constexpr int qk_code_bits(const Schedule& s) {
+  return s.int4_mma ? 4 : 8;
+}
+// Head dims as the tensor-core products need them: zero-padded to whole steps, of 32 bytes for Q
+// and K.
+inline constexpr int kQkStepBytes = 32;
+constexpr int padded_head_dim(const Variant& v, const Schedule& s) {
+  const int step = kQkStepBytes * 8 / qk_code_bits(s);
+  return (v.head_dim + step - 1) / step * step;
+}
+constexpr int qk_row_bytes(const Variant& v, const Schedule& s) {
+  return padded_head_dim(v, s) * qk_code_bits(s) / 8;
 }
 constexpr int padded_value_head_dim(const Variant& v) {
   return (v.value_head_dim + 15) / 16 * 16;
@@ -99,8 +111,8 @@ constexpr int wgmma_query_words(const Variant& v) {
   return 4 + kWarpgroupRows + value_scale_words(v);
 }
 
-// The tiles of the mma.sync attention kernel in shared memory: int8 Q and K, a row a token; V of 16
-// bits likewise, of 8 bits a row a channel, chunk by chunk.
+// The tiles of the mma.sync attention kernel in shared memory: codes of Q and K, a row a token; V
+// of 16 bits likewise, of 8 bits a row a channel, chunk by chunk.
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);
 TileLayout k_tile(const Variant& variant, const Schedule& schedule);
 TileLayout v_tile(const Variant& variant, const Schedule& schedule);

@@ -130,14 +130,15 @@ class Formulas {
   }
 
   void add_scores() {
-    const double scale = v_.score.scale.value_or(1 / std::sqrt(v_.head_dim));
+    const double scale = score_scale(v_);
     std::vector<std::string> lines = {
         fmt::format("s[i, j] = sum over d of Qhat[i, d] Khat[j, d], in {}{}",
                     name_of(v_.qk_accumulator), v_.qk_accumulator == DType::kS32 ? ", exact" : "")};
+    // Of K as it was before a rotation.
     const std::string correction =
-        smooths(v_.smooth_q)
-            ? fmt::format(" + {:.9g} qmean . {}", scale * std::numbers::log2e, k_name())
-            : "";
+        smooths(v_.smooth_q) ? fmt::format(" + {:.9g} qmean . {}", scale * std::numbers::log2e,
+                                           smooths(v_.smooth_k) ? "(K[j] - kmean)" : "K[j]")
+                             : "";
     lines.push_back(fmt::format(
         "t[i, j] = s[i, j] scale_q[i] scale_k[j] {:.9g}{}    (scale {:.9g} times log2 e)",
         scale * std::numbers::log2e, correction, scale));
@@ -254,7 +255,7 @@ class Formulas {
     std::vector<std::string> lines = {
         o + fmt::format(", as {};  0 where row i sees no key", name_of(v_.output))};
     if (v_.lse) {
-      const double scale = v_.score.scale.value_or(1 / std::sqrt(v_.head_dim));
+      const double scale = score_scale(v_);
       const std::string mean =
           smooths(v_.smooth_k) ? fmt::format(" + {:.9g} (Q[i] . kmean)", scale) : "";
       lines.push_back(fmt::format(

@@ -27,9 +27,14 @@ struct Limit {
 
 constexpr int kSpanStep = 16,
               kMaxSpan = 128;  // rows of one tensor-core tile; rows of the largest block
+constexpr int kMeanSpanStep = 64, kMaxMeanSpan = 1 << 16;  // rows of a warpgroup's product
 
 bool is_half(DType type) {
   return type == DType::kF16 || type == DType::kBF16;
+}
+
+bool is_symmetric_int(DType type) {
+  return type == DType::kS8 || type == DType::kS4;
 }
 
 bool has_span(Granularity g) {
@@ -136,7 +141,8 @@ constexpr Limit kLimits[] = {
     {"input", "q, k and v in memory must be f16 or bf16",
      [](const Variant& v, const Target&) { return is_half(v.input); },
      [](Variant& v) { v.input = DType::kF16; }},
-    {"q", "q must be int8", [](const Variant& v, const Target&) { return v.q.type == DType::kS8; },
+    {"q", "q must be int8 or int4",
+     [](const Variant& v, const Target&) { return is_symmetric_int(v.q.type); },
      [](Variant& v) {
        if (v.q.type == DType::kE2M1) v.q = default_quantization(DType::kS8, Operand::kQ);
        v.q.type = DType::kS8;
@@ -144,7 +150,8 @@ constexpr Limit kLimits[] = {
     {"q", "the span must be a multiple of 16 up to 128",
      [](const Variant& v, const Target&) { return span_holds(v.q); },
      [](Variant& v) { mend_span(v.q); }},
-    {"k", "k must be int8", [](const Variant& v, const Target&) { return v.k.type == DType::kS8; },
+    {"k", "k must be int8 or int4",
+     [](const Variant& v, const Target&) { return is_symmetric_int(v.k.type); },
      [](Variant& v) {
        if (v.k.type == DType::kE2M1) v.k = default_quantization(DType::kS8, Operand::kK);
        v.k.type = DType::kS8;
@@ -152,12 +159,13 @@ constexpr Limit kLimits[] = {
     {"k", "the span must be a multiple of 16 up to 128",
      [](const Variant& v, const Target&) { return span_holds(v.k); },
      [](Variant& v) { mend_span(v.k); }},
-    {"smooth_q", "q must not be smoothed",
-     [](const Variant& v, const Target&) { return v.smooth_q == Smoothing::kNone; },
-     [](Variant& v) { v.smooth_q = Smoothing::kNone, v.smooth_q_span = 0; }},
-    {"hadamard", "q and k must not be rotated",
-     [](const Variant& v, const Target&) { return !v.hadamard; },
-     [](Variant& v) { v.hadamard = false; }},
+    {"smooth_q", "the number of queries that share a mean must be a multiple of 64",
+     [](const Variant& v, const Target&) { return v.smooth_q_span % kMeanSpanStep == 0; },
+     [](Variant& v) {
+       v.smooth_q_span =
+           std::max(1, (v.smooth_q_span + kMeanSpanStep / 2) / kMeanSpanStep) * kMeanSpanStep;
+       v.smooth_q_span = std::min(v.smooth_q_span, kMaxMeanSpan);
+     }},
     {"qk_accumulator", "products of q and k must add up in s32",
      [](const Variant& v, const Target&) { return v.qk_accumulator == DType::kS32; },
      [](Variant& v) { v.qk_accumulator = DType::kS32; }},
@@ -278,8 +286,10 @@ void check_supported(const Variant& variant, const Target& target) {
        variant.name, target.name, fmt::join(limits, "\n  "), changes);
 }
 
+namespace {
+
 // specs/numerics.md, 4.2.
-std::string caution_about(const Variant& variant, const Target& target) {
+std::string caution_about_sums(const Variant& variant, const Target& target) {
   const bool keeps_13_bits = target.wgmma || (target.sm == 89 && target.native_fp8_mma);
   if (!keeps_13_bits || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
   if (variant.v.smoothing == Smoothing::kMean) return "";  // what has no mean is a random walk
@@ -291,7 +301,15 @@ std::string caution_about(const Variant& variant, const Target& target) {
       target.wgmma ? fmt::format(" for a value_head_dim up to {}", kMostTwoLevelChannels) : "");
 }
 
-namespace {
+// specs/numerics.md, 3.
+std::string caution_about_int4(const Variant& variant, const Target& target) {
+  if (variant.q.type != DType::kS4 || target.native_s4_mma) return "";
+  return fmt::format(
+      "{} has no int4 tensor cores: the codes of int4 Q and K lie one to a byte and are multiplied "
+      "as int8, no faster than int8\n  note: write q = int8 and k = int8, which are 18 times as "
+      "fine, or a target with int4 tensor cores: sm_80, sm_86, sm_89",
+      target.name);
+}
 
 // Nothing is gained by codes of 8 bits whose products are slower than those of 16. `half`: what to
 // write where no type of 8 bits is fast.
@@ -318,6 +336,14 @@ std::string caution_about_speed(const Variant& variant, const Throughput& throug
   const std::string values = caution_about_product(
       "p and v", variant.v.type, variant.pv_accumulator.inner, throughput, "write p and v = f16");
   return scores + (scores.empty() || values.empty() ? "" : "\n") + values;
+}
+
+std::vector<std::string> cautions_about(const Variant& variant, const Target& target) {
+  std::vector<std::string> cautions = {caution_about_sums(variant, target),
+                                       caution_about_int4(variant, target),
+                                       caution_about_speed(variant, throughput_of(target))};
+  std::erase(cautions, "");
+  return cautions;
 }
 
 }  // namespace sagejit

@@ -1,11 +1,17 @@
 #include "compiler/sema/variant.h"
 
+#include <cmath>
+
 namespace sagejit {
 
 bool same_computation(const Variant& a, const Variant& b) {
   Variant renamed = b;
   renamed.name = a.name;
   return a == renamed;
+}
+
+double score_scale(const Variant& variant) {
+  return variant.score.scale.value_or(1.0 / std::sqrt(variant.head_dim));
 }
 
 double largest_p_range(DType type) {

@@ -143,6 +143,9 @@ struct Variant {
 // Equality of what is computed: every field but `name`.
 bool same_computation(const Variant& a, const Variant& b);
 
+// What q . k is multiplied by.
+double score_scale(const Variant& variant);
+
 // The largest `range` that P in this type can have: the type's largest number, and 448 * 6 = 2688
 // for fp4, whose groups of 16 have an e4m3 scale (SageAttention 3, two-level quantization of P).
 double largest_p_range(DType type);

@@ -15,6 +15,8 @@ constexpr std::string_view kBodies[] = {
     "pv_accumulator = f16 + f32 every 64",
     "head_dim = 72; lse = on; smooth_k = mean; q = int8 per tensor; k = int8 per head; "
     "row_sum = quantized",
+    "head_dim = 64; lse = on; smooth_k = mean; smooth_q = mean; hadamard = on; "
+    "q = int4 per thread(32); k = int4 per thread(64)",
 };
 
 Inputs inputs_for(const Variant& variant) {
@@ -103,7 +105,7 @@ TEST_CASE("the order of asynchronous copies, warps and blocks does not show",
 // head's statistics and an earlier head's tiles, which wait for theirs.
 TEST_CASE("the lag between statistics and tiles does not show", "[emulated][determinism]") {
   if (!Lab::mma_sync().ready()) return;
-  const Variant variant = variant_of("head_dim = 32; lse = on; smooth_k = mean");
+  const Variant variant = variant_of("head_dim = 32; lse = on; smooth_k = mean; smooth_q = mean");
   const auto kernel = Lab::mma_sync().kernel(variant);
   const Inputs inputs = reference::make_inputs(
       "biased_k", {.b = 2, .hq = 4, .hkv = 4, .m = 40, .n = 610, .d = 32, .dv = 32}, variant.input,

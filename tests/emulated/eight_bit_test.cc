@@ -213,6 +213,24 @@ TEST_CASE("8 bits: granularities of Q and K, types of input and output", "[emula
   run_on_labs(cases);
 }
 
+// SageAttention 2's 4-bit form, and the int8 one with all that is done about outliers.
+TEST_CASE("8 bits: int4, smoothed Q and rotation", "[emulated][eight_bit][int4][smooth_q]") {
+  if (!Lab::mma_sync().ready()) return;
+  constexpr std::string_view kRows[] = {
+      "q = int4 per thread(32); k = int4 per thread(64); smooth_q = mean",
+      "q = int4 per token; k = int4 per token; smooth_q = mean per block(64); mask = "
+      "causal(bottom_right)",
+      "q = int8 per thread(32); k = int8 per block(64); smooth_q = mean; hadamard = on; input = "
+      "bf16"};
+  std::vector<Case> cases;
+  for (const std::string_view row : kRows) {
+    for (const std::string_view types : kTypes) {
+      cases.push_back({body_of(types, row), kSmall, "biased_qk"});
+    }
+  }
+  run_on_labs(cases);
+}
+
 TEST_CASE("8 bits: inputs that hurt", "[emulated][eight_bit]") {
   if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;

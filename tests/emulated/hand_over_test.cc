@@ -14,7 +14,9 @@ namespace sagejit::test {
 namespace {
 
 constexpr std::string_view kBody =
-    "head_dim = 32; lse = on; smooth_k = mean; p = e4m3 range 448; v = e4m3 per channel";
+    "head_dim = 32; lse = on; smooth_k = mean; smooth_q = mean per block(64); p = e4m3 range 448; "
+    "v = "
+    "e4m3 per channel";
 
 Inputs inputs_for(const Variant& variant) {
   const reference::ProblemShape shape = {.b = 2,

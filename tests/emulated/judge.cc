@@ -271,11 +271,16 @@ void check_blind_rows(Findings& f) {
 Demand demand_for(const Variant& variant, std::string_view input) {
   const bool smoothed = variant.smooth_k == Smoothing::kMean;
   const bool is_narrow = bits_of(variant.p.type) == 8;
-  const Demand demand = is_narrow ? Demand{.cosine = 0.999, .head_cosine = 0.998} : Demand{};
+  const bool is_int4 = variant.q.type == DType::kS4;
+  const Demand demand = is_int4     ? Demand{.cosine = 0.96, .head_cosine = 0.94, .lse = 1.0}
+                        : is_narrow ? Demand{.cosine = 0.999, .head_cosine = 0.998}
+                                    : Demand{};
   const Demand none = {.cosine = 0, .head_cosine = 0, .lse = kInfinity};
   // The steps of a smaller range are coarser than the bars are for.
   if (is_int8(variant.p.type) && variant.p.range < largest_p_range(DType::kS8)) return none;
+  const bool smooths_both = smoothed && variant.smooth_q == Smoothing::kMean;
   if (input == "normal" || (input == "biased_k" && smoothed)) return demand;
+  if (input == "biased_qk" && smooths_both) return demand;
   if (input == "constant") return demand;
   return none;
 }
@@ -338,13 +343,13 @@ double model_tolerance(const Variant& variant, int64_t num_rows, int64_t num_key
 
 namespace {
 
-// The kernel's own where there was anything to compute, so that a code of K turned over by the
-// mean's last bits is no difference; that the mean is right is the quantizers' test.
-std::vector<float> k_mean_of(const Problem& problem) {
+// The kernel's own where there was anything to compute, so that a code turned over by the mean's
+// last bits is no difference; that the mean is right is the quantizers' test.
+std::vector<float> mean_of(const Problem& problem, std::string_view buffer) {
   const Inputs& in = problem.inputs();
   if (in.q.num_elements() == 0 || in.k.num_elements() == 0) return {};
-  if (!problem.has_workspace("k_mean")) return {};
-  const std::vector<uint8_t> bytes = problem.workspace("k_mean");
+  if (!problem.has_workspace(buffer)) return {};
+  const std::vector<uint8_t> bytes = problem.workspace(buffer);
   std::vector<float> mean(bytes.size() / sizeof(float));
   std::memcpy(mean.data(), bytes.data(), bytes.size());
   return mean;
@@ -356,8 +361,8 @@ std::vector<std::string> judge(const Variant& variant, const Problem& problem,
                                const Demand& demand) {
   const Inputs& in = problem.inputs();
   const AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
-  const AttentionResult model =
-      reference::quantized_attention(variant, in.q, in.k, in.v, k_mean_of(problem));
+  const AttentionResult model = reference::quantized_attention(
+      variant, in.q, in.k, in.v, mean_of(problem, "k_mean"), mean_of(problem, "q_mean"));
   Findings findings{variant, exact, model, problem.o().to_f64(), {}, {}};
   if (variant.lse) findings.lse = problem.lse().to_f64();
   check_against_truth(findings, demand);

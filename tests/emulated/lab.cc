@@ -77,7 +77,9 @@ bool Lab::ready() {
 }
 
 Schedule Lab::default_schedule(const Variant& variant) const {
-  return sagejit::default_schedule(variant, schedules_of_);
+  Schedule schedule = sagejit::default_schedule(variant, schedules_of_);
+  schedule.int4_mma = schedule.int4_mma && device_->info().target->native_s4_mma;
+  return schedule;
 }
 
 KernelRequest Lab::request(const Variant& variant, std::optional<Schedule> schedule) const {

@@ -242,10 +242,12 @@ void check_operands(const Fixture& f, const Inputs& inputs, Layout layout) {
   std::vector<float> mean;
   if (problem.has_workspace("k_mean")) mean = elements<float>(problem.workspace("k_mean"));
   const reference::GroupRule rule = reference::key_groups(f.variant);
-  const reference::Quantized k_model = reference::quantize(problem.inputs().k, rule, mean);
+  const reference::Quantized k_model =
+      reference::quantize(problem.inputs().k, rule, {mean, 0}, f.variant.hadamard);
   check_side(problem, "q",
-             reference::quantize(problem.inputs().q, reference::query_groups(f.variant), {}), q,
-             f.block_m);
+             reference::quantize(problem.inputs().q, reference::query_groups(f.variant), {},
+                                 f.variant.hadamard),
+             q, f.block_m);
   check_side(problem, "k", k_model, k, f.block_n);
   if (!rule.whole_tensor) check_k_scales(problem, rule, k_model);
   check_values(problem, f.variant, round_up(k[2], f.block_n));
@@ -314,7 +316,8 @@ TEST_CASE("operands of the wgmma kernel in every granularity", "[emulated][opera
   for (const std::string_view scales :
        {"q = int8 per tensor; k = int8 per head", "q = int8 per head; k = int8 per tensor",
         "q = int8 per block(48); k = int8 per warp(80)", "q = int8 per token; k = int8 per token",
-        "q = int8 per thread(112); k = int8 per thread(16); lse = on"}) {
+        "q = int8 per thread(112); k = int8 per thread(16); lse = on",
+        "q = int4 per thread(32); k = int4 per token"}) {
     f.use(fmt::format("head_dim = 40; value_head_dim = 72; v = e4m3; smooth_k = mean; {}", scales));
     for (const std::string_view input : reference::input_names()) {
       for (const int64_t length : {5, 200}) {
@@ -327,6 +330,25 @@ TEST_CASE("operands of the wgmma kernel in every granularity", "[emulated][opera
                 f.variant.input, 6),
             length == 5 ? Layout::kBroadcast : Layout::kPadded);
       }
+    }
+  }
+}
+
+TEST_CASE("rotated operands of the wgmma kernel", "[emulated][operands][hadamard]") {
+  Fixture f;
+  if (!f.ready()) return;
+  for (const int d : {16, 32, 64, 128, 256}) {
+    f.use(
+        fmt::format("head_dim = {}; smooth_k = mean; hadamard = on; q = {} per thread(32); "
+                    "v = e4m3",
+                    d, d % 64 ? "int4" : "int8"));
+    for (const int64_t length : {1, 65, 200}) {
+      check_operands(
+          f,
+          make_inputs("biased_k",
+                      {.b = 1, .hq = 2, .hkv = 1, .m = length, .n = length, .d = d, .dv = d},
+                      f.variant.input, 5),
+          Layout::kPadded);
     }
   }
 }

@@ -33,6 +33,30 @@ TEST_CASE("every pair of lengths under every mask", "[emulated]") {
   run_cases(cases);
 }
 
+TEST_CASE("smoothed Q: pairs of lengths under every mask", "[emulated][smooth_q]") {
+  if (!Lab::mma_sync().ready()) return;
+  std::vector<Case> cases;
+  for (size_t i = 0; i < std::size(kMasks); ++i) {
+    const std::string body = fmt::format(
+        "head_dim = 32; lse = on; smooth_k = mean; smooth_q = mean per block({}); q = int4 per "
+        "thread(32); k = int4 per thread(64); mask = {}",
+        i % 2 ? 64 : 128, kMasks[i]);
+    for (const auto& [m, n] : {std::pair(1, 1),
+                               {1, 129},
+                               {63, 64},
+                               {64, 7},
+                               {65, 127},
+                               {127, 65},
+                               {129, 63},
+                               {200, 0},
+                               {300, 1000},
+                               {1000, 129}}) {
+      cases.push_back({body, {.b = 1, .hq = 2, .hkv = 1, .m = m, .n = n}});
+    }
+  }
+  run_cases(cases);
+}
+
 TEST_CASE("long sequences", "[emulated]") {
   if (!Lab::mma_sync().ready()) return;
   std::vector<Case> cases;

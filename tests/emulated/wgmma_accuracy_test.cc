@@ -54,6 +54,65 @@ TEST_CASE("wgmma: every granularity of Q with every granularity of K", "[emulate
   run_cases(cases, lab);
 }
 
+TEST_CASE("wgmma: int4 Q and K, one code to a byte", "[emulated][wgmma][int4]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  constexpr std::string_view kScales[][2] = {{"thread(32)", "thread(64)"},
+                                             {"token", "token"},
+                                             {"block(128)", "block(64)"},
+                                             {"head", "warp(16)"},
+                                             {"tensor", "head"}};
+  std::vector<Case> cases;
+  for (size_t i = 0; i < std::size(kScales); ++i) {
+    cases.push_back(
+        {fmt::format("head_dim = {}; {}q = int4 per {}; k = int4 per {}; {}", i % 2 ? 40 : 64,
+                     kSmoothed, kScales[i][0], kScales[i][1], kTypes[i]),
+         kSmall, "biased_k", Layout::kBhtd, wgmma_schedule(4 + 4 * (i % 3), 64, i % 2)});
+  }
+  run_cases(cases, lab);
+}
+
+TEST_CASE("wgmma: smoothed Q", "[emulated][wgmma][smooth_q]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  struct Row {
+    std::string_view q, k, rest;
+    Schedule schedule;
+  };
+  const Row rows[] = {
+      {"int4 per thread(32)", "int4 per thread(64)", "smooth_q = mean", wgmma_schedule(12, 128)},
+      {"int4 per token", "int4 per token", "smooth_q = mean per block(64); mask = causal(top_left)",
+       wgmma_schedule(8, 64, true)},
+      {"int4 per block(128)", "int4 per block(64)",
+       "smooth_q = mean per block(192); mask = causal(bottom_right)",
+       wgmma_schedule(12, 96, true, 3)},
+      {"int4 per warp(48)", "int4 per head", "smooth_q = mean; mask = window(70, 20)",
+       wgmma_schedule(4, 32)},
+      {"int4 per head", "int4 per tensor", "smooth_q = mean",
+       wgmma_schedule(8, 128, false, 2, true)},
+      {"int8 per thread(32)", "int8 per thread(64)", "smooth_q = mean per block(64)",
+       wgmma_schedule(12, 64, true)},
+      {"int8 per tensor", "int8 per token", "smooth_q = mean", wgmma_schedule(4, 160, true)},
+  };
+  std::vector<Case> cases;
+  int i = 0;
+  for (const Row& row : rows) {
+    const std::string body = fmt::format(
+        "head_dim = {}; lse = on; smooth_k = {}; q = {}; k = {}; {}; {}", i % 3 ? 32 : 72,
+        i == 6 ? "none" : "mean", row.q, row.k, kTypes[i % 5], row.rest);
+    ++i;
+    cases.push_back({body, kSmall, "biased_qk", Layout::kBhtd, row.schedule});
+    for (const auto& [m, n] : {std::pair(1, 129), {129, 1}, {333, 70}, {65, 300}, {70, 0}}) {
+      cases.push_back({body,
+                       {.b = 1, .hq = 4, .hkv = 2, .m = m, .n = n},
+                       "normal",
+                       Layout::kPadded,
+                       row.schedule});
+    }
+  }
+  run_cases(cases, lab);
+}
+
 TEST_CASE("wgmma: spans away from the defaults", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;

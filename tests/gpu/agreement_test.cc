@@ -253,12 +253,19 @@ TEST_CASE("agreement: masks", "[gpu]") {
 }
 
 TEST_CASE("agreement: granularities", "[gpu]") {
-  compare_all({{"q = int8 per tensor; k = int8 per tensor"},
-               {"q = int8 per head; k = int8 per head"},
-               {"q = int8 per block(128); k = int8 per block(64)"},
-               {"q = int8 per warp(32); k = int8 per warp(16)"},
-               {"q = int8 per thread(32); k = int8 per thread(64)"},
-               {"q = int8 per token; k = int8 per token"}});
+  compare_all(
+      {{"q = int8 per tensor; k = int8 per tensor"},
+       {"q = int8 per head; k = int8 per head"},
+       {"q = int8 per block(128); k = int8 per block(64)"},
+       {"q = int8 per warp(32); k = int8 per warp(16)"},
+       {"q = int8 per thread(32); k = int8 per thread(64)"},
+       {"q = int8 per token; k = int8 per token"},
+       {"q = int4 per thread(32); k = int4 per thread(64)"},
+       {"q = int4 per token; k = int4 per token"},
+       {"q = int8 per thread(32); k = int8 per head; hadamard = on"},
+       {"q = int4 per thread(32); k = int4 per thread(64); smooth_q = mean", kShape, "biased_qk"},
+       {"q = int4 per head; k = int4 per block(64); smooth_q = mean per block(64)", kShape,
+        "biased_qk"}});
 }
 
 TEST_CASE("agreement: head dims, groups of heads, lengths", "[gpu]") {

@@ -74,9 +74,13 @@ Body body(Draw& draw) {
   std::string& text = result.text;
   text = fmt::format("head_dim = {}; value_head_dim = {}; input = {}; output = {}", result.d,
                      result.dv, result.input, draw.of(kOutputs));
-  text +=
-      fmt::format("; lse = {}; q = int8 per {}", draw.one_in(3) ? "off" : "on", granularity(draw));
-  text += fmt::format("; k = int8 per {}", granularity(draw));
+  const std::string_view type = draw.one_in(4) ? "int4" : "int8";
+  text += fmt::format("; lse = {}; q = {} per {}", draw.one_in(3) ? "off" : "on", type,
+                      granularity(draw));
+  text += fmt::format("; k = {} per {}", type, granularity(draw));
+  if (draw.one_in(4)) {
+    text += fmt::format("; smooth_q = mean per block({})", 64 * (1 + draw.below(4)));
+  }
   text += fmt::format("; smooth_k = {}; mask = {}", draw.one_in(3) ? "none" : "mean", mask(draw));
   return result;
 }
@@ -176,8 +180,8 @@ void draw_problem(Draw& draw, Case& result) {
                   .hkv = hkv,
                   .m = length(draw),
                   .n = length(draw)};
-  constexpr std::string_view kInputs[] = {"normal", "normal", "biased_k", "outlier_v",
-                                          "sink",   "zero",   "constant", "fp16_max"};
+  constexpr std::string_view kInputs[] = {"normal", "biased_qk", "biased_k", "outlier_v",
+                                          "sink",   "zero",      "constant", "fp16_max"};
   result.input = draw.of(kInputs);
   // f16 sums of values near the f16 maximum overflow, and so does f16 where that maximum was
   // rounded up to a bf16: documented, and no test.

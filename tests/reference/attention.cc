@@ -112,6 +112,10 @@ class HeadAttention {
     const std::optional<double>& cap = engine_.variant.score.softcap;
     for (int64_t j = range.begin; j < range.end; ++j) {
       row[j] *= factor * keys_.key_factor[static_cast<size_t>(j)];
+      if (queries_.block_rows > 0) {
+        row[j] +=
+            queries_.block_scores[static_cast<size_t>(i / queries_.block_rows * engine_.n + j)];
+      }
       if (cap) row[j] = *cap * std::tanh(row[j] / *cap);
     }
   }
@@ -249,7 +253,7 @@ AttentionResult exact_attention(const Variant& variant, const HostTensor& q, con
   check_problem(variant, q, k, v);
   const int64_t d = variant.head_dim, dv = variant.value_head_dim;
   const int64_t m = q.shape()[2], n = k.shape()[2];
-  const double scale = score_scale(variant);
+  const double scale = reference::score_scale(variant);
   AttentionEngine engine{variant, q.shape()[0], q.shape()[1], k.shape()[1], m,
                          n,       {},           {},           {},           false};
   engine.load_queries = [&](int64_t b, int64_t h) {

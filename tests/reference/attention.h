@@ -45,6 +45,9 @@ struct QueryOperand {              // of one (batch, query head)
   std::vector<double> rows;        // [m, d]
   std::vector<double> row_factor;  // [m]: multiplies the products of the row
   std::vector<double> lse_offset;  // [m], added to the LSE; empty: none
+  // [blocks, n], added to the scaled scores of `block_rows` rows each; empty: none
+  std::vector<double> block_scores;
+  int64_t block_rows = 0;
 };
 struct KeyOperand {                // of one (batch, key head)
   PackedMatrix keys;               // d x n

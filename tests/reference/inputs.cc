@@ -16,7 +16,7 @@ namespace {
 constexpr double kF16Max = 65504.0;
 constexpr double kSinkScore = 14.0;
 
-enum class Stream : uint64_t { kQ = 1, kK, kV, kBias, kDirection };
+enum class Stream : uint64_t { kQ = 1, kK, kV, kBias, kDirection, kQueryBias };
 
 // The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection whose outputs look random.
 uint64_t mix(uint64_t x) {
@@ -107,6 +107,18 @@ Recipe biased_k(const Context& c) {
   return recipe;
 }
 
+Recipe biased_qk(const Context& c) {
+  Recipe recipe = normal(c);
+  const auto biased = [c](Stream stream, Stream bias) -> ElementValue {
+    return [c, stream, bias](const Element& e) {
+      return c.random.normal(stream, e.index) + 4 * c.random.normal(bias, e.channel_index);
+    };
+  };
+  recipe.q = biased(Stream::kQ, Stream::kQueryBias);
+  recipe.k = biased(Stream::kK, Stream::kBias);
+  return recipe;
+}
+
 Recipe outlier_v(const Context& c) {
   Recipe recipe = normal(c);
   recipe.v = [c](const Element& e) {
@@ -169,8 +181,8 @@ struct NamedRecipe {
   Recipe (*make)(const Context&);
 };
 constexpr NamedRecipe kRecipes[] = {
-    {"normal", normal}, {"biased_k", biased_k}, {"outlier_v", outlier_v}, {"sink", sink},
-    {"zero", zero},     {"constant", constant}, {"fp16_max", fp16_max},
+    {"normal", normal}, {"biased_k", biased_k}, {"biased_qk", biased_qk}, {"outlier_v", outlier_v},
+    {"sink", sink},     {"zero", zero},         {"constant", constant},   {"fp16_max", fp16_max},
 };
 
 constexpr auto kNames = [] {

@@ -28,11 +28,20 @@ std::vector<float> mean_of(Smoothing smoothing, const HostTensor& x) {
   return {mean.begin(), mean.end()};
 }
 
+// A mean that is not finite counts as 0.
+std::vector<float> finite_block_mean(const HostTensor& x, int64_t span) {
+  const std::vector<double> mean = block_mean(x, span);
+  std::vector<float> result(mean.begin(), mean.end());
+  for (float& value : result) value = std::isfinite(value) ? value : 0.0f;
+  return result;
+}
+
 struct QuantizedInputs {
   const Variant& variant;
-  const HostTensor &q, &v;
+  const HostTensor &q, &k, &v;
   GroupRule q_rule, k_rule;
   std::vector<float> mean;  // [b, hkv, d] or empty
+  Means q_means;
   Quantized q_codes, k_codes;
   int64_t hkv;
   QuantizedValues v_codes;    // of 8-bit V alone
@@ -47,10 +56,30 @@ struct QuantizedInputs {
   }
 };
 
+// What smoothing took out of Q's scores, in float64.
+void add_block_scores(const QuantizedInputs& in, int64_t b, int64_t h, QueryOperand& operand) {
+  if (in.q_means.values.empty()) return;
+  const int64_t hq = in.q.shape()[1], n = in.k.shape()[2], d = in.q.shape()[3];
+  const int64_t kv_head = h / (hq / in.hkv), blocks = in.q_means.num_blocks(in.q.shape()[2]);
+  const float* mean = in.mean.empty() ? nullptr : in.mean.data() + (b * in.hkv + kv_head) * d;
+  const float* q_mean = in.q_means.values.data() + (b * hq + h) * blocks * d;
+  operand.block_rows = in.q_means.span;
+  for (int64_t block = 0; block < blocks; ++block, q_mean += d) {
+    for (int64_t j = 0; j < n; ++j) {
+      double score = 0;
+      for (int64_t c = 0; c < d; ++c) {
+        const double x = double{in.k.get(b, kv_head, j, c)} - (mean ? double{mean[c]} : 0.0);
+        score += q_mean[c] * x;
+      }
+      operand.block_scores.push_back(score * reference::score_scale(in.variant));
+    }
+  }
+}
+
 QueryOperand load_queries(const QuantizedInputs& in, int64_t b, int64_t h) {
   const int64_t hq = in.q.shape()[1], m = in.q.shape()[2], d = in.q.shape()[3];
   const int64_t head = b * hq + h;
-  const double scale = score_scale(in.variant);
+  const double scale = reference::score_scale(in.variant);
   const int8_t* codes = in.q_codes.codes.data() + head * m * d;
   QueryOperand operand;
   operand.rows.assign(codes, codes + m * d);
@@ -58,6 +87,7 @@ QueryOperand load_queries(const QuantizedInputs& in, int64_t b, int64_t h) {
     const size_t group = static_cast<size_t>(head * in.q_codes.num_groups + in.q_rule.group_of(i));
     operand.row_factor.push_back(in.q_codes.scales[group] * scale);
   }
+  add_block_scores(in, b, h, operand);
   if (in.mean.empty()) return operand;
   const float* mean = in.mean.data() + (b * in.hkv + h / (hq / in.hkv)) * d;
   for (int64_t i = 0; i < m; ++i) {
@@ -103,8 +133,10 @@ void add_mean(AttentionResult& result, const std::vector<float>& mean, int64_t h
 
 bool models_quantization(const Variant& variant, std::string* why) {
   const char* missing = nullptr;
-  if (variant.q.type != DType::kS8 || variant.k.type != DType::kS8)
-    missing = "Q or K other than int8";
+  const auto is_modelled = [](DType type) { return type == DType::kS8 || type == DType::kS4; };
+  if (!is_modelled(variant.q.type) || !is_modelled(variant.k.type)) {
+    missing = "Q or K other than int8 or int4";
+  }
   if (!is_half(variant.p.type) && variant.p.type != DType::kE4M3 && !is_int8(variant.p.type)) {
     missing = "P other than f16, bf16, e4m3, int8 or uint8";
   }
@@ -114,11 +146,9 @@ bool models_quantization(const Variant& variant, std::string* why) {
   if (!is_half(variant.v.type) && variant.v.granularity != Granularity::kChannel) {
     missing = "8-bit V with scales other than per channel";
   }
-  if (variant.smooth_q != Smoothing::kNone) missing = "smoothing of Q";
   if (variant.v.smoothing != Smoothing::kNone && is_half(variant.v.type)) {
     missing = "smoothing of 16-bit V";
   }
-  if (variant.hadamard) missing = "Hadamard rotation";
   if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
     missing = "a softcap over smoothed K";
   }
@@ -128,25 +158,32 @@ bool models_quantization(const Variant& variant, std::string* why) {
 
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                                     const HostTensor& k, const HostTensor& v,
-                                    const std::vector<float>& k_mean) {
+                                    const std::vector<float>& k_mean,
+                                    const std::vector<float>& q_mean) {
   check_problem(variant, q, k, v);
   if (std::string why; !models_quantization(variant, &why)) {
     fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
   }
   QuantizedInputs in{variant,
                      q,
+                     k,
                      v,
                      query_groups(variant),
                      key_groups(variant),
                      mean_of(variant.smooth_k, k),
+                     {{}, variant.smooth_q_span},
                      {},
                      {},
                      k.shape()[1],
                      {},
                      {}};
   if (!in.mean.empty() && !k_mean.empty()) in.mean = k_mean;
-  in.q_codes = quantize(q, in.q_rule, {});
-  in.k_codes = quantize(k, in.k_rule, in.mean);
+  if (variant.smooth_q == Smoothing::kMean) {
+    in.q_means.values = q_mean;
+    if (q_mean.empty()) in.q_means.values = finite_block_mean(q, variant.smooth_q_span);
+  }
+  in.q_codes = quantize(q, in.q_rule, in.q_means, variant.hadamard);
+  in.k_codes = quantize(k, in.k_rule, {in.mean, 0}, variant.hadamard);
   if (!is_half(variant.v.type)) {
     in.v_mean = mean_of(variant.v.smoothing, v);
     for (float& mean : in.v_mean) mean = std::isfinite(mean) ? mean : 0;

@@ -1,9 +1,11 @@
 // What a quantized variant should cost in accuracy: its quantization done exactly, the rest in
 // float64.
 //
-//   Qhat, Khat and their scales by the bit-exact model, K smoothed by its f32-rounded mean if asked
+//   Qhat, Khat and their scales by the bit-exact model, smoothed by f32-rounded means and rotated
+//   if asked
 //
-//   S = (Qhat . Khat) * scale_q * scale_k * scale, then an exact softmax
+//   S = (Qhat . Khat) * scale_q * scale_k * scale, for smoothed Q plus scale * mean of Q . (K -
+//   mean of K); then an exact softmax
 //
 //   P times its range, rounded to its type or coded directly, relative to the row's final maximum
 //
@@ -26,13 +28,15 @@
 namespace sagejit::reference {
 
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
-// than int8 Q and K with f16, bf16 or (V per channel) e4m3 or int8 P and V, smoothing of Q or of
-// 16-bit V, Hadamard rotation.
-// k_mean: the f32 mean [b, hkv, d] that K is smoothed by; empty: the model's own. A kernel's may
-// differ in the last bits (numerics.md, section 2), which turn over a code of K now and then.
+// than int8 or int4 Q and K with f16, bf16 or (V per channel) e4m3 or int8 P and V, smoothing of
+// 16-bit V.
+// k_mean, q_mean: the f32 means [b, hkv, d] and [b, hq, blocks, d] that K and Q are smoothed by;
+// empty: the model's own. A kernel's may differ in the last bits (numerics.md, section 2), which
+// turn over a code now and then.
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                                     const HostTensor& k, const HostTensor& v,
-                                    const std::vector<float>& k_mean = {});
+                                    const std::vector<float>& k_mean = {},
+                                    const std::vector<float>& q_mean = {});
 
 // Whether quantized_attention models the variant; if not, `why` says what is missing.
 bool models_quantization(const Variant& variant, std::string* why);

@@ -10,25 +10,26 @@
 namespace sagejit::reference {
 namespace {
 
-constexpr float kMaxCode = 127.0f;
+constexpr float kMaxS8 = 127.0f, kMaxS4 = 7.0f;  // codes of Q and K are symmetric
 
 GroupRule make_rule(const Quantization& quantization, const char* operand, int64_t thread_groups) {
-  if (quantization.type != DType::kS8) {
-    fail(ErrorKind::kUnsupported, "the reference models int8 {}, not {}", operand,
+  if (quantization.type != DType::kS8 && quantization.type != DType::kS4) {
+    fail(ErrorKind::kUnsupported, "the reference models int8 and int4 {}, not {}", operand,
          name_of(quantization.type));
   }
+  const float largest = quantization.type == DType::kS4 ? kMaxS4 : kMaxS8;
   switch (quantization.granularity) {
     case Granularity::kTensor:
-      return {0, 1, true};
+      return {0, 1, true, largest};
     case Granularity::kHead:
-      return {0, 1, false};
+      return {0, 1, false, largest};
     case Granularity::kToken:
-      return {1, 1, false};
+      return {1, 1, false, largest};
     case Granularity::kBlock:
     case Granularity::kWarp:
-      return {quantization.span, 1, false};
+      return {quantization.span, 1, false, largest};
     case Granularity::kThread:
-      return {quantization.span, thread_groups, false};
+      return {quantization.span, thread_groups, false, largest};
     default:
       fail(ErrorKind::kUnsupported,
            "{} can have scales per tensor, head, block, warp, thread or token, not per channel or "
@@ -37,19 +38,31 @@ GroupRule make_rule(const Quantization& quantization, const char* operand, int64
   }
 }
 
-int8_t encode(float smoothed, float inverse) {
+int8_t encode(float smoothed, float inverse, float largest) {
   const float scaled = smoothed * inverse;
   if (std::isnan(scaled)) return 0;
-  return static_cast<int8_t>(std::clamp(std::nearbyintf(scaled), -kMaxCode, kMaxCode));
+  return static_cast<int8_t>(std::clamp(std::nearbyintf(scaled), -largest, largest));
 }
 
 struct HeadView {
   const HostTensor& x;
-  const float* mean;  // [d] or null
+  const Means& means;
+  bool rotates;
   int64_t b, h;
+
+  std::vector<float> row(int64_t t) const {
+    std::vector<float> xs;
+    for (int64_t d = 0; d < x.shape()[3]; ++d) xs.push_back(smoothed(t, d));
+    if (rotates) rotate(xs);
+    return xs;
+  }
   float smoothed(int64_t t, int64_t d) const {
     const float value = x.get(b, h, t, d);
-    return mean ? value - mean[d] : value;
+    if (means.values.empty()) return value;
+    const Shape4& s = x.shape();
+    const int64_t block =
+        (b * s[1] + h) * means.num_blocks(s[2]) + (means.span ? t / means.span : 0);
+    return value - means.values[static_cast<size_t>(block * s[3] + d)];
   }
 };
 
@@ -58,9 +71,8 @@ std::vector<float> group_maxima(const HeadView& view, const GroupRule& rule) {
   std::vector<float> maxima(static_cast<size_t>(rule.num_groups(tokens)), 0.0f);
   for (int64_t t = 0; t < tokens; ++t) {
     float& amax = maxima[static_cast<size_t>(rule.group_of(t))];
-    for (int64_t d = 0; d < view.x.shape()[3]; ++d) {
-      amax =
-          std::fmax(amax, std::fabs(view.smoothed(t, d)));  // fmax passes over NaNs, as the GPU's
+    for (const float xs : view.row(t)) {
+      amax = std::fmax(amax, std::fabs(xs));  // fmax passes over NaNs, as the GPU's
     }
   }
   return maxima;
@@ -85,15 +97,18 @@ GroupRule key_groups(const Variant& variant) {
   return make_rule(variant.k, "K", 4);
 }
 
-Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector<float>& mean) {
+int64_t Means::num_blocks(int64_t num_tokens) const {
+  return span == 0 ? 1 : (num_tokens + span - 1) / span;
+}
+
+Quantized quantize(const HostTensor& x, const GroupRule& rule, const Means& means, bool rotates) {
   const int64_t num_b = x.shape()[0], num_h = x.shape()[1], tokens = x.shape()[2];
   Quantized result;
   result.num_groups = rule.num_groups(tokens);
   result.codes.resize(static_cast<size_t>(x.num_elements()));
   std::vector<std::vector<float>> maxima(static_cast<size_t>(num_b * num_h));
   const auto view_of = [&](int64_t head) {
-    return HeadView{x, mean.empty() ? nullptr : mean.data() + head * x.shape()[3],
-                    head / x.shape()[1], head % x.shape()[1]};
+    return HeadView{x, means, rotates, head / x.shape()[1], head % x.shape()[1]};
   };
   parallel_for(num_b * num_h, [&](int64_t head) {
     maxima[static_cast<size_t>(head)] = group_maxima(view_of(head), rule);
@@ -108,14 +123,27 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector
     int8_t* code = result.codes.data() + head * x.shape()[2] * x.shape()[3];
     for (int64_t t = 0; t < x.shape()[2]; ++t) {
       const float amax = maxima[static_cast<size_t>(head)][static_cast<size_t>(rule.group_of(t))];
-      const float inverse = amax == 0 ? 0.0f : kMaxCode / amax;
-      for (int64_t d = 0; d < x.shape()[3]; ++d) *code++ = encode(view.smoothed(t, d), inverse);
+      const float inverse = amax == 0 ? 0.0f : rule.largest_code / amax;
+      for (const float xs : view.row(t)) *code++ = encode(xs, inverse, rule.largest_code);
     }
   });
   for (const auto& head : maxima) {
-    for (float amax : head) result.scales.push_back(amax / kMaxCode);
+    for (float amax : head) result.scales.push_back(amax / rule.largest_code);
   }
   return result;
+}
+
+void rotate(std::vector<float>& x) {
+  for (size_t stride = 1; stride < x.size(); stride *= 2) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (i & stride) continue;
+      const float first = x[i], second = x[i + stride];
+      x[i] = first + second;
+      x[i + stride] = first - second;
+    }
+  }
+  const auto norm = static_cast<float>(1 / std::sqrt(static_cast<double>(x.size())));
+  for (float& element : x) element *= norm;
 }
 
 namespace {
@@ -123,7 +151,7 @@ namespace {
 uint8_t encode_value(DType type, float scaled) {
   if (std::isnan(scaled)) return 0;
   if (type == DType::kE4M3) return f64_to_e4m3(scaled);
-  const float code = std::clamp(std::nearbyintf(scaled), -kMaxCode - 1, kMaxCode);
+  const float code = std::clamp(std::nearbyintf(scaled), -kMaxS8 - 1, kMaxS8);
   return static_cast<uint8_t>(static_cast<int8_t>(code));
 }
 
@@ -160,19 +188,44 @@ QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
 
 float value_range(const Variant& variant) {
   if (variant.v.range != 0) return static_cast<float>(variant.v.range);
-  return variant.v.type == DType::kE4M3 ? kMaxE4m3 : kMaxCode;
+  return variant.v.type == DType::kE4M3 ? kMaxE4m3 : kMaxS8;
 }
 
 std::vector<double> token_mean(const HostTensor& x) {
-  const Shape4& shape = x.shape();
-  std::vector<double> mean(static_cast<size_t>(shape[0] * shape[1] * shape[3]), 0.0);
-  for_each_index(shape, [&](int64_t b, int64_t h, int64_t t, int64_t d) {
-    mean[static_cast<size_t>((b * shape[1] + h) * shape[3] + d)] += x.get(b, h, t, d);
+  if (x.shape()[2] > 0) return block_mean(x, x.shape()[2]);
+  return std::vector<double>(static_cast<size_t>(x.shape()[0] * x.shape()[1] * x.shape()[3]), 0.0);
+}
+
+std::vector<double> block_mean(const HostTensor& x, int64_t span) {
+  const Shape4& s = x.shape();
+  const int64_t blocks = (s[2] + span - 1) / span;
+  std::vector<double> mean(static_cast<size_t>(s[0] * s[1] * blocks * s[3]), 0.0);
+  for_each_index(s, [&](int64_t b, int64_t h, int64_t t, int64_t d) {
+    const int64_t block = (b * s[1] + h) * blocks + t / span;
+    const int64_t tokens = std::min(span, s[2] - t / span * span);
+    mean[static_cast<size_t>(block * s[3] + d)] += x.get(b, h, t, d) / static_cast<double>(tokens);
   });
-  if (shape[2] > 0) {
-    for (double& value : mean) value /= static_cast<double>(shape[2]);
-  }
   return mean;
+}
+
+std::vector<float> mean_scores(const Means& q_means, const Shape4& q_shape, const HostTensor& k,
+                               const std::vector<float>& k_mean, float scale_log2) {
+  const Shape4& s = k.shape();
+  const int64_t blocks = q_means.num_blocks(q_shape[2]), group = q_shape[1] / s[1];
+  std::vector<float> scores(static_cast<size_t>(q_shape[0] * q_shape[1] * blocks * s[2]));
+  parallel_for(q_shape[0] * q_shape[1] * blocks, [&](int64_t row) {
+    const int64_t head = row / blocks, b = head / q_shape[1], h = head % q_shape[1] / group;
+    for (int64_t j = 0; j < s[2]; ++j) {
+      float sum = 0;
+      for (int64_t c = 0; c < s[3]; ++c) {
+        float x = k.get(b, h, j, c);
+        if (!k_mean.empty()) x -= k_mean[static_cast<size_t>((b * s[1] + h) * s[3] + c)];
+        sum = std::fma(q_means.values[static_cast<size_t>(row * s[3] + c)], x, sum);
+      }
+      scores[static_cast<size_t>(row * s[2] + j)] = sum * scale_log2;
+    }
+  });
+  return scores;
 }
 
 }  // namespace sagejit::reference

@@ -1,12 +1,13 @@
-// Bit-exact CPU model of the int8 quantizers of Q and K, of K's mean, and of V's quantizers to e4m3
-// and int8.
+// Bit-exact CPU model of the int8 and int4 quantizers of Q and K, of K's mean, and of V's
+// quantizers to e4m3 and int8.
 //
 // For every element x of a scale group, in f32 with every operation rounded to nearest even:
 //   xs    = f32(x) - mean[d]                        (only x where there is no mean)
+//   xs    = rotated(xs)                             a row at a time, where the variant rotates
 //   amax  = max |xs| over the group
-//   scale = amax / 127
-//   inv   = amax == 0 ? 0 : 127 / amax
-//   code  = clamp(round_half_even(xs * inv), -127, 127);  a NaN becomes 0
+//   scale = amax / c                                c is 127 for int8, 7 for int4
+//   inv   = amax == 0 ? 0 : c / amax
+//   code  = clamp(round_half_even(xs * inv), -c, c);  a NaN becomes 0
 // The group of token t of one (batch, head) is (t / span) * groups + (t % 8) * groups / 8, where
 // `groups` is 1 except for the per-thread granularity. specs/numerics.md states the same for the
 // kernels.
@@ -20,16 +21,18 @@
 
 namespace sagejit::reference {
 
-// How the rows of one (batch, head) share scales.
+// How the rows of one (batch, head) share scales, and the codes that they are scaled to.
 struct GroupRule {
   int64_t span;             // tokens per tile of groups; 0: the whole (batch, head) is one group
   int64_t groups_per_tile;  // 1, 4 or 8
   bool whole_tensor;        // one scale for all batches and heads
+  float largest_code = 127.0f;
 
   int64_t num_groups(int64_t num_tokens) const;  // of one (batch, head); 1 at least
   int64_t group_of(int64_t token) const;
 };
-// Throws Error{kUnsupported} for granularities Q or K cannot have, and for types other than int8.
+// Throws Error{kUnsupported} for granularities Q or K cannot have, and for types other
+// than int8 and int4.
 GroupRule query_groups(const Variant& variant);
 GroupRule key_groups(const Variant& variant);
 
@@ -39,8 +42,22 @@ struct Quantized {
   std::vector<float> scales;  // [b, h, num_groups]; with whole_tensor all are the same value
 };
 
-// x is f16, bf16 or f32 [b, h, t, d]. mean: f32 [b, h, d], or empty for none.
-Quantized quantize(const HostTensor& x, const GroupRule& rule, const std::vector<float>& mean);
+// What is subtracted before x is quantized: f32 [b, h, blocks, d], a mean for every `span` tokens,
+// or with span 0 [b, h, d], one for all; empty: nothing.
+struct Means {
+  std::vector<float> values;
+  int64_t span = 0;
+
+  int64_t num_blocks(int64_t num_tokens) const;  // of one (batch, head)
+};
+
+// x is f16, bf16 or f32 [b, h, t, d].
+Quantized quantize(const HostTensor& x, const GroupRule& rule, const Means& means,
+                   bool rotates = false);
+
+// H x with H[i, j] = (-1)^popcount(i & j) / sqrt(d), d = x.size() a power of two: in f32, sums and
+// differences at the strides 1, 2, 4, ..., d / 2 in turn, then one product with 1 / sqrt(d).
+void rotate(std::vector<float>& x);
 
 // V in e4m3 or int8 with a scale per channel. For every channel of a (batch, head), in f32 with
 // every operation rounded to nearest even:
@@ -67,5 +84,14 @@ float value_range(const Variant& variant);
 // Mean over the tokens, f64 [b, h, d]; zero where there are no tokens. Kernels keep it in f32 and
 // are compared with this within a tolerance, then their codes bit for bit given their own mean.
 std::vector<double> token_mean(const HostTensor& x);
+// The same of every `span` tokens, f64 [b, h, blocks, d].
+std::vector<double> block_mean(const HostTensor& x, int64_t span);
+
+// What attention adds to the base-2 scores of a block of queries that share a mean, f32 [b, hq,
+// blocks, n]: with every operation rounded to nearest even, channel after channel,
+//   scale_log2 (q_mean . (K - k_mean))       by fused multiply-adds, then one product
+// k_mean: f32 [b, hkv, d] or empty.
+std::vector<float> mean_scores(const Means& q_means, const Shape4& q_shape, const HostTensor& k,
+                               const std::vector<float>& k_mean, float scale_log2);
 
 }  // namespace sagejit::reference

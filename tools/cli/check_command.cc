@@ -1,13 +1,13 @@
 // sagejit check: reads variant files and says what is in them, or what is wrong.
 #include <fmt/format.h>
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "compiler/sema/check.h"
 #include "compiler/sema/print.h"
+#include "tools/cli/cautions.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/files.h"
 #include "tools/cli/variant_options.h"
@@ -32,36 +32,6 @@ void print_variants(const CheckOptions& options, const std::vector<Variant>& var
     }
   }
 }
-
-// Each caution once, with the first variant that it is about.
-class Cautions {
- public:
-  void add(const Variant& variant, const Target& target) {
-    add(variant, caution_about(variant, target));
-    add(variant, caution_about_speed(variant, throughput_of(target)));
-  }
-  void print() const {
-    for (const auto& [text, about] : about_) {
-      const std::string others =
-          about.num_others == 0 ? "" : fmt::format(" and {} more", about.num_others);
-      fmt::print(stderr, "sagejit: warning: {}{}: {}\n", about.first, others, text);
-    }
-  }
-
- private:
-  struct About {
-    std::string first;
-    size_t num_others;
-  };
-
-  void add(const Variant& variant, const std::string& text) {
-    if (text.empty()) return;
-    const auto [about, is_new] = about_.try_emplace(text, About{variant.name, 0});
-    if (!is_new) ++about->second.num_others;
-  }
-
-  std::map<std::string, About> about_;
-};
 
 // Unsupported variants are all reported; the first of other errors ends the file.
 ExitCode check_file(const CheckOptions& options, const std::string& file, const Target* target) {

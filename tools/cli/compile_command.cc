@@ -9,6 +9,7 @@
 
 #include "tools/cli/artifact_report.h"
 #include "tools/cli/build_options.h"
+#include "tools/cli/cautions.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/files.h"
 #include "tools/cli/progress.h"
@@ -137,6 +138,7 @@ ExitCode run_compile(const CompileOptions& options) {
   if (options.emit == Emit::kCubin && options.output == "-" && isatty(STDOUT_FILENO)) {
     fail(ErrorKind::kArgument, "a cubin is no text for a terminal; name a file with -o");
   }
+  print_cautions(request.variant, *request.target);
   if (options.emit == Emit::kReport) {
     write_file(options.output, describe_artifact(build_artifact(options, request)));
   } else {

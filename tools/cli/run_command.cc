@@ -7,6 +7,7 @@
 
 #include "compiler/support/stopwatch.h"
 #include "tests/reference/attention.h"
+#include "tools/cli/cautions.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/run_report.h"
@@ -116,6 +117,7 @@ ExitCode run_run(const RunOptions& options) {
   report.device = device->info();
   const FoundKernel found = build_kernel(options, job, device, report);
   report.artifact = found.kernel->artifact();
+  print_cautions(job.variant, *device->info().target);
   run_layers(options, job, *found.kernel, report);
   fmt::print("{}", options.json ? to_json_text(report) : to_text(report));
   return report.passed() ? kSuccess : kInaccurate;

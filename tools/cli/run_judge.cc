@@ -14,6 +14,7 @@ struct Bar {
   double cosine;
 };
 constexpr Bar kBars[] = {{16, 0.9995}, {8, 0.999}, {4, 0.995}};
+constexpr double kInt4Bar = 0.96;  // with int4 Q and K, whatever P and V are
 
 std::vector<std::string> failures_of(const Judgement& judgement, const DeviceResult& result,
                                      double bar) {
@@ -37,6 +38,7 @@ std::vector<std::string> failures_of(const Judgement& judgement, const DeviceRes
 }  // namespace
 
 double cosine_bar(const Variant& variant) {
+  if (variant.q.type == DType::kS4) return kInt4Bar;
   const int bits = std::min(bits_of(variant.p.type), bits_of(variant.v.type));
   for (const Bar& bar : kBars) {
     if (bits >= bar.min_bits) return bar.cosine;

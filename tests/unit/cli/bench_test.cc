@@ -309,7 +309,8 @@ TEST_CASE("bench refuses the emulator, and what is wrong with a command line bef
       {" --phase attend --phase backward",
        "--phase: 'backward' is none of attend, quantize and both"},
       {" --dist gauss",
-       "no input distribution is called 'gauss'; there are normal, biased_k, outlier_v, sink, "
+       "no input distribution is called 'gauss'; there are normal, biased_k, biased_qk, outlier_v, "
+       "sink, "
        "zero, constant, fp16_max"},
   };
   for (const Case& c : cases) {

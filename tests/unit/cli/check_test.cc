@@ -53,12 +53,12 @@ TEST_CASE("a bad text is shown with its place, and other files are still checked
 }
 
 TEST_CASE("an unsupported variant is exit code 2, with what would work") {
-  const Outcome outcome =
-      sagejit("check --target sm_80 --set q=int4 --set k=int4 --set head_dim=64 " +
-              file_with("good.attn", kGood));
+  const Outcome outcome = sagejit(
+      "check --target sm_80 --set q=e4m3 --set k=e4m3 --set qk_accumulator=f32 --set head_dim=64 " +
+      file_with("good.attn", kGood));
   CHECK(outcome.exit_code == 2);
   CHECK_THAT(outcome.err,
-             Catch::StartsWith("sagejit: error: ") && Catch::Contains("q must be int8"));
+             Catch::StartsWith("sagejit: error: ") && Catch::Contains("q must be int8 or int4"));
   CHECK_THAT(outcome.out, Catch::EndsWith(": 1 variant, 0 supported on sm_80\n"));
 }
 

@@ -113,7 +113,8 @@ TEST_CASE("wrong data are user errors that say what to change") {
        "--set "
        "head_dim=40"},
       {" --dist gauss",
-       "no input distribution is called 'gauss'; there are normal, biased_k, outlier_v, sink, "
+       "no input distribution is called 'gauss'; there are normal, biased_k, biased_qk, outlier_v, "
+       "sink, "
        "zero, "
        "constant, fp16_max"},
       {" --input /nonexistent", "cannot open /nonexistent: No such file or directory"},

@@ -81,7 +81,7 @@ Matrices unpack(const std::vector<uint32_t>& in, Shape32 s, unsigned ra, unsigne
     for (unsigned i = 0; i < ra * e; ++i) {
       // ISA, m16n8k32 .s8: row = group for 0 <= i < 4 or 8 <= i < 12, else group + 8;
       // column = thread * 4 + (i & 3), + 16 for i >= 8. For 16-bit types the same with 2 per
-      // register.
+      // register, for 4-bit types with 8.
       const unsigned row = (i / e) % 2 == 0 ? group : group + 8;
       const unsigned column = thread * e + i % e + (i >= 2 * e ? s.k / 2 : 0);
       m.a[row * s.k + column] = in[lane * stride + i / e] >> s.bits * (i % e) & ones;
@@ -101,6 +101,7 @@ TEST_CASE("integer mma equals the matrix product") {
     const char* op;
     unsigned k, ra, rb;
     bool a_signed, b_signed;
+    unsigned bits = 8;
   };
   const Kind kinds[] = {
       {"mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32", 32, 4, 2, true, true},
@@ -108,6 +109,12 @@ TEST_CASE("integer mma equals the matrix product") {
       {"mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32", 32, 4, 2, false, false},
       {"mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32", 16, 2, 1, true, true},
       {"mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32", 32, 4, 2, true, true},
+      {"mma.sync.aligned.m16n8k64.row.col.s32.s4.s4.s32", 64, 4, 2, true, true, 4},
+      {"mma.sync.aligned.m16n8k64.row.col.satfinite.s32.s4.s4.s32", 64, 4, 2, true, true, 4},
+  };
+  const auto number = [](uint32_t x, bool is_signed, unsigned bits) {
+    return is_signed && x >> (bits - 1) != 0 ? static_cast<int>(x) - (1 << bits)
+                                             : static_cast<int>(x);
   };
   std::mt19937 random(3);
   for (const Kind& kind : kinds) {
@@ -117,7 +124,7 @@ TEST_CASE("integer mma equals the matrix product") {
     std::vector<uint32_t> in(32 * stride);
     for (uint32_t& x : in) x = random();
     if (saturate) in[9] = 0x7fffffff, in[stride + 9] = 0x80000000;
-    const Matrices m = unpack(in, {kind.k, 8}, kind.ra, kind.rb, stride);
+    const Matrices m = unpack(in, {kind.k, kind.bits}, kind.ra, kind.rb, stride);
     const std::vector<uint32_t> d = run_mma(kind.op, kind.ra, kind.rb, 4, in);
     for (unsigned lane = 0; lane < 32; ++lane) {
       for (unsigned i = 0; i < 4; ++i) {
@@ -125,8 +132,7 @@ TEST_CASE("integer mma equals the matrix product") {
         int64_t sum = static_cast<int32_t>(in[lane * stride + kind.ra + kind.rb + i]);
         for (unsigned k = 0; k < kind.k; ++k) {
           const uint32_t x = m.a[row * kind.k + k], y = m.b[k * 8 + column];
-          sum += (kind.a_signed ? static_cast<int8_t>(x) : static_cast<int>(x)) *
-                 (kind.b_signed ? static_cast<int8_t>(y) : static_cast<int>(y));
+          sum += number(x, kind.a_signed, kind.bits) * number(y, kind.b_signed, kind.bits);
         }
         if (saturate) sum = std::min<int64_t>(std::max<int64_t>(sum, INT32_MIN), INT32_MAX);
         REQUIRE(d[lane * 4 + i] == static_cast<uint32_t>(sum));

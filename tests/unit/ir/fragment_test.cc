@@ -40,6 +40,24 @@ TEST_CASE("m16n8k16 fragments of 16-bit elements lie as the PTX ISA says") {
   }
 }
 
+TEST_CASE("m16n8k64 fragments of int4 lie as the PTX ISA says") {
+  const MmaInfo& mma = mma_info(Op::kMmaS4);
+  CHECK(a_registers(mma) == 4);
+  CHECK(b_registers(mma) == 2);
+  for (int lane = 0; lane < 32; ++lane) {
+    const int group = lane >> 2, thread = lane % 4;
+    for (int i = 0; i < 32; ++i) {  // a0 .. a31
+      const int row = i < 8 || (i >= 16 && i < 24) ? group : group + 8;
+      const int column = thread * 8 + (i & 7) + (i < 16 ? 0 : 32);
+      check_at(a_element(mma, lane, i / 8, i % 8), row, column);
+    }
+    for (int i = 0; i < 16; ++i) {  // b0 .. b15
+      const int row = thread * 8 + (i & 7) + (i < 8 ? 0 : 32);
+      check_at(b_element(mma, lane, i / 8, i % 8), row, group);
+    }
+  }
+}
+
 TEST_CASE("m16n8k32 fragments of int8 lie as the PTX ISA says") {
   const MmaInfo& mma = mma_info(Op::kMmaS8);
   CHECK(a_registers(mma) == 4);

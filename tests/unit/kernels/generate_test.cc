@@ -27,6 +27,11 @@ const char* const kEntries[] = {
     "head_dim = 64; q = int8 per block(48); k = int8 per thread(48)",
     "head_dim = 64; input = bf16; pv_accumulator = f32 + f32 every 32; row_sum = quantized",
     "head_dim = 64; output = f32; pv_accumulator = f16",
+    "head_dim = 72; q = int4 per thread; k = int4 per thread; smooth_k = mean; lse = on",
+    "head_dim = 16; q = int4 per head; k = int4 per tensor",
+    "head_dim = 64; q = int4 per thread; k = int4 per token; smooth_k = mean; smooth_q = mean",
+    "head_dim = 128; q = int8 per head; k = int8 per head; smooth_q = mean per block(64)",
+    "head_dim = 16; q = int8 per head; hadamard = on; smooth_k = mean",
     "head_dim = 96; pv_accumulator = f16 + f32 every 128; scale = 0.5",
 };
 
@@ -79,7 +84,8 @@ TEST_CASE("so do the kernels that prepare the operands of wgmma") {
   const Schedule schedule =
       parse_schedule("wgmma=1 q_in_registers=0 block_m=128 block_n=64 warps=8 stages=2");
   for (const int d : {16, 40, 72, 128, 256}) {
-    for (const char* value : {"input = f16", "input = bf16; v = f16", "input = bf16; v = e4m3"}) {
+    for (const char* value : {"input = f16", "input = bf16; v = f16", "input = bf16; v = e4m3",
+                              "q = int4; v = e4m3; smooth_q = mean"}) {
       INFO(d << ", " << value);
       const Variant v = variant(fmt::format("head_dim = {}; smooth_k = mean; {}", d, value));
       const ForwardPlan plan = make_forward_plan(v, schedule, target);

@@ -134,6 +134,38 @@ TEST_CASE("without smoothing: the operands, then attention") {
   CHECK(plan.find_launch("statistics") == nullptr);
 }
 
+TEST_CASE("smoothed Q: means of its blocks, and a row of their scores for each block") {
+  const ForwardPlan plan =
+      plan_of("head_dim = 72; smooth_k = mean; smooth_q = mean per block(128)");
+  CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
+  CHECK(bytes_of(plan, "q_mean") == 2 * 8 * 3 * 72 * 4);
+  CHECK(bytes_of(plan, "mean_scores") == 2 * 8 * 3 * 1024 * 4);
+  // Of a K head: 8 chunks of K and 2 heads' 3 blocks.
+  CHECK(param_of(plan, "prepare", "head_statistics") == 8 + 2 * 3);
+  // 6 rows, 1000 keys: a tile has 8 rows and 256 keys.
+  CHECK(param_of(plan, "prepare", "mean_score_tiles") == 4);
+  CHECK(param_of(plan, "attention", "mean_scores_stride") == 1024);
+  CHECK(param_of(plan, "attention", "q_blocks") == 3);
+  const auto tiles = [](const ForwardPlan& p) { return param_of(p, "prepare", "head_tiles"); };
+  CHECK(tiles(plan) == tiles(plan_of("head_dim = 72; smooth_k = mean")) + 4);
+  CHECK_FALSE(has_param(plan_of("head_dim = 72; smooth_k = mean"), "attention", "mean_scores"));
+
+  // The maxima of smoothed Q come between its means and its codes.
+  CHECK(kernels_of(plan_of("head_dim = 64; q = int8 per head; smooth_q = mean")) ==
+        Strings{"statistics", "amax_q", "quantize", "attention"});
+  CHECK(kernels_of(plan_of("head_dim = 64; q = int8 per head; smooth_q = mean; smooth_k = mean")) ==
+        Strings{"statistics", "fold", "amax_q", "quantize", "attention"});
+}
+
+TEST_CASE("with wgmma the mean scores come with the key tiles") {
+  const ForwardPlan plan = wgmma_plan_of("head_dim = 64; smooth_q = mean", "block_n=96");
+  CHECK(bytes_of(plan, "mean_scores") == 2 * 8 * 3 * 1056 * 4);
+  const ForwardPlan plain = wgmma_plan_of("head_dim = 64", "block_n=96");
+  // A row for each of three warpgroups, in both stages.
+  CHECK(attention_smem_bytes(plan.variant, plan.schedule) ==
+        attention_smem_bytes(plain.variant, plain.schedule) + 2 * 3 * 96 * 4);
+}
+
 TEST_CASE("K is smoothed by one launch that takes its sums and quantizes") {
   const ForwardPlan plan = plan_of("head_dim = 64; smooth_k = mean");
   CHECK(kernels_of(plan) == Strings{"prepare", "attention"});
@@ -598,10 +630,10 @@ TEST_CASE("a plan is refused for a variant or a schedule that the target cannot 
   const Error schedule = thrown_by([&] { make_forward_plan(v, {.stages = 1}, target); });
   CHECK(schedule.kind() == ErrorKind::kUnsupported);
   CHECK_THAT(schedule.message(), Catch::EndsWith("is not possible: stages must be at least 2"));
-  v.hadamard = true;
+  v.score.softcap = 30;
   const Error variant = thrown_by([&] { make_forward_plan(v, {}, target); });
   CHECK(variant.kind() == ErrorKind::kUnsupported);
-  CHECK_THAT(variant.message(), Catch::Contains("q and k must not be rotated"));
+  CHECK_THAT(variant.message(), Catch::Contains("scores must not be capped"));
 }
 
 }  // namespace sagejit

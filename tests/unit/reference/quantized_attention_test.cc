@@ -130,13 +130,10 @@ TEST_CASE("finer scales are better") {
 TEST_CASE("what is not modelled is refused by name") {
   const Inputs in = make_inputs("normal", {1, 1, 1, 1, 1, 64, 64}, DType::kF16, 1);
   Variant variant = sage1(64);
-  variant.k.type = DType::kS4;
+  variant.k.type = DType::kE4M3;
   CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
-                    "the model of the quantized variant does not cover Q or K other than int8");
-  variant.k.type = DType::kS8;
-  variant.hadamard = true;
-  CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
-                    "the model of the quantized variant does not cover Hadamard rotation");
+                    "the model of the quantized variant does not cover Q or K other than int8 or "
+                    "int4");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "tests/reference/quantizer.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -39,11 +40,58 @@ TEST_CASE("codes of a hand-computed group") {
   CHECK(result.codes == std::vector<int8_t>{127, 0, 2, 2, -127, 0, -2, -126});
 }
 
+TEST_CASE("int4 codes of a hand-computed group") {
+  const HostTensor x = rows_of({{7, 0.5, 1.5, 2.5}, {-7, -0.5, -1.5, -6.5}});
+  const Quantized result = quantize(x, {2, 1, false, 7.0f}, {});
+  CHECK(result.scales == std::vector<float>{1.0f});
+  CHECK(result.codes == std::vector<int8_t>{7, 0, 2, 2, -7, 0, -2, -6});
+  Variant variant = with_key(Granularity::kToken, 0);
+  variant.k.type = DType::kS4;
+  CHECK(key_groups(variant).largest_code == 7.0f);
+}
+
 TEST_CASE("the mean is subtracted in f32 before anything else") {
   const HostTensor x = rows_of({{10, 4}, {12, -4}});
-  const Quantized result = quantize(x, {2, 1, false}, {11.0f, 0.0f});
+  const Quantized result = quantize(x, {2, 1, false}, {{11.0f, 0.0f}, 0});
   CHECK(result.scales == std::vector<float>{4.0f / 127.0f});
   CHECK(result.codes == std::vector<int8_t>{-32, 127, 32, -127});  // 31.75 rounds to 32
+}
+
+TEST_CASE("means of blocks, the last of which is short") {
+  const HostTensor x = rows_of({{1, 5}, {3, 7}, {8, -2}});
+  CHECK(block_mean(x, 2) == std::vector<double>{2, 6, 8, -2});
+  CHECK(token_mean(x) == std::vector<double>{4, 10.0 / 3});
+  const Means means{{2, 6, 8, -2}, 2};
+  const Quantized result = quantize(x, {1, 1, false, 7.0f}, means);
+  CHECK(result.codes == std::vector<int8_t>{-7, -7, 7, 7, 0, 0});
+  CHECK(result.scales == std::vector<float>{1 / 7.0f, 1 / 7.0f, 0.0f});
+}
+
+TEST_CASE("the scores of the means of Q's blocks") {
+  const HostTensor k = rows_of({{1, 2}, {3, 5}});
+  const Means means{{1, 10, -1, 0}, 2};
+  CHECK(mean_scores(means, {1, 1, 3, 2}, k, {1, 1}, 0.5f) == std::vector<float>{5, 21, 0, -1});
+  CHECK(mean_scores(means, {1, 1, 3, 2}, k, {}, 1.0f) == std::vector<float>{21, 53, -1, -3});
+}
+
+TEST_CASE("rotation is by the orthonormal Hadamard matrix") {
+  for (const size_t d : {16, 64, 128}) {
+    for (size_t j = 0; j < d; j += 5) {
+      std::vector<float> x(d, 0.0f);
+      x[j] = 1;
+      rotate(x);
+      for (size_t i = 0; i < d; ++i) {
+        const double sign = std::popcount(i & j) % 2 ? -1 : 1;
+        CHECK(x[i] == static_cast<float>(sign / std::sqrt(static_cast<double>(d))));
+      }
+    }
+  }
+  std::vector<float> x = {3, 1, -2, 5};
+  rotate(x);
+  CHECK(x == std::vector<float>{3.5f, -2.5f, 0.5f, 4.5f});
+  const Quantized result = quantize(rows_of({{3, 1, -2, 5}}), {1, 1, false, 7.0f}, {}, true);
+  CHECK(result.scales == std::vector<float>{4.5f / 7.0f});
+  CHECK(result.codes == std::vector<int8_t>{5, -4, 1, 7});
 }
 
 TEST_CASE("a zero group has scale 0 and codes 0; NaN becomes 0") {

@@ -68,6 +68,12 @@ TEST_CASE("what the generators make is supported on every target") {
                            "k = int8 per block(128)",
                            "k = int8 per warp(48)",
                            "k = int8 per thread",
+                           "q = int4",
+                           "q = int4 per thread\nk = int4 per token",
+                           "smooth_q = mean",
+                           "smooth_q = mean per block(64)\nq = int4",
+                           "smooth_q = mean per block(320)",
+                           "hadamard = on",
                            "pv_accumulator = f16",
                            "pv_accumulator = f16 + f32 every 16",
                            "pv_accumulator = f32 + f32 every 128"}) {
@@ -80,14 +86,12 @@ TEST_CASE("what the generators make is supported on every target") {
 
 TEST_CASE("what no generator makes is not supported") {
   for (const char* body : {"input = f32",
-                           "q = int4",
                            "q = e4m3",
                            "q = fp4",
                            "q = int8 per block(136)",
                            "k = int8 per block(24)",
                            "k = int8 per thread(8)",
-                           "smooth_q = mean",
-                           "hadamard = on",
+                           "smooth_q = mean per block(96)",
                            "scale = -3.5",
                            "softcap = 30",
                            "alibi = on",
@@ -168,6 +172,20 @@ TEST_CASE("int8 P and V, and maxima that are renewed late, are supported everywh
   }
 }
 
+TEST_CASE("int4 without int4 tensor cores is cautioned about") {
+  const Variant v = resolve("q = int4 per thread"), eight = resolve("q = int8 per thread");
+  for (const Target& target : all_targets()) {
+    INFO(target.name);
+    const std::vector<std::string> cautions = cautions_about(v, target);
+    CHECK(cautions.size() == (target.native_s4_mma ? 0 : 1));
+    CHECK(cautions_about(eight, target).empty());
+  }
+  CHECK_THAT(cautions_about(v, find_target("sm_120")).at(0),
+             Catch::StartsWith("sm_120 has no int4 tensor cores: ") &&
+                 Catch::Contains("\n  note: write q = int8 and k = int8"));
+  CHECK(cautions_about(resolve("q = int4\nv = e4m3"), find_target("sm_90a")).size() == 2);
+}
+
 TEST_CASE("the message names each limit and the lines that mend it") {
   const Variant v = resolve("v = e4m3\npv_accumulator = f32 + f32 every 96");
   CHECK(unsupported_message(v, find_target("sm_86")) ==
@@ -227,7 +245,7 @@ TEST_CASE("8-bit P and V stay 8-bit where there is a kernel for them") {
 
 TEST_CASE("one level of e4m3 sums is cautioned against where they keep 13 bits") {
   const auto cautions = [](const char* body, const char* target) {
-    return !caution_about(resolve(body), find_target(target)).empty();
+    return !cautions_about(resolve(body), find_target(target)).empty();
   };
   for (const char* target : {"sm_89", "sm_90a"}) {
     INFO(target);

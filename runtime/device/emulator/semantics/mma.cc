@@ -58,8 +58,8 @@ consteval bool layouts_cover(unsigned k, unsigned e) {
 }
 
 // Element types of A and B: as held in registers, and the type in which products are formed and
-// summed. float is exact for 8-bit integers (|sum| < 2^24), double for the products of halves and
-// for sums of 8-bit floats.
+// summed. float is exact for integers of up to 8 bits (|sum| < 2^24), double for the products of
+// halves and for sums of 8-bit floats.
 struct S8 {
   using Raw = int8_t;
   using Value = float;
@@ -69,6 +69,14 @@ struct U8 {
   using Raw = uint8_t;
   using Value = float;
   static Value value(Raw x) { return x; }
+};
+struct S4 {
+  using Raw = uint8_t;  // two, the first in the lower bits
+  using Value = float;
+  static Value value(Raw x, unsigned i) {
+    const int bits = x >> 4 * i & 15;
+    return static_cast<Value>(bits < 8 ? bits : bits - 16);
+  }
 };
 struct F16 {
   using Raw = uint16_t;
@@ -86,14 +94,31 @@ struct BF16 {
   static Value value(Raw x) { return bf16_to_f32(x); }
 };
 
-// Registers to rows with k contiguous: a register holds neighbours along k, so it is copied whole.
-template <unsigned kRegisters, class Raw, unsigned kRows, unsigned kK, class PlaceOf>
-void gather(const Warp& w, const Operand* s, Raw (&rows)[kRows][kK], PlaceOf place) {
+template <class T>
+constexpr unsigned kElementsOfRaw = 1;
+template <>
+constexpr unsigned kElementsOfRaw<S4> = 2;
+
+template <class T>
+typename T::Value element(const typename T::Raw* row, unsigned k) {
+  constexpr unsigned n = kElementsOfRaw<T>;
+  if constexpr (n == 1) {
+    return T::value(row[k]);
+  } else {
+    return T::value(row[k / n], k % n);
+  }
+}
+
+// Registers to rows with k contiguous, kElements of them in a Raw: a register holds neighbours
+// along k, so it is copied whole.
+template <unsigned kRegisters, unsigned kElements, class Raw, unsigned kRows, unsigned kRaws,
+          class PlaceOf>
+void gather(const Warp& w, const Operand* s, Raw (&rows)[kRows][kRaws], PlaceOf place) {
   for (unsigned r = 0; r < kRegisters; ++r) {
     const uint32_t* reg = w.src<uint32_t>(s[r]);
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
       const auto [row, k] = place(lane, r);
-      std::memcpy(&rows[row][k], reg + lane, 4);
+      std::memcpy(&rows[row][k / kElements], reg + lane, 4);
     }
   }
 }
@@ -106,14 +131,15 @@ struct Product {
 template <class A, class B, unsigned kK>
 void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) {
   using Value = typename A::Value;
-  constexpr unsigned e = 4 / sizeof(typename A::Raw);
+  constexpr unsigned e = 4 / sizeof(typename A::Raw) * kElementsOfRaw<A>;
   static_assert(layouts_cover(kK, e));
   constexpr unsigned ra = kM * kK / (kWarpLanes * e);
   constexpr unsigned rb = kK * kN / (kWarpLanes * e);
-  alignas(64) typename A::Raw raw_a[kM][kK];
-  alignas(64) typename B::Raw raw_b[kN][kK];
-  gather<ra>(w, s, raw_a, [](unsigned lane, unsigned r) { return place_a(lane, r, 0, e); });
-  gather<rb>(w, s + ra, raw_b, [](unsigned lane, unsigned r) {
+  alignas(64) typename A::Raw raw_a[kM][kK / kElementsOfRaw<A>];
+  alignas(64) typename B::Raw raw_b[kN][kK / kElementsOfRaw<B>];
+  gather<ra, kElementsOfRaw<A>>(w, s, raw_a,
+                                [](unsigned lane, unsigned r) { return place_a(lane, r, 0, e); });
+  gather<rb, kElementsOfRaw<B>>(w, s + ra, raw_b, [](unsigned lane, unsigned r) {
     const Place p = place_b(lane, r, 0, e);
     return Place{p.column, p.row};
   });
@@ -125,10 +151,10 @@ void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) 
   alignas(64) Value a[kM][kK];
   alignas(64) Vector b[kK][kParts];
   for (unsigned i = 0; i < kM; ++i) {
-    for (unsigned k = 0; k < kK; ++k) a[i][k] = A::value(raw_a[i][k]);
+    for (unsigned k = 0; k < kK; ++k) a[i][k] = element<A>(raw_a[i], k);
   }
   for (unsigned n = 0; n < kN; ++n) {
-    for (unsigned k = 0; k < kK; ++k) b[k][n / kWidth][n % kWidth] = B::value(raw_b[n][k]);
+    for (unsigned k = 0; k < kK; ++k) b[k][n / kWidth][n % kWidth] = element<B>(raw_b[n], k);
   }
   constexpr unsigned kTogether = 8 / kParts;  // rows: 8 independent sums in flight
   for (unsigned i = 0; i < kM; i += kTogether) {
@@ -214,8 +240,8 @@ void exec_float8_sm_89(Warp& w, const Instr& in) {
   constexpr unsigned kElements = 4, ra = 4, rb = 2, rc = 4;
   const Operand* s = in.op + in.num_dst;
   std::byte a[kM][kMmaRowBytes], b[kN][kMmaRowBytes];
-  gather<ra>(w, s, a, [](unsigned lane, unsigned r) { return place_a(lane, r, 0, kElements); });
-  gather<rb>(w, s + ra, b, [](unsigned lane, unsigned r) {
+  gather<ra, 1>(w, s, a, [](unsigned lane, unsigned r) { return place_a(lane, r, 0, kElements); });
+  gather<rb, 1>(w, s + ra, b, [](unsigned lane, unsigned r) {
     const Place p = place_b(lane, r, 0, kElements);
     return Place{p.column, p.row};
   });
@@ -256,6 +282,8 @@ constexpr Row kShapes[] = {
      "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_mma<U8, S8, AccS32, 32>},
     {"mma.sync.aligned.m16n8k32.row.col.satfinite?.s32.u8.u8.s32",
      "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_mma<U8, U8, AccS32, 32>},
+    {"mma.sync.aligned.m16n8k64.row.col.satfinite?.s32.s4.s4.s32",
+     "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_mma<S4, S4, AccS32, 64>},
     {"mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
      bind_mma<F16, F16, AccF32, 8>},
     {"mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
