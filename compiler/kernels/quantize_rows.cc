@@ -150,17 +150,21 @@ void RowQuantizer::run(const TilePlace& place, const LastWork& last_work) const 
   if (plan_.clears_counters) clear_counters(b_, args_, tile);
   if (plan_.subtract_mean || plan_.lse_bias) tile.wait_for_means();
   if (last_work) last_work();
+  const auto store_lse_biases = [&] {
+    const std::vector<Value> key_mean = tile.load_key_mean();
+    for (int pass = 0; pass < tile.num_passes(); ++pass) {
+      store_lse_bias(b_, args_, tile, pass, key_mean);
+    }
+  };
+  // First, while nothing else is in registers; Q's own mean is, where it is subtracted.
+  const bool biases_first = plan_.lse_bias && !plan_.subtract_mean;
+  if (biases_first) store_lse_biases(), tile.forget_elements();
   if (plan_.groups.is_dynamic()) {
     quantize_with_one_scale(tile);
   } else {
     quantize_groups(tile);
   }
-  if (!plan_.lse_bias) return;
-  tile.forget_elements();
-  const std::vector<Value> key_mean = tile.load_key_mean();
-  for (int pass = 0; pass < tile.num_passes(); ++pass) {
-    store_lse_bias(b_, args_, tile, pass, key_mean);
-  }
+  if (plan_.lse_bias && !biases_first) tile.forget_elements(), store_lse_biases();
 }
 
 // One scale for the tile, whose amax a launch before has found.
