@@ -243,6 +243,11 @@ constexpr Limit kLimits[] = {
      [](Variant& v) {
        v.pv_accumulator = {DType::kF32, {}, 0};
      }},
+    {"row_sum",
+     "the sum must be exact where P is int8 or uint8: codes of integers carry no NaN, and a sum of "
+     "them would hide it",
+     [](const Variant& v, const Target&) { return v.row_sum == RowSum::kExact || !is_int8(v); },
+     [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },
      [](Variant& v) { v.exp2_polynomial_share = 0.0; }},

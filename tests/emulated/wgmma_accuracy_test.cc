@@ -188,8 +188,7 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
                            {kSigned, "s32 + f32 every 64", 128, false},
                            {kUnsigned, "s32 + f32 every 128", 128, true, "window(70, 40)"},
                            {kUnsigned, "s32 + f32 every 64", 64, false, "causal(bottom_right)"},
-                           {"p = int8; row_sum = quantized", "s32 + f32 every 64", 64, true},
-                           {"p = uint8; row_sum = quantized", "s32 + f32 every 32", 64, false}};
+                           {kUnsigned, "s32 + f32 every 32", 64, false}};
   std::vector<Case> cases;
   for (const Row& row : kRows) {
     const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}; mask = {}",
@@ -303,8 +302,7 @@ TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
        {std::string_view("p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4"), kDirect,
         std::string_view("p = e4m3 range 448 direct; v = e4m3 per channel; row_sum = quantized"),
         std::string_view("p = e4m3 range 448; v = e4m3 per channel; rescale_threshold = 0"),
-        std::string_view(
-            "p = uint8 range 31; v = int8; row_sum = quantized; rescale_threshold = 3"),
+        std::string_view("p = uint8 range 31; v = int8; rescale_threshold = 3"),
         std::string_view("input = f16; rescale_threshold = 4"),
         std::string_view(
             "input = bf16; rescale_threshold = 8; pv_accumulator = f32 + f32 every 64"),

@@ -127,8 +127,7 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
   const bool is_two_level = fits && !(is_bytes && body.dv > 176) && draw.one_in(2);
   const bool within_tile = schedule.overlap ? interval == block_n : block_n % interval == 0;
   if (is_bytes && is_two_level && within_tile && draw.one_in(2)) {
-    return fmt::format("{}; pv_accumulator = s32 + f32 every {}; row_sum = {}",
-                       integer_operands(draw), interval, draw.one_in(2) ? "exact" : "quantized");
+    return fmt::format("{}; pv_accumulator = s32 + f32 every {}", integer_operands(draw), interval);
   }
   const bool sums_quantized = text.find("direct") != std::string::npos || draw.one_in(2);
   return fmt::format("{}; pv_accumulator = {}{}; row_sum = {}", text, inner,
@@ -145,8 +144,9 @@ std::string eight_bit_products(Draw& draw, const Body& body) {
   std::string text;
   bool sums_quantized = draw.one_in(2);
   if (draw.one_in(2)) {
-    text = fmt::format("{}; pv_accumulator = s32 + f32 every {}", integer_operands(draw), interval);
-  } else if (draw.one_in(3)) {
+    return fmt::format("{}; pv_accumulator = s32 + f32 every {}", integer_operands(draw), interval);
+  }
+  if (draw.one_in(3)) {
     constexpr std::string_view kRanges[] = {"p = e4m3 range 448; v = e4m3 range 2.25",
                                             "p = e4m3 range 224; v = e4m3 range 4.5",
                                             "p = e4m3 range 112; v = e4m3 range 9"};

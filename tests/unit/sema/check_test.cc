@@ -165,8 +165,8 @@ TEST_CASE("int8 P and V, and maxima that are renewed late, are supported everywh
   for (const char* body :
        {"v = int8", "p = uint8", "p = uint8 range 15\nrescale_threshold = 4",
         "p = int8 range 100\nv = int8 range 63", "v = int8\npv_accumulator = s32 + f32 every 128",
-        "v = int8\ninput = bf16\nsmooth_v = mean", "p = uint8\nrow_sum = quantized",
-        "rescale_threshold = 8", "rescale_threshold = 8\nrow_sum = quantized"}) {
+        "v = int8\ninput = bf16\nsmooth_v = mean", "rescale_threshold = 8",
+        "rescale_threshold = 8\nrow_sum = quantized"}) {
     INFO(body);
     CHECK(num_supporting(resolve(body)) == all_targets().size());
   }
@@ -184,6 +184,19 @@ TEST_CASE("int4 without int4 tensor cores is cautioned about") {
              Catch::StartsWith("sm_120 has no int4 tensor cores: ") &&
                  Catch::Contains("\n  note: write q = int8 and k = int8"));
   CHECK(cautions_about(resolve("q = int4\nv = e4m3"), find_target("sm_90a")).size() == 2);
+}
+
+TEST_CASE("sums of integer P are exact") {
+  for (const char* p : {"p = int8", "p = uint8 range 31"}) {
+    const Variant v = resolve(std::string(p) + "\nrow_sum = quantized");
+    for (const Target& target : all_targets()) {
+      INFO(target.name << " " << p);
+      const std::string message = unsupported_message(v, target);
+      CHECK_THAT(message, Catch::Contains("  row_sum = quantized: the sum must be exact where P is "
+                                          "int8 or uint8: codes of integers carry no NaN"));
+      CHECK_THAT(message, Catch::EndsWith("lines instead:\n  row_sum = exact"));
+    }
+  }
 }
 
 TEST_CASE("the message names each limit and the lines that mend it") {
