@@ -7,11 +7,14 @@ namespace {
 
 // A tie keeps a compiler from moving code; an assembler is given none.
 void remove_ties(ir::Block& block) {
-  std::erase_if(block, [](ir::Inst& inst) {
+  ir::Block kept;
+  for (ir::Inst& inst : block) {
+    if (inst.op == ir::Op::kTie) continue;
     remove_ties(inst.body);
     remove_ties(inst.orelse);
-    return inst.op == ir::Op::kTie;
-  });
+    kept.push_back(std::move(inst));
+  }
+  block = std::move(kept);
 }
 
 }  // namespace

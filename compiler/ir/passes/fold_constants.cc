@@ -11,12 +11,15 @@ class Folder {
       : replacements_(function), sums_(function.num_registers) {}
 
   void walk(Block& block) {
-    std::erase_if(block, [&](Inst& inst) {
+    Block kept;
+    for (Inst& inst : block) {
       replacements_.apply(inst);
       walk(inst.body);
       walk(inst.orelse);
-      return is_operation(inst) && inst.results.size() == 1 && fold(inst);
-    });
+      if (is_operation(inst) && inst.results.size() == 1 && fold(inst)) continue;
+      kept.push_back(std::move(inst));
+    }
+    block = std::move(kept);
   }
 
  private:

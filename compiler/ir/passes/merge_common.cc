@@ -16,7 +16,8 @@ class Merger {
 
   void walk(Block& block) {
     std::vector<Known::iterator> added;
-    std::erase_if(block, [&](Inst& inst) {
+    Block kept;
+    for (Inst& inst : block) {
       replacements_.apply(inst);
       if (is_loop(inst)) {
         walk_loop(inst.body);
@@ -24,17 +25,10 @@ class Merger {
         walk(inst.body);
         walk(inst.orelse);
       }
-      if (!is_merged(inst)) return false;
-      const auto [known, is_new] = known_.try_emplace(key_of(inst), inst.results);
-      if (is_new) {
-        added.push_back(known);
-        return false;
-      }
-      for (size_t i = 0; i < inst.results.size(); ++i) {
-        replacements_.set(inst.results[i], known->second[i]);
-      }
-      return true;
-    });
+      if (is_merged(inst) && merge(inst, added)) continue;
+      kept.push_back(std::move(inst));
+    }
+    block = std::move(kept);
     for (const Known::iterator known : added) known_.erase(known);
   }
 
@@ -46,6 +40,19 @@ class Merger {
     auto operator<=>(const Key&) const = default;
   };
   using Known = std::map<Key, std::vector<Value>>;
+
+  // True if the results are replaced by what is known; else they are known from now on.
+  bool merge(const Inst& inst, std::vector<Known::iterator>& added) {
+    const auto [known, is_new] = known_.try_emplace(key_of(inst), inst.results);
+    if (is_new) {
+      added.push_back(known);
+      return false;
+    }
+    for (size_t i = 0; i < inst.results.size(); ++i) {
+      replacements_.set(inst.results[i], known->second[i]);
+    }
+    return true;
+  }
 
   void walk_loop(Block& body) {
     Known outside = std::exchange(known_, {});
