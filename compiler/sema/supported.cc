@@ -298,11 +298,13 @@ std::string caution_about_sums(const Variant& variant, const Target& target) {
   const bool keeps_13_bits = target.wgmma || (target.sm == 89 && target.native_fp8_mma);
   if (!keeps_13_bits || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
   if (variant.v.smoothing == Smoothing::kMean) return "";  // what has no mean is a random walk
+  const std::string_view source =
+      target.wgmma ? "" : " (by published work, SageAttention 2; not measured here)";
   return fmt::format(
-      "the tensor cores of {} keep 13 bits of e4m3 products' sums and cut off the rest: with "
+      "the tensor cores of {} keep 13 bits of e4m3 products' sums and cut off the rest{}: with "
       "pv_accumulator = f32 the error grows with the number of keys where channels of V have a "
       "mean\n  note: write smooth_v = mean, or pv_accumulator = f32 + f32 every 64{}",
-      target.name,
+      target.name, source,
       target.wgmma ? fmt::format(" for a value_head_dim up to {}", kMostTwoLevelChannels) : "");
 }
 

@@ -271,6 +271,15 @@ TEST_CASE("one level of e4m3 sums is cautioned against where they keep 13 bits")
   CHECK(!cautions("v = e4m3", "sm_120"));
 }
 
+TEST_CASE("a caution says what it rests on where that was not measured") {
+  const auto caution = [](const char* target) {
+    return caution_about(resolve("v = e4m3"), find_target(target));
+  };
+  CHECK_THAT(caution("sm_89"),
+             Catch::Contains("(by published work, SageAttention 2; not measured"));
+  CHECK_THAT(caution("sm_90a"), !Catch::Contains("published"));
+}
+
 TEST_CASE("variants made by a program are checked too") {
   Variant v = resolve("");
   CHECK_NOTHROW(check_valid(v));
