@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace sagejit {
 namespace {
@@ -14,6 +15,7 @@ using ir::Value;
 // Instructions are numbered in the order of the text; a loop's end has a number of its own.
 using Position = int;
 using Positions = std::vector<Position>;  // ascending
+constexpr Position kNever = std::numeric_limits<Position>::max();
 
 struct Loop {
   int parent;  // -1: none
@@ -37,17 +39,22 @@ class Survey {
   explicit Survey(const ir::Function& function)
       : definitions(function.num_registers),
         uses(function.num_registers),
-        writes(function.num_registers) {
+        writes(function.num_registers),
+        held_from(function.num_registers, kNever),
+        is_sum_(function.num_registers) {
     walk(function.body);
-    for (const auto& [number, product] : products_) {
-      const auto wait = std::upper_bound(waits_.begin(), waits_.end(), product);
-      add_use(number, wait == waits_.end() ? std::numeric_limits<Position>::max() : *wait);
+    for (const Reading& reading : readings_) hold(reading, -1, kNever);
+    for (const auto& [variable, wait] : waited_for_) {
+      if (is_sum_[variable]) insert(writes[variable], wait);
     }
   }
 
-  std::vector<Definition> definitions;                        // by number
-  std::vector<Positions> uses;                                // as an operand of any kind
-  std::vector<Positions> writes;                              // of a variable, but for its first
+  std::vector<Definition> definitions;  // by number
+  std::vector<Positions> uses;          // as an operand of any kind
+  std::vector<Positions> writes;        // of a variable, but for its first
+  // The beginning of the loop whose next iterations a number must outlast, as a product of this
+  // iteration is in flight; kNever: none.
+  Positions held_from;
   std::vector<std::pair<Position, const Inst*>> gets, moves;  // moves: set and var
 
   // How long a register that is defined at `from` and used at `use` must keep its value.
@@ -80,8 +87,36 @@ class Survey {
     return static_cast<Position>(loop_of_.size()) - 1;
   }
 
+  // A register of an operand A that a product in flight reads.
+  struct Reading {
+    uint64_t number;
+    Position product;
+    int num_groups = 0;  // that were surely committed since, its own included
+  };
+
+  // A commit or wait that runs whenever what was read since `block_begin` did.
+  void commit(Position block_begin) {
+    for (Reading& reading : readings_) reading.num_groups += reading.product >= block_begin;
+  }
+  void wait(int in_flight, Position block_begin, Position at) {
+    std::erase_if(readings_, [&](const Reading& reading) {
+      if (reading.product < block_begin || reading.num_groups <= in_flight) return false;
+      hold(reading, loop_, at);
+      return true;
+    });
+  }
+
+  // Until `end`, in loop `end_loop`, which is around the product.
+  void hold(const Reading& reading, int end_loop, Position end) {
+    for (int loop = loop_of_[reading.product]; loop != end_loop; loop = loops_[loop].parent) {
+      held_from[reading.number] = std::min(held_from[reading.number], loops_[loop].begin);
+    }
+    add_use(reading.number, end);
+  }
+
   void walk(const ir::Block& block) {
     const int number = num_blocks_++;
+    const auto begin = static_cast<Position>(loop_of_.size());
     for (const Inst& inst : block) {
       const Position at = next_position(number);
       for (const Value& result : inst.results) definitions[result.bits] = {&inst, at, number};
@@ -90,6 +125,8 @@ class Survey {
         continue;
       }
       operands(inst, at);
+      if (inst.op == Op::kWgmmaCommit) commit(begin);
+      if (inst.op == Op::kWgmmaWait) wait(static_cast<int>(inst.operands[0].bits), begin, at);
       walk(inst.body);
       walk(inst.orelse);
     }
@@ -110,18 +147,18 @@ class Survey {
 
   void operands(const Inst& inst, Position at) {
     const bool is_product = ir::find_wgmma(inst.op) != nullptr;
-    if (inst.op == Op::kWgmmaWait) waits_.push_back(at);
     if (inst.op == Op::kGet) gets.emplace_back(at, &inst);
     if (inst.op == Op::kSet || inst.op == Op::kVar) moves.emplace_back(at, &inst);
     for (const Value& operand : inst.operands) {
       if (operand.is_const()) continue;
       uses[operand.bits].push_back(at);
-      if (is_product && operand.kind == Value::Kind::kRegister) {
-        products_.emplace_back(operand.bits, at);
+      if (operand.kind == Value::Kind::kRegister) {
+        if (is_product) readings_.push_back({operand.bits, at});
+        continue;
       }
-      const bool is_written = is_product || inst.op == Op::kWgmmaWait ||
-                              (inst.op == Op::kSet && &operand == &inst.operands[0]);
-      if (is_written && operand.kind == Value::Kind::kVariable) {
+      if (is_product) is_sum_[operand.bits] = true;
+      if (inst.op == Op::kWgmmaWait) waited_for_.emplace_back(operand.bits, at);
+      if (is_product || (inst.op == Op::kSet && &operand == &inst.operands[0])) {
         writes[operand.bits].push_back(at);
       }
     }
@@ -130,8 +167,11 @@ class Survey {
   std::vector<Loop> loops_;
   std::vector<int> loop_of_, block_of_;  // by position; loops: the innermost, or -1
   int loop_ = -1, num_blocks_ = 0;
-  Positions waits_;
-  std::vector<std::pair<uint64_t, Position>> products_;  // registers read by products
+  std::vector<Reading> readings_;
+  // Variables that a wait names. It ends the writing of those that are sums of products; others,
+  // which products read, keep their value.
+  std::vector<std::pair<uint64_t, Position>> waited_for_;
+  std::vector<bool> is_sum_;  // by number
 };
 
 class Sharing {
@@ -157,7 +197,17 @@ class Sharing {
 
   void share(uint64_t number, uint64_t with) {
     shared_[number] = with;
+    survey_.held_from[with] = std::min(survey_.held_from[with], survey_.held_from[number]);
     for (const Position use : survey_.uses[number]) survey_.add_use(with, use);
+  }
+
+  // Whether a variable that has the value of `number` from `at` on is written before the last use.
+  bool is_overwritten(uint64_t number, Position defined, uint64_t variable, Position at) const {
+    const Position from = std::min(at, survey_.held_from[number]);
+    const Positions& uses = survey_.uses[number];
+    return std::any_of(uses.begin(), uses.end(), [&](Position use) {
+      return any_in(survey_.writes[variable], from, survey_.lives_until(defined, use));
+    });
   }
 
   // From the last to the first, so that uses arrive at the end of a chain.
@@ -171,10 +221,7 @@ class Sharing {
 
   void share_get(const Inst& get, Position at) {
     const uint64_t number = get.results[0].bits, variable = get.operands[0].bits;
-    for (const Position use : survey_.uses[number]) {
-      if (any_in(survey_.writes[variable], at, survey_.lives_until(at, use))) return;
-    }
-    share(number, variable);
+    if (!is_overwritten(number, at, variable, at)) share(number, variable);
   }
 
   // From `computed.at` on the variable's register holds the value.
@@ -190,9 +237,7 @@ class Sharing {
     if (any_in(touched, computed.at, at)) return;
     const bool is_sequence = ir::info(computed.inst->op).ptx.starts_with('{');
     if (is_sequence && any_in(touched, computed.at - 1, computed.at + 1)) return;
-    for (const Position use : survey_.uses[number]) {
-      if (any_in(survey_.writes[variable], at, survey_.lives_until(computed.at, use))) return;
-    }
+    if (is_overwritten(number, computed.at, variable, at)) return;
     share(number, variable);
     survey_.add_write(variable, computed.at);
   }

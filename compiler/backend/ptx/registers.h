@@ -7,7 +7,10 @@
 //   a number and its bits;
 //   a variable and what `set` or `var` gives it, where that instruction is the value's only use and
 //   nothing touches the variable since the value was computed.
-// What a product reads counts as in use until the next wait for products.
+// What a product reads counts as in use until the wait that covers it: one that surely follows,
+// after as many commits as the wait leaves in flight beside the product's own. Where the product's
+// loop has no such wait behind it, the next iterations run beside the product, and nothing may be
+// written in all of the loop, nor until a wait behind it.
 #pragma once
 
 #include <cstdint>

@@ -86,16 +86,59 @@ TEST_CASE("a sequence of instructions writes no register that it has yet to read
         Numbers{10, 10, 16, 13, 14, 15, 16});
 }
 
+constexpr std::string_view kVariables =
+    "$10:i32 = var 0\n$11:i32 = var 0\n$12:i32 = var 0\n%13:i32 = get $12\n";
+constexpr std::string_view kProduct = "wgmma.f16.f16 $10, $11, %13, %1, %1, %1, %0, 0, 1\n";
+
 TEST_CASE("operands of a product are in use until a wait") {
   const auto product = [](std::string_view rest) {
-    return sharing(
-        fmt::format("$10:i32 = var 0\n$11:i32 = var 0\n$12:i32 = var 0\n%13:i32 = get $12\n"
-                    "wgmma.f16.f16 $10, $11, %13, %1, %1, %1, %0, 0, 1\n{}",
-                    rest));
+    return sharing(fmt::format("{}{}{}", kVariables, kProduct, rest));
   };
-  CHECK(product("wgmma.wait 0, $10, $11\nset $12, 1\n") == Numbers{10, 11, 12, 12});
-  CHECK(product("set $12, 1\nwgmma.wait 0, $10, $11\n") == Numbers{10, 11, 12, 13});
-  CHECK(product("set $12, 1\n") == Numbers{10, 11, 12, 13});
+  const Numbers shared = {10, 11, 12, 12}, apart = {10, 11, 12, 13};
+  CHECK(product("wgmma.commit\nwgmma.wait 0, $10, $11\nset $12, 1\n") == shared);
+  CHECK(product("wgmma.commit\nset $12, 1\nwgmma.wait 0, $10, $11\n") == apart);
+  CHECK(product("wgmma.wait 0, $10, $11\nset $12, 1\n") == apart);  // not committed
+  CHECK(product("set $12, 1\n") == apart);
+}
+
+TEST_CASE("a wait that leaves groups in flight covers those before them") {
+  const auto product = [](std::string_view rest) {
+    return sharing(fmt::format("{}{}wgmma.commit\n{}", kVariables, kProduct, rest));
+  };
+  const Numbers shared = {10, 11, 12, 12}, apart = {10, 11, 12, 13};
+  CHECK(product("wgmma.wait 1, $10, $11\nset $12, 1\nwgmma.wait 0, $10, $11\n") == apart);
+  CHECK(product("wgmma.commit\nwgmma.wait 1, $10, $11\nset $12, 1\n") == shared);
+  CHECK(product("wgmma.commit\nwgmma.wait 2, $10, $11\nset $12, 1\n") == apart);
+  // A wait or commit under a condition may not run; a wait for what is only read writes nothing.
+  CHECK(product("if %4 {\nwgmma.wait 0, $10, $11, $12\n}\nset $12, 1\nwgmma.wait 0, $10, $11\n") ==
+        apart);
+  CHECK(product("if %4 {\nwgmma.wait 0, $10, $11, $12\n}\nwgmma.wait 0, $10, $11\nset $12, 1\n") ==
+        shared);
+  CHECK(product("if %4 {\nwgmma.commit\n}\nwgmma.wait 1, $10, $11\nset $12, 1\n") == apart);
+}
+
+TEST_CASE("a product at a loop's end runs beside the next iteration") {
+  const auto loop = [](std::string_view before, std::string_view after, std::string_view behind) {
+    return sharing(
+        fmt::format("$10:i32 = var 0\n$11:i32 = var 0\n$12:i32 = var 0\n"
+                    "for %14:i32 = 0 to 4 step 1 {{\n{}%13:i32 = get $12\n{}"
+                    "wgmma.commit\n{}}}\n{}",
+                    before, kProduct, after, behind));
+  };
+  constexpr std::string_view kWait = "wgmma.wait 0, $10, $11\n", kSet = "set $12, 1\n";
+  const Numbers shared = {10, 11, 12, 12, 14}, apart = {10, 11, 12, 13, 14};
+  CHECK(loop(kSet, kWait, "") == shared);
+  CHECK(loop(kSet, "", kWait) == apart);
+  CHECK(loop(kSet, "", "") == apart);
+  CHECK(loop("", "", kWait) == shared);
+  CHECK(loop("", "", fmt::format("{}{}", kWait, kSet)) == shared);
+  CHECK(loop("", "", fmt::format("{}{}", kSet, kWait)) == apart);
+  // The value of the next iteration is not computed in the register that the product reads.
+  CHECK(sharing(fmt::format("$10:i32 = var 0\n$11:i32 = var 0\n$12:i32 = var 0\n"
+                            "for %14:i32 = 0 to 4 step 1 {{\n%15:i32 = add.i32 %14, 1\n"
+                            "wgmma.wait 0, $10, $11\nset $12, %15\n%13:i32 = get $12\n{}"
+                            "wgmma.commit\n}}\nwgmma.wait 0, $10, $11\n",
+                            kProduct)) == Numbers{10, 11, 12, 13, 14, 12});
 }
 
 }  // namespace sagejit
