@@ -1,8 +1,10 @@
 // sagejit calibrate: chooses between a fast and a careful variant for each layer of a model.
 #include <fmt/format.h>
 
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/policy/calibrate.h"
@@ -35,11 +37,18 @@ struct Sample {
 
 std::vector<Sample> load_samples(const CalibrateOptions& options) {
   std::vector<Sample> samples;
+  std::map<std::string, std::string> names;  // as given, by word
   for (const std::string& input : options.inputs) {
     for (Layer& layer : load_layers(input)) {
       LayerStep at = layer_step_of(layer.name);
-      for (char& c : at.layer) {
-        if (c == ' ' || c == '#') c = '_';  // a policy's layers are words
+      const std::string given = at.layer;
+      at.layer = policy_word(given);
+      const std::string& first = names.try_emplace(at.layer, given).first->second;
+      if (first != given) {
+        fail(ErrorKind::kArgument,
+             "{}: the layers `{}` and `{}` would both be `{}` in a policy, whose names are words: "
+             "rename the tensors of one",
+             input, first, given, at.layer);
       }
       samples.push_back(
           {std::move(at), fmt::format("{}: {}", input, layer.name), std::move(layer)});
@@ -69,30 +78,32 @@ Variant load_candidate(const std::string& text, const CalibrateOptions& options,
                          {static_cast<int>(shape.d), static_cast<int>(shape.dv)});
 }
 
-// Of each sample's output against full precision. NaN where it is not finite.
-std::vector<LayerCosine> measure(const Variant& variant, const std::vector<Sample>& samples,
-                                 const std::shared_ptr<Device>& device, Context& context) {
+// Of each sample's output against full precision.
+std::vector<Cosines> measure(const Variant& variant, const std::vector<Sample>& samples,
+                             const std::shared_ptr<Device>& device, Context& context) {
   Progress progress;
   const FoundKernel found = context.get(make_request(variant), device);
-  std::vector<LayerCosine> cosines;
+  std::vector<Cosines> cosines;
   for (const Sample& sample : samples) {
     progress.show(fmt::format("{} on {}", variant.name, sample.source));
     const Layer layer = prepared(sample.layer, variant.input, Layout::kBhtd);
     const reference::Inputs& in = layer.inputs;
     const DeviceResult result = run_on_device(*found.kernel, layer, Layout::kBhtd, 1);
     const reference::AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
-    cosines.push_back({sample.at.layer, sample.at.step, metrics_of(result, exact).overall.cosine});
+    const reference::OutputMetrics metrics = metrics_of(result, exact);
+    cosines.push_back({metrics.overall.cosine, metrics.worst_head.cosine});
   }
   return cosines;
 }
 
-std::string summary(const std::vector<Sample>& samples, const std::vector<LayerCosine>& fast,
-                    const std::vector<LayerCosine>& careful, const Policy& policy) {
-  Table table({"input", ">cosine of fast", ">of careful", "takes"});
+std::string summary(const std::vector<Sample>& samples, const std::vector<LayerCosines>& measured,
+                    const Policy& policy) {
+  Table table({"input", ">cosine of fast", ">worst head", ">of careful", ">worst head", "takes"});
   for (size_t i = 0; i < samples.size(); ++i) {
-    table.add({samples[i].source, fmt::format("{:.6f}", fast[i].cosine),
-               fmt::format("{:.6f}", careful[i].cosine),
-               policy.find(samples[i].at.layer, samples[i].at.step).name});
+    const LayerCosines& m = measured[i];
+    table.add({samples[i].source, fmt::format("{:.6f}", m.fast.overall),
+               fmt::format("{:.6f}", m.fast.worst_head), fmt::format("{:.6f}", m.careful.overall),
+               fmt::format("{:.6f}", m.careful.worst_head), policy.find(m.layer, m.step).name});
   }
   return table.text();
 }
@@ -105,17 +116,26 @@ ExitCode run_calibrate(const CalibrateOptions& options) {
   BuildTimes times;
   const std::unique_ptr<Context> context = make_context(options.build, times);
   check_candidates(fast, careful);
-  const std::vector<LayerCosine> of_fast = measure(fast, samples, device, *context);
-  const std::vector<LayerCosine> of_careful = measure(careful, samples, device, *context);
-  Policy policy = calibrate(fast, careful, of_fast, options.threshold);
+  const std::vector<Cosines> of_fast = measure(fast, samples, device, *context);
+  const std::vector<Cosines> of_careful = measure(careful, samples, device, *context);
+  std::vector<LayerCosines> measured;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    measured.push_back({samples[i].at.layer, samples[i].at.step, of_fast[i], of_careful[i]});
+  }
+  Policy policy = calibrate(fast, careful, measured, options.threshold);
+  const std::string failures = std::move(policy.comment);
   policy.comment = fmt::format(
-      "by sagejit calibrate on {} ({}): fast where its cosine against full precision is above {} "
-      "on all inputs\n"
-      "fast is {} of {}, careful is {} of {}",
+      "by sagejit calibrate on {} ({}): fast where its cosines against full precision, over the "
+      "whole "
+      "output and in the worst head, are above {} on all inputs\n"
+      "fast is {} of {}, careful is {} of {}{}{}",
       device->info().name, device->info().product, options.threshold, fast.name, options.fast,
-      careful.name, options.careful);
+      careful.name, options.careful, failures.empty() ? "" : "\n", failures);
   write_file(options.output, print_policy(policy));
-  fmt::print(stderr, "{}", summary(samples, of_fast, of_careful, policy));
+  fmt::print(stderr, "{}", summary(samples, measured, policy));
+  for (const std::string& failure : failures_of_careful(measured, options.threshold)) {
+    fmt::print(stderr, "warning: {}\n", failure);
+  }
   return kSuccess;
 }
 

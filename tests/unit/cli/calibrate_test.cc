@@ -45,14 +45,60 @@ TEST_CASE("a policy takes the fast variant where it is close on all inputs") {
   CHECK_THAT(outcome.err,
              Catch::Contains("cosine of fast") && Catch::Contains("b.safetensors: step.10.attn.0"));
   const std::string text = read_file(output);
-  CHECK_THAT(text, Catch::Contains("\nattn.0   0..9  fast     # cosine of fast: 0.9999"));
-  CHECK_THAT(text, Catch::Contains("\nattn.0   10..  careful  # cosine of fast: 0.99"));
+  CHECK_THAT(text, Catch::Contains("\nattn.0   0    fast     # cosine of fast: 0.9999"));
+  CHECK_THAT(text, Catch::Contains("\nattn.0   1..  careful  # cosine of fast: 0.99"));
   CHECK_THAT(text,
              Catch::Contains(", the least of 2\n") && Catch::EndsWith("\ndefault  careful\n"));
   const Policy policy = parse_policy(output, text);
   CHECK(policy.find("attn.0", 0).smooth_k == Smoothing::kNone);
   CHECK(policy.find("attn.0", 99).smooth_k == Smoothing::kMean);
   CHECK(policy.find("attn.0", 99).head_dim == 64);
+}
+
+TEST_CASE("a careful variant that is not close enough is warned of") {
+  const std::string output = file_with("failing.policy", "");
+  const std::string plain = file_with("fast.attn", "plain { head_dim in {32, 64} }") + "#plain";
+  const Outcome outcome =
+      sagejit("calibrate --device emulator --threshold 0.9998 --fast " + plain + " --careful " +
+              plain + " --input " + two_steps("d.safetensors", 1) + " -o " + output);
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  CHECK_THAT(outcome.err, Catch::Contains("\nwarning: careful is not above 0.9998 at step 10 of "
+                                          "attn.0: cosine 0.99"));
+  CHECK_THAT(outcome.err, !Catch::Contains("at step 0 of"));
+  const std::string text = read_file(output);
+  CHECK_THAT(text, Catch::Contains("\n# careful is not above 0.9998 at step 10 of attn.0: "));
+  CHECK_NOTHROW(parse_policy(output, text));
+}
+
+// One layer by each name.
+std::string layers_named(const std::string& file, const std::vector<std::string>& names) {
+  std::map<std::string, HostTensor> tensors;
+  for (const std::string& name : names) {
+    const Inputs in = reference::make_inputs("normal", {1, 1, 1, 8, 8, 64, 64}, DType::kF16, 1);
+    tensors[name + ".q"] = in.q;
+    tensors[name + ".k"] = in.k;
+    tensors[name + ".v"] = in.v;
+  }
+  const std::string path = file_with(file, "");
+  reference::write_safetensors(path, tensors, {});
+  return path;
+}
+
+TEST_CASE("layers whose names a policy cannot tell apart, or hold, are refused") {
+  const Outcome merged = sagejit(kCandidates + " --input '" +
+                                 layers_named("merged.safetensors", {"a b", "a#b"}) + "'");
+  CHECK(merged.exit_code == 1);
+  CHECK_THAT(merged.err, Catch::Contains("would both be `a_b` in a policy"));
+  const Outcome across =
+      sagejit(kCandidates + " --input '" + layers_named("one.safetensors", {"a b"}) +
+              "' --input '" + layers_named("other.safetensors", {"a_b"}) + "'");
+  CHECK(across.exit_code == 1);
+  CHECK_THAT(across.err, Catch::Contains("the layers `a b` and `a_b` would both be `a_b`"));
+  const Outcome control =
+      sagejit(kCandidates + " --input '" + layers_named("control.safetensors", {"a\x01"}) + "'");
+  CHECK(control.exit_code == 1);
+  CHECK_THAT(control.err, Catch::Contains("has the control character 0x01 at byte 1"));
 }
 
 TEST_CASE("the policy of the captured layers") {

@@ -1,4 +1,6 @@
 // Policies: the file, the look-up, the rule that makes them, and the C API.
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "compiler/sema/print.h"
@@ -136,33 +138,107 @@ std::vector<std::string> lines_of(const Policy& policy) {
 
 const Variant kFast = variant("pv_accumulator = f16"), kCareful = variant("");
 
-TEST_CASE("calibrate: fast where every input is above the threshold, else careful") {
-  const LayerCosine cosines[] = {{"l.1", 0, .9990}, {"l.0", 0, .9990}, {"l.0", 0, .9979},
-                                 {"l.1", 0, .9985}, {"l.2", 0, .9980}, {"l.3", 0, NAN},
-                                 {"l.3", 0, 1}};
-  CHECK(lines_of(calibrate(kFast, kCareful, cosines, kFastCosine)) ==
-        std::vector<std::string>{
-            "l.1      *  fast     # cosine of fast: 0.998500, the least of 2",
-            "l.0      *  careful  # cosine of fast: 0.997900, the least of 2",
-            "l.2      *  careful  # cosine of fast: 0.998000, the least of 1",  // not above
-            "l.3      *  careful  # cosine of fast: NaN, the least of 2", "default  careful"});
+// As close in every head as over the whole; the careful variant always is.
+LayerCosines measured(std::string layer, int64_t step, double fast) {
+  return {std::move(layer), step, {fast, fast}, {1, 1}};
 }
 
-TEST_CASE("calibrate: a measured step stands for those up to the next") {
-  const LayerCosine cosines[] = {
-      {"l", 20, .9990}, {"l", 5, .9}, {"l", 10, .9999}, {"l", 30, .1}, {"l", 8, .8}};
-  CHECK(lines_of(calibrate(kFast, kCareful, cosines, kFastCosine)) ==
+std::vector<std::string> layers_of(std::span<const LayerCosines> cosines) {
+  return lines_of(calibrate(kFast, kCareful, cosines, kFastCosine));
+}
+
+TEST_CASE("calibrate: fast where every input is above the threshold, else careful") {
+  const LayerCosines cosines[] = {measured("l.1", 0, .9990), measured("l.0", 0, .9990),
+                                  measured("l.0", 0, .9979), measured("l.1", 0, .9985),
+                                  measured("l.2", 0, .9980), measured("l.3", 0, NAN),
+                                  measured("l.3", 0, 1)};
+  const auto line = [](const char* begin, const char* cosine, int num) {
+    return fmt::format("{}# cosine of fast: {}, {} in the worst head, the least of {}", begin,
+                       cosine, cosine, num);
+  };
+  CHECK(layers_of(cosines) ==
+        std::vector<std::string>{line("l.1      *  fast     ", "0.998500", 2),
+                                 line("l.0      *  careful  ", "0.997900", 2),
+                                 line("l.2      *  careful  ", "0.998000", 1),  // not above
+                                 line("l.3      *  careful  ", "NaN", 2), "default  careful"});
+}
+
+TEST_CASE("calibrate: the worst head is judged as the whole tensor is") {
+  const LayerCosines cosines[] = {{"l.0", 0, {.9999, .9985}, {1, 1}},
+                                  {"l.1", 0, {.9999, .9975}, {1, 1}},
+                                  {"l.2", 0, {.9999, NAN}, {1, 1}}};
+  const Policy policy = calibrate(kFast, kCareful, cosines, kFastCosine);
+  CHECK(policy.find("l.0", 0).name == "fast");
+  CHECK(policy.find("l.1", 0).name == "careful");
+  CHECK(policy.find("l.2", 0).name == "careful");
+  CHECK(lines_of(policy)[1] ==
+        "l.1      *  careful  # cosine of fast: 0.999900, 0.997500 in the worst head, the least of "
+        "1");
+}
+
+TEST_CASE("calibrate: a gap between measured steps is fast only if both neighbours are") {
+  const auto policy_of = [](std::initializer_list<std::pair<int64_t, bool>> steps) {
+    std::vector<LayerCosines> cosines;
+    for (const auto& [step, is_fast] : steps) {
+      cosines.push_back(measured("l", step, is_fast ? .9999 : .9));
+    }
+    std::string text;
+    for (const PolicyRule& rule : calibrate(kFast, kCareful, cosines, kFastCosine).rules) {
+      const std::string last = rule.last_step == kLastStep ? "" : fmt::format("{}", rule.last_step);
+      text +=
+          fmt::format("{}..{} {}; ", rule.first_step, last, rule.variant == 0 ? "fast" : "careful");
+    }
+    return text;
+  };
+  CHECK(policy_of({{20, true}, {5, false}, {10, true}, {30, false}, {8, false}}) ==
+        "0..9 careful; 10..20 fast; 21.. careful; ");
+  CHECK(policy_of({{0, true}, {10, false}, {20, true}}) ==
+        "0..0 fast; 1..19 careful; 20..20 fast; 21.. careful; ");
+  CHECK(policy_of({{3, true}, {4, true}}) == "0..2 careful; 3..4 fast; 5.. careful; ");
+  CHECK(policy_of({{7, true}}) == "0.. fast; ");
+  CHECK(policy_of({{7, false}}) == "0.. careful; ");
+  CHECK(policy_of({{7, true}, {kLastStep, true}}) == "0..6 careful; 7.. fast; ");
+}
+
+TEST_CASE("calibrate: ranges say what was measured in them") {
+  const LayerCosines cosines[] = {measured("l", 10, .9999), measured("l", 20, .9990),
+                                  measured("l", 20, .9995)};
+  CHECK(layers_of(cosines) ==
         std::vector<std::string>{
-            "l        0..9    careful  # cosine of fast: 0.800000, the least of 2",
-            "l        10..29  fast     # cosine of fast: 0.999000, the least of 2",
-            "l        30..    careful  # cosine of fast: 0.100000, the least of 1",
-            "default  careful"});
+            "l        0..9    careful  # not measured",
+            "l        10..20  fast     # cosine of fast: 0.999000, 0.999000 in the worst head, the "
+            "least of 3",
+            "l        21..    careful  # not measured", "default  careful"});
+}
+
+TEST_CASE("calibrate: where careful is not close enough either, the policy says so") {
+  const LayerCosines cosines[] = {{"l.0", 0, {.9, .9}, {.9999, .9999}},
+                                  {"l.1", 4, {.9, .9}, {.9999, .9970}},
+                                  {"l.1", 4, {.9, .9}, {.9990, .9990}},
+                                  {"l.2", 0, {.9, .9}, {NAN, NAN}}};
+  const std::vector<std::string> failures = failures_of_careful(cosines, kFastCosine);
+  CHECK(failures == std::vector<std::string>{
+                        "careful is not above 0.998 at step 4 of l.1: cosine 0.999000, 0.997000 in "
+                        "the worst head, the least of 2",
+                        "careful is not above 0.998 at step 0 of l.2: cosine NaN, NaN in the worst "
+                        "head, the least of 1"});
+  CHECK(calibrate(kFast, kCareful, cosines, kFastCosine).comment ==
+        failures[0] + "\n" + failures[1]);
+}
+
+TEST_CASE("calibrate: names of layers become words") {
+  CHECK(policy_word("a b#c.d") == "a_b_c.d");
+  for (const char* name : {"a\tb", "a\nb", "\x01", "a\x7f"}) {
+    const Error error = thrown_by([&] { policy_word(name); });
+    CHECK(error.kind() == ErrorKind::kArgument);
+    CHECK_THAT(error.message(), Catch::Contains("has the control character 0x"));
+  }
 }
 
 TEST_CASE("calibrate: candidates differ in quantization alone") {
-  const LayerCosine cosines[] = {{"l", 0, 1}};
+  const LayerCosines cosines[] = {measured("l", 0, 1)};
   const auto refused = [&](const Variant& fast, const Variant& careful,
-                           std::span<const LayerCosine> given) {
+                           std::span<const LayerCosines> given) {
     const Error error = thrown_by([&] { calibrate(fast, careful, given, kFastCosine); });
     CHECK(error.kind() == ErrorKind::kArgument);
     return error.message();
