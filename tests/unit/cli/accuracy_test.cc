@@ -50,11 +50,12 @@ TEST_CASE(
   }
 }
 
-// Two rows of one table; cosines of ours on the average of real layers.
-AccuracyReport report_of(const AccuracyRow& a, double ours_a, const AccuracyRow& b, double ours_b) {
+// Two rows of one table; cosines of ours on one data set, which `real` says is of real layers.
+AccuracyReport report_of(const AccuracyRow& a, double ours_a, const AccuracyRow& b, double ours_b,
+                         const std::string& data_set = "normal", const std::string& real = "") {
   AccuracyReport report;
-  report.data_sets = {"layers"};
-  report.real_data = "layers";
+  report.data_sets = {data_set};
+  report.real_data = real;
   for (const auto& [row, cosine] : {std::pair{&a, ours_a}, {&b, ours_b}}) {
     AccuracyResult result{row, {}};
     const reference::Closeness closeness{cosine, 0, 0};
@@ -64,9 +65,13 @@ AccuracyReport report_of(const AccuracyRow& a, double ours_a, const AccuracyRow&
   return report;
 }
 
-AccuracyRow row(std::string_view setting, std::string_view average) {
-  return {"sage1_types", setting, read_published(average), {}, {}, "q = int8"};
+// The same figure published of real layers and of N(0, 1).
+AccuracyRow row(std::string_view setting, std::string_view published) {
+  const PublishedFigures figures = read_published(published);
+  return {"sage1_types", setting, figures, {}, figures, "q = int8"};
 }
+
+using Sentences = std::vector<std::string>;
 
 TEST_CASE("a contradiction is an error of another size, or the other order") {
   const AccuracyRow fine = row("fine", "99.90"), coarse = row("coarse", "99.00");
@@ -74,31 +79,40 @@ TEST_CASE("a contradiction is an error of another size, or the other order") {
   CHECK(contradictions(report_of(fine, .9975, coarse, .9960), "sage1_types").empty());
   CHECK(contradictions(report_of(fine, .9990, coarse, .9900), "sage3").empty());
 
-  CHECK(
-      contradictions(report_of(fine, .9960, coarse, .9900), "sage1_types") ==
-      std::vector<std::string>{"fine, average of real layers: less accurate here: cosine 0.99600; "
-                               "the paper, of other models, has 99.90."});
+  CHECK(contradictions(report_of(fine, .9960, coarse, .9900), "sage1_types") ==
+        Sentences{"fine, N(0, 1): less accurate here: cosine 0.99600; the paper, of other shapes, "
+                  "has 99.90."});
   CHECK(contradictions(report_of(fine, .9990, coarse, .9980), "sage1_types") ==
-        std::vector<std::string>{
-            "coarse, average of real layers: more accurate here: cosine 0.99800; "
-            "the paper, of other models, has 99.00."});
+        Sentences{"coarse, N(0, 1): more accurate here: cosine 0.99800; the paper, of other "
+                  "shapes, has 99.00."});
   CHECK(contradictions(report_of(fine, .9971, coarse, .9975), "sage1_types").back() ==
-        "coarse, average of real layers: more accurate here: cosine 0.99750; the paper, of other "
-        "models, has 99.00.");
+        "coarse, N(0, 1): more accurate here: cosine 0.99750; the paper, of other shapes, has "
+        "99.00.");
   const AccuracyRow near = row("near", "99.80");
   CHECK(contradictions(report_of(fine, .9972, near, .9980), "sage1_types") ==
-        std::vector<std::string>{
-            "average of real layers: the paper has fine more accurate than near; "
-            "here it is less: 0.99720 against 0.99800."});
+        Sentences{"N(0, 1): the paper, of other shapes, has fine more accurate than near; here it "
+                  "is less: 0.99720 against 0.99800."});
   // Digits that leave the order open.
   CHECK(contradictions(report_of(row("a", "99.8"), .9972, row("b", "99.8"), .9980), "sage1_types")
             .empty());
   CHECK_FALSE(contradictions(report_of(fine, NAN, coarse, .99), "sage1_types").empty());
 }
 
+TEST_CASE("of real layers, which are of other models, orders are compared and sizes are not") {
+  const AccuracyRow fine = row("fine", "99.90"), near = row("near", "99.80");
+  const auto of_layers = [&](double ours_a, double ours_b) {
+    return contradictions(report_of(fine, ours_a, near, ours_b, "layers", "layers"), "sage1_types");
+  };
+  CHECK(of_layers(.999999, .999998).empty());
+  CHECK(of_layers(.91, .90).empty());
+  CHECK(of_layers(.9972, .9980) ==
+        Sentences{"average of real layers: the paper, of other models, has fine more accurate than "
+                  "near; here it is less: 0.99720 against 0.99800."});
+}
+
 TEST_CASE("the plot has a mark for every figure, and no markup of its labels") {
   const AccuracyRow a = row("a < b & c", "99.90"), b = row("b", "");
-  const std::string svg = to_svg(report_of(a, .999, b, .99));
+  const std::string svg = to_svg(report_of(a, .999, b, .99, "layers", "layers"));
   CHECK_THAT(svg, Catch::StartsWith("<svg ") && Catch::EndsWith("</svg>\n"));
   CHECK_THAT(svg, Catch::Contains("a &lt; b &amp; c"));
   size_t circles = 0, diamonds = 0;
