@@ -26,14 +26,11 @@ constexpr bool is_integer(DType p) {
 std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
                                   int row_tile, int first_key);
 
-// 32 bits of ones, of the type of V that multiplies such P.
+// 32 bits of ones, of the type of V that multiplies such P, whose rows are summed so: no integer.
 constexpr int32_t packed_ones(DType p) {
   switch (p) {
     case DType::kE4M3:
       return 0x38383838;
-    case DType::kS8:
-    case DType::kU8:
-      return 0x01010101;
     case DType::kBF16:
       return 0x3F803F80;
     default:

@@ -49,8 +49,7 @@ ValueAccumulator::ValueAccumulator(ir::Builder& b, const Variant& variant, int n
       num_column_tiles_(num_column_tiles),
       step_keys_(keys_of_product(variant.p.type)),
       inner_(variant.pv_accumulator.inner),
-      o_type_(variant.pv_accumulator.outer.value_or(inner_)),
-      sum_inner_(is_integer(variant.p.type) ? DType::kS32 : DType::kF32) {
+      o_type_(variant.pv_accumulator.outer.value_or(inner_)) {
   o_.resize(num_row_tiles);
   for (auto& row : o_) {
     for (int column = 0; column < num_column_tiles; ++column) {
@@ -179,14 +178,13 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
 
 void ValueAccumulator::add_row_sums(const std::vector<std::vector<Fragment>>& a) {
   const Fragment ones(2, constant(packed_ones(variant_.p.type)));
-  const Op product = pv_mma(variant_.p.type, sum_inner_);
+  const Op product = pv_mma(variant_.p.type, DType::kF32);
   const bool of_tile = bits_of(variant_.p.type) == 8;
   for (int row = 0; row < num_row_tiles_; ++row) {
     Fragment before;
     for (const ir::Var& variable : sums_[row]) before.push_back(b_.get(variable));
-    Fragment sum = of_tile ? zeros(sum_inner_) : before;
+    Fragment sum = of_tile ? zeros(DType::kF32) : before;
     for (const Fragment& p : a[row]) sum = b_.emit(product, concat({p, ones, sum}));
-    if (of_tile) sum = to_f32(sum_inner_, sum);
     for (int i = 0; i < 4; ++i) {
       b_.set(sums_[row][i], of_tile ? b_.fadd(before[i], sum[i]) : sum[i]);
     }

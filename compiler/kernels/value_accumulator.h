@@ -6,7 +6,7 @@
 //                            or s32, from zero)
 //
 // and, where the variant sums the converted P, the row sums by the same tensor core: P times ones.
-// Those of 8-bit P are of one key tile, from zero, and add up in f32.
+// Those of e4m3 P are of one key tile, from zero, and add up in f32.
 #pragma once
 
 #include <vector>
@@ -56,7 +56,6 @@ class ValueAccumulator {
   int step_keys_;                     // keys of one product
   DType inner_;                       // that products add up in
   DType o_type_;                      // that O is kept in: inner_, or f32 with two levels
-  DType sum_inner_;                   // that products of P and ones add up in
   std::vector<std::vector<Vars>> o_;  // [row tile][column tile][register]
   std::vector<Vars> sums_;            // [row tile][element]; empty unless P is summed here
 };

@@ -5,7 +5,6 @@
 
 namespace sagejit {
 
-using ir::constant;
 using ir::constant_f32;
 using ir::Op;
 using ir::Value;
@@ -17,10 +16,6 @@ constexpr int kColumns = 2;  // that a thread holds of a row
 // Sums of floats are f32, whatever P V adds up in.
 Op sum_product(DType p) {
   switch (p) {
-    case DType::kS8:
-      return Op::kWgmmaS8;
-    case DType::kU8:
-      return Op::kWgmmaU8S8;
     case DType::kE4M3:
       return Op::kWgmmaE4M3F32;
     case DType::kBF16:
@@ -28,49 +23,42 @@ Op sum_product(DType p) {
     case DType::kF16:
       return Op::kWgmmaF16F32;
     default:
-      fail(ErrorKind::kInternal, "P has a type without a warpgroup product");
+      fail(ErrorKind::kInternal, "rows of P of this type are not summed by warpgroup products");
   }
 }
 
 }  // namespace
 
-WgmmaRowSum::WgmmaRowSum(ir::Builder& b, const Variant& variant, Value ones)
-    : b_(b),
-      has_integers_(is_integer(variant.p.type)),
-      product_(sum_product(variant.p.type)),
-      ones_(ones) {
+WgmmaRowSum::WgmmaRowSum(ir::Builder& b, const Variant& variant, Value ones) : b_(b), ones_(ones) {
   if (!ones) return;
+  product_ = sum_product(variant.p.type);
   for (int row = 0; row < rows_of_thread(1); ++row) {
     rows_.push_back(b.var(constant_f32(0)));
     for (int column = 0; column < kColumns; ++column) {
-      tile_.push_back(b.var(has_integers_ ? constant(kBiasedZero) : constant_f32(0)));
+      tile_.push_back(b.var(constant_f32(0)));
     }
   }
 }
 
 void WgmmaRowSum::product(const std::vector<Value>& a, bool is_first) const {
   if (tile_.empty()) return;
-  b_.wgmma(product_, tile_, a, ones_,
-           {.fenced = is_first && has_integers_, .accumulate = !is_first || has_integers_});
+  b_.wgmma(product_, tile_, a, ones_, {.fenced = false, .accumulate = !is_first});
 }
 
 void WgmmaRowSum::add() const {
   for (size_t row = 0; row < rows_.size(); ++row) {
     const Value sum = b_.get(tile_[kColumns * row]);
-    b_.set(rows_[row], b_.fadd(b_.get(rows_[row]), has_integers_ ? unbias(b_, sum) : sum));
+    b_.set(rows_[row], b_.fadd(b_.get(rows_[row]), sum));
   }
-  if (!has_integers_) return;
-  for (const ir::Var& x : tile_) b_.set(x, constant(kBiasedZero));
 }
 
 void WgmmaRowSum::rescale(const OnlineSoftmax::Rescale& rescale, bool with_tile) const {
   const auto scale = [&](const ir::Var& x, size_t row) {
     b_.set(x, b_.fmul(b_.get(x), b_.get(rescale.factors[row])));
   };
-  if (with_tile && has_integers_) add();
   for (size_t row = 0; row < rows_.size(); ++row) {
     scale(rows_[row], row);
-    if (with_tile && !has_integers_) scale(tile_[kColumns * row], row);
+    if (with_tile) scale(tile_[kColumns * row], row);
   }
 }
 

@@ -5,7 +5,7 @@
 //   of a row        l = l factor + sum            in f32
 //
 // The products of one tile alone add up in the tensor core, whose sums of 8-bit floats lose what
-// grows with the row (specs/numerics.md, 4.2), and whose sums of integers cannot be rescaled.
+// grows with the row (specs/numerics.md, 4.2). P is of floats: codes of integers carry no NaN.
 #pragma once
 
 #include <vector>
@@ -35,8 +35,7 @@ class WgmmaRowSum {
 
  private:
   ir::Builder& b_;
-  bool has_integers_;
-  ir::Op product_;
+  ir::Op product_ = ir::Op::kCount;  // with ones
   ir::Value ones_;
   // The thread's fragment of 8 columns, all alike, two of each of its rows; and its rows' sums.
   std::vector<ir::Var> tile_, rows_;
