@@ -18,6 +18,7 @@ Environment Environment::read() {
           .home = variable("HOME"),
           .nvrtc = variable("SAGEJIT_NVRTC"),
           .ptxas = variable("SAGEJIT_PTXAS"),
+          .llvm = variable("SAGEJIT_LLVM"),
           .cuda_home = variable("CUDA_HOME"),
           .cuda_path = variable("CUDA_PATH"),
           .path = variable("PATH"),

@@ -4,6 +4,7 @@
 //   XDG_CACHE_HOME, HOME  its parents otherwise: $XDG_CACHE_HOME/sagejit, else $HOME/.cache/sagejit
 //   SAGEJIT_NVRTC         the NVRTC library to use
 //   SAGEJIT_PTXAS         the ptxas to use
+//   SAGEJIT_LLVM          the libsagejit_llvm.so to use
 //   CUDA_HOME, CUDA_PATH  CUDA toolkits to look for NVRTC and ptxas in
 //   PATH                  folders to look for ptxas in
 //   TMPDIR                where files for ptxas are written; else /tmp
@@ -20,6 +21,7 @@ struct Environment {
   std::string home = {};
   std::string nvrtc = {};
   std::string ptxas = {};
+  std::string llvm = {};
   std::string cuda_home = {};
   std::string cuda_path = {};
   std::string path = {};

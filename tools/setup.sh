@@ -6,8 +6,12 @@ cd "$(dirname "$0")/.."
 
 packages=(g++ cmake ninja-build ccache libfmt-dev libcli11-dev nlohmann-json3-dev libssl-dev catch2
           clang-format clang-tidy llvm-14-tools python3 python3-pip python3-venv)
+# For the LLVM back end, which is left out where the distribution has no LLVM 19.
+optional=(llvm-19-dev libzstd-dev zlib1g-dev)
 
-missing=()
+is_installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
+
+missing=() missing_optional=()
 for package in "${packages[@]}"; do
   # A command that is there some other way (a newer CMake, say) needs no package.
   case $package in
@@ -16,14 +20,22 @@ for package in "${packages[@]}"; do
     python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
     python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null && continue ;;
   esac
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+  is_installed "$package" || missing+=("$package")
 done
-if ((${#missing[@]})); then
-  echo "set-up: installing ${missing[*]}"
+for package in "${optional[@]}"; do
+  is_installed "$package" || missing_optional+=("$package")
+done
+install() {
+  echo "set-up: installing $*"
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+if ((${#missing[@]} + ${#missing_optional[@]})); then
   sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
   $sudo apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  ((${#missing[@]} == 0)) || install "${missing[@]}"
+  ((${#missing_optional[@]} == 0)) || install "${missing_optional[@]}" ||
+    echo "set-up: no LLVM 19 here; sagejit is built without the LLVM back end"
 fi
 
 have_nvrtc() {

@@ -4,6 +4,7 @@
 
 #include "compiler/backend/assemble/nvrtc_assembler.h"
 #include "compiler/backend/cuda/cuda_backend.h"
+#include "compiler/backend/llvm/llvm_backend.h"
 #include "compiler/backend/ptx/ptx_backend.h"
 #include "compiler/support/error.h"
 #include "runtime/device/cuda/driver_assembler.h"
@@ -25,6 +26,12 @@ std::shared_ptr<const Nvrtc> load_nvrtc(const SearchOptions& options) {
   const SearchResult search = search_nvrtc(options);
   if (search.file.empty()) throw Error(ErrorKind::kToolchain, nvrtc_failure(search));
   return Nvrtc::load(search.file);
+}
+
+std::shared_ptr<const LlvmPlugin> load_llvm(const SearchOptions& options) {
+  const SearchResult search = search_llvm(options);
+  if (search.file.empty()) throw Error(ErrorKind::kToolchain, llvm_failure(search));
+  return LlvmPlugin::load(search.file);
 }
 
 std::shared_ptr<const Assembler> find_ptxas(const ToolchainOptions& options) {
@@ -84,7 +91,10 @@ ToolchainOptions ToolchainOptions::from(const Environment& environment,
 
 std::unique_ptr<Toolchain> LazyToolchain::make(bool assemble) const {
   if (options_.backend != BackendChoice::kCuda) {
-    return make_toolchain(make_ptx_backend(),
+    std::shared_ptr<const Backend> backend = options_.backend == BackendChoice::kLlvm
+                                                 ? make_llvm_backend(load_llvm(options_.search))
+                                                 : make_ptx_backend();
+    return make_toolchain(std::move(backend),
                           assemble ? find_assembler(options_.assembler, options_) : nullptr);
   }
   std::shared_ptr<const Nvrtc> nvrtc = load_nvrtc(options_.search);

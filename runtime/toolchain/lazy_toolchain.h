@@ -13,8 +13,8 @@
 
 namespace sagejit {
 
-enum class BackendChoice : uint8_t { kAuto, kCuda, kPtx };
-inline constexpr std::array<std::string_view, 3> kBackendNames = {"auto", "cuda", "ptx"};
+enum class BackendChoice : uint8_t { kAuto, kCuda, kPtx, kLlvm };
+inline constexpr std::array<std::string_view, 4> kBackendNames = {"auto", "cuda", "ptx", "llvm"};
 
 enum class AssemblerChoice : uint8_t { kAuto, kNvrtc, kPtxas, kDriver };
 inline constexpr std::array<std::string_view, 4> kAssemblerNames = {"auto", "nvrtc", "ptxas",

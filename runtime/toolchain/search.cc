@@ -10,6 +10,7 @@
 #include <functional>
 #include <system_error>
 
+#include "compiler/backend/llvm/llvm_backend.h"
 #include "compiler/support/error.h"
 #include "runtime/toolchain/ptxas.h"
 
@@ -138,32 +139,49 @@ std::vector<std::string> folders_of(const std::string& path) {
   return folders;
 }
 
+std::vector<std::string> without_repetitions(const std::vector<fs::path>& folders) {
+  std::vector<std::string> unique;
+  for (const fs::path& folder : folders) {
+    if (std::find(unique.begin(), unique.end(), folder) == unique.end()) unique.push_back(folder);
+  }
+  return unique;
+}
+
+// Of the library or program that this code is in. A program is known by what it was called as,
+// which need not be a path from here.
+fs::path own_folder() {
+  std::error_code error;
+  Dl_info self;
+  fs::path file;
+  if (dladdr(reinterpret_cast<void*>(&search_nvrtc), &self) && self.dli_fname) {
+    file = fs::weakly_canonical(self.dli_fname, error);
+  }
+  if (!fs::is_regular_file(file, error)) file = fs::read_symlink("/proc/self/exe", error);
+  return file.parent_path();
+}
+
 // Folders that the set-up fills: the one fixed when this was built, and ../.. of where this code
 // lies, for a build tree or an installation that was moved.
 std::vector<std::string> private_folders() {
-  std::vector<std::string> folders;
+  std::vector<fs::path> folders;
 #ifdef SAGEJIT_DEPS_DIR
   folders.push_back(SAGEJIT_DEPS_DIR "/nvrtc");
 #endif
-  Dl_info self;
   std::error_code error;
-  if (dladdr(reinterpret_cast<void*>(&search_nvrtc), &self) && self.dli_fname) {
-    fs::path folder = fs::weakly_canonical(self.dli_fname, error).parent_path();
-    // <repo>/build/<preset>/{bin,lib}/FILE is three below the repository; an installed lib/FILE is
-    // one.
-    for (int up = 0; up < 3 && folder.has_relative_path(); ++up) {
-      folder = folder.parent_path();
-      const std::string candidate = folder / ".deps" / "nvrtc";
-      if (fs::is_directory(candidate, error)) folders.push_back(candidate);
-    }
+  fs::path folder = own_folder();
+  // <repo>/build/<preset>/{bin,lib}/FILE is three below the repository; an installed lib/FILE is
+  // one.
+  for (int up = 0; up < 3 && folder.has_relative_path(); ++up) {
+    folder = folder.parent_path();
+    const fs::path candidate = folder / ".deps" / "nvrtc";
+    if (fs::is_directory(candidate, error)) folders.push_back(candidate);
   }
-  std::vector<std::string> unique;
-  for (std::string& candidate : folders) {
-    if (std::find(unique.begin(), unique.end(), candidate) == unique.end()) {
-      unique.push_back(std::move(candidate));
-    }
-  }
-  return unique;
+  return without_repetitions(folders);
+}
+
+std::vector<std::string> library_folders() {
+  const fs::path own = own_folder();
+  return without_repetitions({own, own.parent_path() / "lib"});
 }
 
 }  // namespace
@@ -193,13 +211,21 @@ std::string ptxas_failure(const SearchResult& search) {
       "sagejit's folder), or set SAGEJIT_PTXAS to its path");
 }
 
+std::string llvm_failure(const SearchResult& search) {
+  return failure_text(search, "The LLVM back end, libsagejit_llvm.so,",
+                      "It is built with sagejit where LLVM 19 is installed (llvm-19-dev); "
+                      "SAGEJIT_LLVM says where it is. Or take another back end: ptx needs nothing");
+}
+
 SearchOptions SearchOptions::from(const Environment& environment) {
   return {.nvrtc_variable = environment.nvrtc,
           .ptxas_variable = environment.ptxas,
+          .llvm_variable = environment.llvm,
           .cuda_home = environment.cuda_home,
           .cuda_path = environment.cuda_path,
           .path = environment.path,
-          .private_dirs = private_folders()};
+          .private_dirs = private_folders(),
+          .own_dirs = library_folders()};
 }
 
 SearchResult search_nvrtc(const SearchOptions& options) {
@@ -237,6 +263,32 @@ SearchResult search_ptxas(const SearchOptions& options) {
       if (searcher.try_folder("PATH", folder)) return true;
     }
     return searcher.try_folders(options);
+  };
+  search();
+  SearchResult result = searcher.take();
+  result.version = std::move(version);
+  return result;
+}
+
+SearchResult search_llvm(const SearchOptions& options) {
+  constexpr const char* kName = "libsagejit_llvm.so";
+  std::string version;
+  Searcher searcher({{kName}, "", "", [&](const std::string& file) -> std::string {
+                       try {
+                         version = LlvmPlugin::load(file)->version();
+                         return "";
+                       } catch (const Error& error) {
+                         return error.message();
+                       }
+                     }});
+  const auto search = [&] {
+    if (!options.llvm_variable.empty()) {
+      return searcher.try_one("SAGEJIT_LLVM", options.llvm_variable);
+    }
+    for (const std::string& folder : options.own_dirs) {
+      if (searcher.try_folder("beside sagejit", folder)) return true;
+    }
+    return searcher.try_one("dynamic loader", kName);
   };
   search();
   SearchResult result = searcher.take();

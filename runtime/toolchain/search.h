@@ -1,7 +1,11 @@
-// Finds NVRTC and ptxas. Order: the caller's option, $SAGEJIT_NVRTC or $SAGEJIT_PTXAS (either of
+// Finds NVRTC, ptxas and sagejit's own LLVM plug-in.
+//
+// Order for NVIDIA's tools: the caller's option, $SAGEJIT_NVRTC or $SAGEJIT_PTXAS (either of
 // these is final), the dynamic loader's own places or $PATH, $CUDA_HOME, $CUDA_PATH,
 // /usr/local/cuda*, and the private folder that the set-up fills with
 //   pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvrtc     (ptxas: nvidia-cuda-nvcc)
+// The plug-in is a part of sagejit: $SAGEJIT_LLVM, which is final, the folder of the library or
+// program that this code is in, lib beside that folder, the dynamic loader's own places.
 #pragma once
 
 #include <string>
@@ -21,7 +25,7 @@ struct SearchPlace {
 struct SearchResult {
   std::vector<SearchPlace> places;  // in order; the last one was taken if `file` is not empty
   std::string file;                 // "" if nothing was found
-  std::string version;              // of ptxas: "13.0.88"
+  std::string version;              // of ptxas: "13.0.88"; of the plug-in: "llvm 19.1.7"
 };
 
 struct SearchOptions {
@@ -29,10 +33,12 @@ struct SearchOptions {
   std::string ptxas = {};
   std::string nvrtc_variable = {};  // $SAGEJIT_NVRTC
   std::string ptxas_variable = {};  // $SAGEJIT_PTXAS
+  std::string llvm_variable = {};   // $SAGEJIT_LLVM
   std::string cuda_home = {};       // toolkits: DIR/lib64 and DIR/bin
   std::string cuda_path = {};
   std::string path = {};                       // $PATH
   std::vector<std::string> private_dirs = {};  // pip targets: DIR/nvidia/cuNN/lib and bin
+  std::vector<std::string> own_dirs = {};      // where sagejit's libraries lie
   std::string system_prefix = "/usr/local";    // of toolkits whose name begins with "cuda"
 
   static SearchOptions from(const Environment& environment);
@@ -45,8 +51,12 @@ SearchResult search_nvrtc(const SearchOptions& options);
 // Asks each candidate for its version. Does not throw.
 SearchResult search_ptxas(const SearchOptions& options);
 
+// Loads each candidate, and leaves the one that is taken loaded. Does not throw.
+SearchResult search_llvm(const SearchOptions& options);
+
 // What to tell a user who lacks them: every place and the command that installs it.
 std::string nvrtc_failure(const SearchResult& search);
 std::string ptxas_failure(const SearchResult& search);
+std::string llvm_failure(const SearchResult& search);
 
 }  // namespace sagejit

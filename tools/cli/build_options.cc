@@ -41,8 +41,9 @@ void BuildOptions::add_cache_to(CLI::App& command) {
 
 void BuildOptions::add_toolchain_to(CLI::App& command) {
   command
-      .add_option("--backend", toolchain.backend,
-                  "What makes PTX: ptx (built in), cuda (CUDA C++ and NVRTC) or auto (default)")
+      .add_option(
+          "--backend", toolchain.backend,
+          "What makes PTX: ptx (built in), llvm, cuda (CUDA C++ and NVRTC) or auto (default)")
       ->transform(CLI::CheckedTransformer(choices<BackendChoice>(kBackendNames)).description(""))
       ->type_name("NAME");
   command

@@ -128,9 +128,12 @@ ExitCode run_compile(const CompileOptions& options) {
   request.variant = choose_first(load_variants(options.file, options.variant));
   request.schedule = options.build.parsed_schedule(request.variant, *request.target);
   request.assemble = options.emit == Emit::kCubin || options.emit == Emit::kReport;
-  if (options.emit == Emit::kSource && options.build.toolchain.backend == BackendChoice::kPtx) {
+  const BackendChoice backend = options.build.toolchain.backend;
+  if (options.emit == Emit::kSource && backend != BackendChoice::kAuto &&
+      backend != BackendChoice::kCuda) {
     fail(ErrorKind::kArgument,
-         "the ptx back end writes no source but its PTX: --emit ptx; or take --backend cuda");
+         "the {} back end writes no source but its PTX: --emit ptx; or take --backend cuda",
+         kBackendNames[static_cast<size_t>(backend)]);
   }
   if (options.emit == Emit::kReport && !options.kernel.empty()) {
     fail(ErrorKind::kArgument, "a report is of all kernels: --kernel goes with another --emit");

@@ -6,6 +6,7 @@
 
 #include "compiler/backend/assemble/nvrtc_assembler.h"
 #include "compiler/backend/assemble/report.h"
+#include "compiler/backend/llvm/llvm_backend.h"
 #include "runtime/context/context.h"
 #include "runtime/device/cuda/driver_assembler.h"
 #include "runtime/toolchain/lazy_toolchain.h"
@@ -77,8 +78,17 @@ std::string assembled(const Assembler& assembler) {
   return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works");
 }
 
-void print_back_ends(const SearchResult& nvrtc) {
+void print_back_ends(const ToolchainOptions& options, const SearchResult& nvrtc) {
   fmt::print("back ends\n  ptx: built in\n");
+  probe("llvm", [&] {
+    const SearchResult llvm = search_llvm(options.search);
+    if (llvm.file.empty()) throw Error(ErrorKind::kToolchain, llvm_failure(llvm));
+    ir::Function kernel;
+    kernel.name = "probe";
+    kernel.block_threads = 32;
+    LlvmPlugin::load(llvm.file)->to_ptx(kernel, find_target("sm_80"));
+    return fmt::format("{}, works: {}", llvm.version, where_found(llvm));
+  });
   probe("cuda", [&] {
     if (nvrtc.file.empty()) throw Error(ErrorKind::kToolchain, nvrtc_failure(nvrtc));
     const auto library = Nvrtc::load(nvrtc.file);
@@ -107,7 +117,7 @@ bool print_assemblers(const ToolchainOptions& options, const SearchResult& nvrtc
 
 bool print_toolchain(const ToolchainOptions& options) {
   const SearchResult nvrtc = search_nvrtc(options.search);
-  print_back_ends(nvrtc);
+  print_back_ends(options, nvrtc);
   return print_assemblers(options, nvrtc);
 }
 

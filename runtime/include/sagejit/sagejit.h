@@ -116,8 +116,9 @@ typedef struct sagejit_context_options {
    */
   void (*log)(void* user, int level, const char* message);
   void* log_user;
-  /* What turns kernels into PTX: "ptx" (built in) or "cuda" (by way of CUDA C++, with NVRTC). NULL
-   * or "auto": the fastest way. The structure may also end before this field. */
+  /* What turns kernels into PTX: "ptx" (built in), "llvm" (where libsagejit_llvm.so is beside the
+   * library, or $SAGEJIT_LLVM is its path) or "cuda" (by way of CUDA C++, with NVRTC). NULL or
+   * "auto": the fastest way. The structure may also end before this field. */
   const char* backend;
   /* What turns PTX into machine code: "ptxas" (of a CUDA toolkit), "nvrtc" or "driver". NULL or
    * "auto": the fastest of those that are here. Unused on the emulator, which reads PTX. */

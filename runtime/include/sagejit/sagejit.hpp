@@ -228,7 +228,7 @@ struct ContextOptions {
   std::string cache_dir;                                    // "": as the environment says
   std::string nvrtc;                                        // "": search for it
   std::function<void(int level, const char* message)> log;  // called from any thread
-  std::string backend;                                      // "ptx", "cuda"; "": the fastest
+  std::string backend;                                      // "ptx", "llvm", "cuda"; "": the fastest
   std::string assembler;  // "ptxas", "nvrtc", "driver"; "": the fastest that is here
   std::string ptxas;      // "": search for it
 };

@@ -317,9 +317,9 @@ TEST_CASE("api: options of a context are checked") {
   check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
         "options.cache_dir is 'relative': pass an absolute path");
   options.cache_dir = nullptr;
-  options.backend = "llvm";
+  options.backend = "nvcc";
   check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,
-        "options.backend is 'llvm': use one of auto, cuda, ptx");
+        "options.backend is 'nvcc': use one of auto, cuda, ptx, llvm");
   options.backend = "auto";
   options.assembler = "as";
   check(call(sagejit_context_create, &options, &context), SAGEJIT_E_ARGUMENT,

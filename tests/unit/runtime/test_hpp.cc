@@ -33,8 +33,8 @@ TEST_CASE("hpp: handles move and do not copy") {
 
 TEST_CASE("hpp: options reach the context") {
   sagejit::ContextOptions options = without_disk();
-  options.backend = "llvm";
-  CHECK_THROWS_WITH(sagejit::Context(options), Catch::StartsWith("options.backend is 'llvm'"));
+  options.backend = "nvcc";
+  CHECK_THROWS_WITH(sagejit::Context(options), Catch::StartsWith("options.backend is 'nvcc'"));
   options.backend = "ptx";
   options.assembler = "as";
   CHECK_THROWS_WITH(sagejit::Context(options), Catch::StartsWith("options.assembler is 'as'"));

@@ -193,9 +193,10 @@ TEST_CASE("toolchain: what is asked for and not here is named alone") {
 TEST_CASE("toolchain: names of back ends and assemblers") {
   CHECK(backend_named("", "x") == BackendChoice::kAuto);
   CHECK(backend_named("ptx", "x") == BackendChoice::kPtx);
+  CHECK(backend_named("llvm", "x") == BackendChoice::kLlvm);
   CHECK(assembler_named("driver", "x") == AssemblerChoice::kDriver);
-  CHECK(error_of([] { backend_named("llvm", "options.backend"); }, ErrorKind::kArgument) ==
-        "options.backend is 'llvm': use one of auto, cuda, ptx");
+  CHECK(error_of([] { backend_named("nvcc", "options.backend"); }, ErrorKind::kArgument) ==
+        "options.backend is 'nvcc': use one of auto, cuda, ptx, llvm");
   CHECK(error_of([] { assembler_named("as", "--assembler"); }, ErrorKind::kArgument) ==
         "--assembler is 'as': use one of auto, nvrtc, ptxas, driver");
 }

@@ -1,17 +1,19 @@
-// PTX as it is printed does, bit for bit, what PTX from CUDA C++ does.
+// PTX of every back end does, bit for bit, what PTX from CUDA C++ does.
 //
-//   SAGEJIT_PRINTED_PTX=all      every shipped variant; otherwise accumulators and masks take turns
+//   SAGEJIT_BACKENDS=all         every shipped variant; otherwise accumulators and masks take turns
 //   SAGEJIT_TEST_BACKEND=cuda    as ctest sets it
 #include <fmt/format.h>
 
 #include <cstdlib>
 #include <map>
 
-#include "compiler/backend/ptx/print_ptx.h"
+#include "compiler/backend/llvm/llvm_backend.h"
+#include "compiler/backend/ptx/ptx_backend.h"
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
 #include "compiler/sema/check.h"
 #include "runtime/device/emulated_device.h"
+#include "runtime/toolchain/search.h"
 #include "tests/emulated/lab.h"
 #include "tests/emulated/problem.h"
 #include "tests/support/catch.h"
@@ -27,36 +29,58 @@ constexpr ProblemShape kShapes[] = {{.b = 1, .hq = 2, .hkv = 1, .m = 1, .n = 7},
                                     {.b = 1, .hq = 2, .hkv = 2, .m = 129, .n = 63},
                                     {.b = 2, .hq = 2, .hkv = 1, .m = 65, .n = 200}};
 
-// The launches, workspace and arguments of `kernel`, with its code printed.
-Kernel printed(const Kernel& kernel, const Variant& variant) {
+// A kernel as another back end makes it.
+struct Other {
+  std::string backend;
+  Kernel kernel;
+};
+
+// The back ends to compare: all that are here, but the one that the lab compiles with.
+std::vector<std::shared_ptr<const Backend>> other_backends() {
+  std::vector<std::shared_ptr<const Backend>> backends = {make_ptx_backend()};
+  const SearchResult llvm = search_llvm(SearchOptions::from(Environment::read()));
+  if (llvm.file.empty()) {
+    WARN("without llvm: " << llvm_failure(llvm));
+  } else {
+    backends.push_back(make_llvm_backend(LlvmPlugin::load(llvm.file)));
+  }
+  return backends;
+}
+
+// The launches, workspace and arguments of `kernel`, with code of that back end.
+Other made_by(const Backend& backend, const Kernel& kernel, const Variant& variant) {
   Artifact artifact = kernel.artifact();
   const Target& target = find_target(artifact.target);
   const ForwardPlan plan =
       make_forward_plan(variant, parse_schedule(artifact.schedule_text), target);
   artifact.modules.clear();
   for (const ir::Function& function : generate_kernels(plan)) {
-    artifact.modules.push_back({function.name, print_ptx(function, target), {}});
+    artifact.modules.push_back({function.name, backend.to_ptx(function, target), {}});
   }
-  return {std::make_shared<EmulatedDevice>(target), std::move(artifact)};
+  return {backend.name(), {std::make_shared<EmulatedDevice>(target), std::move(artifact)}};
 }
 
 // Of everything that a call leaves behind.
-void compare(const Kernel& expected, const Kernel& actual, const Inputs& inputs) {
-  Problem x(expected, inputs, Layout::kPadded), y(actual, inputs, Layout::kPadded);
+void compare(const Kernel& expected, const std::vector<Other>& others, const Inputs& inputs) {
+  Problem x(expected, inputs, Layout::kPadded);
   x.launch();
-  y.launch();
-  CHECK((x.o().bytes() == y.o().bytes()));
-  CHECK((x.lse().bytes() == y.lse().bytes()));
-  for (const WorkspaceBuffer& buffer : expected.artifact().plan.workspace) {
-    CAPTURE(buffer.name);
-    CHECK((x.workspace(buffer.name) == y.workspace(buffer.name)));
+  for (const Other& other : others) {
+    CAPTURE(other.backend);
+    Problem y(other.kernel, inputs, Layout::kPadded);
+    y.launch();
+    CHECK((x.o().bytes() == y.o().bytes()));
+    CHECK((x.lse().bytes() == y.lse().bytes()));
+    for (const WorkspaceBuffer& buffer : expected.artifact().plan.workspace) {
+      CAPTURE(buffer.name);
+      CHECK((x.workspace(buffer.name) == y.workspace(buffer.name)));
+    }
+    CHECK(y.damage() == "");
   }
-  CHECK(y.damage() == "");
 }
 
 // One of each family and head dim, or all.
 std::vector<Variant> variants_for(const Target& target) {
-  const char* which = std::getenv("SAGEJIT_PRINTED_PTX");
+  const char* which = std::getenv("SAGEJIT_BACKENDS");
   const bool all = which && std::string_view(which) == "all";
   std::map<std::string, std::vector<Variant>> groups;
   for (Variant& variant : shipped_variants(SAGEJIT_ROOT)) {
@@ -77,25 +101,30 @@ void compare_shipped(Lab& lab, const Target& target) {
   const std::vector<Variant> variants = variants_for(target);
   REQUIRE_FALSE(variants.empty());
   lab.prefetch(variants);
+  const std::vector<std::shared_ptr<const Backend>> backends = other_backends();
   for (const Variant& variant : variants) {
     CAPTURE(variant.name);
     const auto kernel = lab.kernel(variant);
-    const Kernel other = printed(*kernel, variant);
-    REQUIRE(other.artifact().modules[0].ptx != kernel->artifact().modules[0].ptx);
+    std::vector<Other> others;
+    for (const auto& backend : backends) {
+      others.push_back(made_by(*backend, *kernel, variant));
+      REQUIRE(others.back().kernel.artifact().modules[0].ptx != kernel->artifact().modules[0].ptx);
+    }
     for (ProblemShape shape : kShapes) {
       CAPTURE(shape.m, shape.n);
       shape.d = variant.head_dim;
       shape.dv = variant.value_head_dim;
-      compare(*kernel, other, reference::make_inputs("biased_k", shape, variant.input, 19));
+      compare(*kernel, others, reference::make_inputs("biased_k", shape, variant.input, 19));
     }
   }
 }
 
-TEST_CASE("shipped variants, printed and through CUDA C++", "[emulated][ptx]") {
+TEST_CASE("shipped variants by every back end and through CUDA C++", "[emulated][ptx]") {
   compare_shipped(Lab::mma_sync(), find_target("sm_80"));
 }
 
-TEST_CASE("shipped variants for Hopper, printed and through CUDA C++", "[emulated][ptx][wgmma]") {
+TEST_CASE("shipped variants for Hopper by every back end and through CUDA C++",
+          "[emulated][ptx][wgmma]") {
   compare_shipped(Lab::wgmma(), find_target("sm_90a"));
 }
 
