@@ -25,7 +25,7 @@ done
 for package in "${optional[@]}"; do
   is_installed "$package" || missing_optional+=("$package")
 done
-install() {
+install_packages() {
   echo "set-up: installing $*"
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
@@ -33,8 +33,8 @@ if ((${#missing[@]} + ${#missing_optional[@]})); then
   sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
   $sudo apt-get update -qq
-  ((${#missing[@]} == 0)) || install "${missing[@]}"
-  ((${#missing_optional[@]} == 0)) || install "${missing_optional[@]}" ||
+  ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+  ((${#missing_optional[@]} == 0)) || install_packages "${missing_optional[@]}" ||
     echo "set-up: no LLVM 19 here; sagejit is built without the LLVM back end"
 fi
 

@@ -1,9 +1,10 @@
 // Kernel IR as LLVM IR.
 //
 // Arithmetic becomes LLVM's own, with no fast-math flag, so that nothing is contracted or
-// approximated; every other operation becomes inline assembly of its row in ops.def, mma.def or
-// wgmma.def. All memory is accessed by the latter, in the kernel's order. Variables become allocas,
-// which mem2reg turns into registers.
+// approximated (of a NaN the bits may differ, which PTX does not specify either); every other
+// operation becomes inline assembly of its row in ops.def, mma.def or wgmma.def. All memory is
+// accessed by the latter, in the kernel's order. Variables become allocas, which mem2reg turns into
+// registers.
 #pragma once
 
 #include <llvm/IR/LLVMContext.h>
