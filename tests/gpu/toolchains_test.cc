@@ -39,10 +39,12 @@ std::shared_ptr<Device> open_subject() {
 
 std::vector<ToolchainChoice> choices(const Device& device) {
   if (!device.info().runs_machine_code) {
-    return {{.backend = BackendChoice::kPtx}, {.backend = BackendChoice::kCuda}};
+    return {{.backend = BackendChoice::kPtx},
+            {.backend = BackendChoice::kLlvm},
+            {.backend = BackendChoice::kCuda}};
   }
   std::vector<ToolchainChoice> pairs;
-  for (const auto backend : {BackendChoice::kPtx, BackendChoice::kCuda}) {
+  for (const auto backend : {BackendChoice::kPtx, BackendChoice::kLlvm, BackendChoice::kCuda}) {
     for (const auto assembler :
          {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc, AssemblerChoice::kDriver}) {
       pairs.push_back({.backend = backend, .assembler = assembler});

@@ -10,6 +10,7 @@
 #include <llvm/MC/MCSubtargetInfo.h>
 #include <llvm/MC/TargetRegistry.h>
 #include <llvm/Passes/PassBuilder.h>
+#include <llvm/Support/CommandLine.h>
 #include <llvm/Support/raw_ostream.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/Transforms/Scalar/DCE.h>
@@ -33,9 +34,27 @@ namespace {
 
 constexpr const char* kTriple = "nvptx64-nvidia-cuda";
 
+// PTX has registers without end, and whoever allocates those of the GPU sees all of the kernel:
+// what LLVM moves or merges to spare some only ties the assembler's hands. Kernels that are sized
+// to their last register spill with these passes, and do not without (ptxas 13.0, preparation for
+// sm_90a).
+constexpr const char* kOptions[] = {"sagejit", "-disable-lsr", "-disable-machine-sink",
+                                    "-disable-machine-cse"};
+
+// Options are LLVM's only way to switch these off, and are the whole process's: of this shared
+// object's LLVM, which nobody else sees.
+void set_options() {
+  std::string error;
+  llvm::raw_string_ostream stream(error);
+  if (!llvm::cl::ParseCommandLineOptions(std::size(kOptions), kOptions, "", &stream)) {
+    fail(ErrorKind::kInternal, "LLVM {} does not know an option: {}", LLVM_VERSION_STRING, error);
+  }
+}
+
 const llvm::Target& nvptx() {
   static std::once_flag once;
   std::call_once(once, [] {
+    set_options();
     LLVMInitializeNVPTXTargetInfo();
     LLVMInitializeNVPTXTarget();
     LLVMInitializeNVPTXTargetMC();

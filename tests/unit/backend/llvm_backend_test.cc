@@ -17,6 +17,7 @@
 #include "tests/unit/backend/kernel_of_everything.h"
 #include "tests/unit/backend/ptxas.h"
 #include "tests/unit/emulator/emulate.h"
+#include "tests/unit/support/thrown.h"
 
 namespace sagejit {
 namespace {
@@ -168,30 +169,43 @@ TEST_CASE("llvm: targets that it does not know are refused, with another back en
   const auto llvm = find_llvm();
   if (!llvm) return;
   for (const char* name : {"sm_120", "sm_120a"}) {
-    try {
-      llvm->to_ptx(function_of(""), find_target(name));
-      FAIL(name << " was accepted");
-    } catch (const Error& error) {
-      CHECK(error.kind() == ErrorKind::kUnsupported);
-      CHECK_THAT(error.message(),
-                 Contains(fmt::format("knows no target {}: its newest is sm_90a", name)) &&
-                     Contains("--backend ptx"));
-    }
+    const Error error = thrown_by([&] { llvm->to_ptx(function_of(""), find_target(name)); });
+    CHECK(error.kind() == ErrorKind::kUnsupported);
+    CHECK_THAT(error.message(),
+               Contains(fmt::format("knows no target {}: its newest is sm_90a", name)) &&
+                   Contains("--backend ptx"));
   }
   CHECK_NOTHROW(llvm->to_ptx(function_of(""), find_target("sm_80")));
 }
 
-TEST_CASE("llvm: a library that is no plug-in is refused") {
+TEST_CASE("llvm: a library that is no plug-in, or another build's, is refused") {
   for (const auto& [library, words] :
-       {std::pair("/nonexistent.so", "cannot open"), std::pair("libm.so.6", "LLVM plug-in")}) {
-    try {
-      LlvmPlugin::load(library);
-      FAIL(library << " was accepted");
-    } catch (const Error& error) {
-      CHECK(error.kind() == ErrorKind::kToolchain);
-      CHECK_THAT(error.message(), Contains(words));
-    }
+       {std::pair("/nonexistent.so", "cannot open"), std::pair("libm.so.6", "LLVM plug-in"),
+        std::pair(SAGEJIT_FAKE_LLVM_OF_ANOTHER_BUILD, "another build of sagejit")}) {
+    const Error error = thrown_by([&] { LlvmPlugin::load(library); });
+    CHECK(error.kind() == ErrorKind::kToolchain);
+    CHECK_THAT(error.message(), Contains(words));
   }
+}
+
+TEST_CASE("llvm: what the plug-in answers is taken for what it is, and given back") {
+  const auto llvm = make_llvm_backend(LlvmPlugin::load(SAGEJIT_FAKE_LLVM));
+  const auto answer = [&](const char* name) {
+    return llvm->to_ptx(
+        ir::parse(fmt::format("kernel @{}() threads 32 min_blocks 1 {{\n}}\n", name)),
+        find_target("sm_86"));
+  };
+  CHECK(llvm->name() == "llvm 0.1");
+  CHECK(answer("good") == "sm_86 +ptx80 after 0 kept");
+  const Error unsupported = thrown_by([&] { answer("unsupported"); });
+  CHECK(unsupported.kind() == ErrorKind::kUnsupported);
+  CHECK_THAT(unsupported.message(), Contains("after 0 kept") && Contains("--backend ptx"));
+  const Error refused = thrown_by([&] { answer("refused"); });
+  CHECK(refused.kind() == ErrorKind::kToolchain);
+  CHECK(refused.message() == "llvm 0.1 refuses the generated kernel for sm_86");
+  CHECK_THAT(refused.log(), Contains("after 0 kept"));
+  CHECK(thrown_by([&] { answer("broken"); }).kind() == ErrorKind::kInternal);
+  CHECK(answer("good") == "sm_86 +ptx80 after 0 kept");
 }
 
 TEST_CASE("llvm: every operation is accepted by the assembler") {

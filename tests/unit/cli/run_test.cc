@@ -202,8 +202,8 @@ TEST_CASE("without any tool, doctor says what would mend it, and kernels run on 
   const std::string none = " --nvrtc /nonexistent.so --ptxas /nonexistent ";
   const Outcome doctor = sagejit("doctor" + none);
   for (const char* part :
-       {"back ends\n  ptx: built in\n  cuda: NVRTC, ", "  ptxas: ptxas, the assembler ",
-        "pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc",
+       {"back ends\n  ptx: built in\n  llvm: ", "\n  cuda: NVRTC, ",
+        "  ptxas: ptxas, the assembler ", "pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc",
         "  nvrtc: not found, see above", "  driver: "}) {
     CHECK_THAT(doctor.out, Catch::Contains(part));
   }
@@ -226,12 +226,32 @@ TEST_CASE("PTX and the emulator load nothing of NVIDIA's, on any target") {
     CHECK_THAT(outcome.out, Catch::Contains(fmt::format(".target {}\n", target)));
     // The trace has all that is loaded: the program's own C library, but neither of these.
     CHECK_THAT(outcome.err, Catch::Contains("libc.so") && !Catch::Contains("nvrtc") &&
-                                !Catch::Contains("libcuda"));
+                                !Catch::Contains("libcuda") && !Catch::Contains("libsagejit_llvm"));
   }
   const Outcome run = sagejit_with_loader_trace(kEmulated + variant + " --shape m=4,hq=1");
   CHECK(run.exit_code == 0);
   CHECK_THAT(run.err, Catch::Contains("libc.so") && !Catch::Contains("nvrtc") &&
-                          !Catch::Contains("libcuda"));
+                          !Catch::Contains("libcuda") && !Catch::Contains("libsagejit_llvm"));
+}
+
+TEST_CASE("the LLVM back end loads nothing of NVIDIA's, and refuses what LLVM 19 does not know") {
+  const std::string compile = "compile " + variant_file("sage1_b.attn") +
+                              " --no-cache --set head_dim=64 --kernel attention --emit ptx "
+                              "--backend llvm --target ";
+  const Outcome outcome = sagejit_with_loader_trace(compile + "sm_90a");
+  if (outcome.err.find("llvm-19-dev") != std::string::npos) {
+    CHECK(outcome.exit_code == 3);
+    WARN("skipped: the LLVM back end is not built");
+    return;
+  }
+  CHECK(outcome.exit_code == 0);
+  CHECK_THAT(outcome.out, Catch::Contains("LLVM NVPTX") && Catch::Contains(".target sm_90a\n"));
+  CHECK_THAT(outcome.err, Catch::Contains("libsagejit_llvm.so") && !Catch::Contains("nvrtc") &&
+                              !Catch::Contains("libcuda"));
+  const Outcome unknown = sagejit(compile + "sm_120");
+  CHECK(unknown.exit_code == 2);
+  CHECK_THAT(unknown.err,
+             Catch::Contains("knows no target sm_120") && Catch::Contains("--backend ptx"));
 }
 
 TEST_CASE("back end and assembler are what was asked for, and said") {
@@ -243,6 +263,7 @@ TEST_CASE("back end and assembler are what was asked for, and said") {
   const Case cases[] = {
       {"--backend ptx --assembler ptxas", "ptx", "ptxas 1", "attention: assemble"},
       {"--backend ptx --assembler nvrtc", "ptx", "nvrtc 1", "attention: assemble"},
+      {"--backend llvm --assembler ptxas", "llvm 19.", "ptxas 1", "attention: assemble"},
       {"--backend cuda --assembler ptxas", "cuda nvrtc 1", "ptxas 1", "attention: assemble"},
       {"--backend cuda", "cuda nvrtc 1", "nvrtc 1", "attention: PTX"}};
   for (const Case& c : cases) {
@@ -303,9 +324,9 @@ TEST_CASE("without NVRTC, what the cache holds still runs") {
 TEST_CASE("doctor finds what a compilation needs") {
   const Outcome outcome = sagejit("doctor");
   CHECK(outcome.exit_code == 0);
-  for (const char* part :
-       {"GPUs: ", "  ptx: built in\n  cuda: ", "\n  ptxas: ", "\n  nvrtc: ", "\n  driver: ",
-        "kernel cache: ", "PTX emulator: built in", "Kernels can be compiled and run."}) {
+  for (const char* part : {"GPUs: ", "  ptx: built in\n  llvm: ", "\n  cuda: ", "\n  ptxas: ",
+                           "\n  nvrtc: ", "\n  driver: ", "kernel cache: ",
+                           "PTX emulator: built in", "Kernels can be compiled and run."}) {
     CHECK_THAT(outcome.out, Catch::Contains(part));
   }
 }

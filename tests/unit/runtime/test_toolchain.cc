@@ -29,6 +29,7 @@ ToolchainOptions no_tools(const TemporaryDirectory& dir) {
   ToolchainOptions options;
   options.search = nowhere(dir);
   options.search.nvrtc = dir / "none.so";
+  options.search.llvm_variable = dir / "none.so";
   return options;
 }
 
@@ -124,6 +125,33 @@ TEST_CASE("toolchain: a library that is not NVRTC is refused") {
   CHECK(search.places.at(0).outcome == "it is not NVRTC");
 }
 
+TEST_CASE("toolchain: the LLVM plug-in is searched beside sagejit; a variable is final") {
+  const TemporaryDirectory dir;
+  SearchOptions options;
+  options.own_dirs = {dir / "bin", dir / "lib"};
+  fs::create_directories(dir / "lib");
+  write_file(dir / "lib/libsagejit_llvm.so", "no library");
+  SearchResult search = search_llvm(options);
+  REQUIRE(search.places.size() == 3);
+  CHECK(origins(search) ==
+        fmt::format("beside sagejit {0}/bin/libsagejit_llvm.so\nbeside sagejit "
+                    "{0}/lib/libsagejit_llvm.so\ndynamic loader libsagejit_llvm.so\n",
+                    dir.str()));
+  CHECK(search.places[0].outcome.find("No such file") != std::string::npos);
+  CHECK(search.places[1].outcome.find("file too short") != std::string::npos);
+  options.llvm_variable = dir / "x.so";
+  search = search_llvm(options);
+  CHECK(origins(search) == fmt::format("SAGEJIT_LLVM {}\n", dir / "x.so"));
+  CHECK(search.file == "");
+  CHECK(llvm_failure(search) ==
+        fmt::format("The LLVM back end, libsagejit_llvm.so, was not found. Searched:\n  {0} "
+                    "(SAGEJIT_LLVM): {0}: cannot open shared object file: No such file or "
+                    "directory\nIt is built with sagejit where LLVM 19 is installed "
+                    "(llvm-19-dev); SAGEJIT_LLVM says where it is. Or take another back end: ptx "
+                    "needs nothing",
+                    dir / "x.so"));
+}
+
 TEST_CASE("toolchain: the places are searched in order") {
   const TemporaryDirectory dir;
   fs::create_directories(dir / "usr/cuda-12.4/lib64");
@@ -183,6 +211,8 @@ TEST_CASE("toolchain: what is asked for and not here is named alone") {
   };
   CHECK(message(BackendChoice::kCuda, AssemblerChoice::kAuto, false).starts_with("NVRTC, "));
   CHECK(message(BackendChoice::kCuda, AssemblerChoice::kPtxas, true).starts_with("NVRTC, "));
+  CHECK(message(BackendChoice::kLlvm, AssemblerChoice::kAuto, false).starts_with("The LLVM back"));
+  CHECK(message(BackendChoice::kLlvm, AssemblerChoice::kPtxas, true).starts_with("The LLVM back"));
   CHECK(message(BackendChoice::kPtx, AssemblerChoice::kNvrtc, true).starts_with("NVRTC, "));
   CHECK(message(BackendChoice::kPtx, AssemblerChoice::kPtxas, true).starts_with("ptxas, "));
   CHECK(message(BackendChoice::kAuto, AssemblerChoice::kDriver, true)
@@ -207,14 +237,17 @@ TEST_CASE("toolchain: auto takes ptxas where it is; each pair has a key of its o
   options.search.ptxas = fake_ptxas(dir / "ptxas", "13.9.1");
   CHECK(LazyToolchain(options).get(true).assembler() == "ptxas 13.9.1");
   const bool has_nvrtc = !search_nvrtc(options.search).file.empty();
-  if (!has_nvrtc) WARN("skipped, but for ptx and ptxas: no NVRTC on this machine");
+  if (!has_nvrtc) WARN("skipped where it takes NVRTC, which is not on this machine");
+  const bool has_llvm = !search_llvm(options.search).file.empty();
+  if (!has_llvm) WARN("skipped, for llvm: it was not built");
   std::set<std::string> keys;
   size_t num_pairs = 0;
-  for (const auto backend : {BackendChoice::kPtx, BackendChoice::kCuda}) {
+  for (const auto backend : {BackendChoice::kPtx, BackendChoice::kLlvm, BackendChoice::kCuda}) {
     for (const auto assembler : {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc}) {
       const bool is_without_nvrtc =
-          backend == BackendChoice::kPtx && assembler == AssemblerChoice::kPtxas;
+          backend != BackendChoice::kCuda && assembler == AssemblerChoice::kPtxas;
       if (!has_nvrtc && !is_without_nvrtc) continue;
+      if (!has_llvm && backend == BackendChoice::kLlvm) continue;
       options.backend = backend;
       options.assembler = assembler;
       keys.insert(LazyToolchain(options).get(true).key_text(find_target("sm_80"), true));
@@ -239,11 +272,12 @@ TEST_CASE("toolchain: with the cuda back end, auto takes NVRTC in one go") {
 
 TEST_CASE("toolchain: variants are compiled by several threads, each kernel by its own") {
   ToolchainOptions options = ToolchainOptions::from(Environment::read());
-  for (const BackendChoice backend : {BackendChoice::kPtx, BackendChoice::kCuda}) {
+  for (const BackendChoice backend :
+       {BackendChoice::kPtx, BackendChoice::kLlvm, BackendChoice::kCuda}) {
     options.backend = backend;
     LazyToolchain lazy(options);
     if (!lazy.get_if_any(false)) {
-      WARN("skipped: no NVRTC on this machine");
+      WARN("skipped: no " << kBackendNames[static_cast<size_t>(backend)] << " on this machine");
       continue;
     }
     CompileRequest request;
