@@ -35,11 +35,10 @@ namespace {
 constexpr const char* kTriple = "nvptx64-nvidia-cuda";
 
 // PTX has registers without end, and whoever allocates those of the GPU sees all of the kernel:
-// what LLVM moves or merges to spare some only ties the assembler's hands. Kernels that are sized
-// to their last register spill with these passes, and do not without (ptxas 13.0, preparation for
-// sm_90a).
-constexpr const char* kOptions[] = {"sagejit", "-disable-lsr", "-disable-machine-sink",
-                                    "-disable-machine-cse"};
+// what LLVM moves to spare some only ties the assembler's hands. Of the shipped kernels, some of
+// which are sized to their last register, none spills without these passes, and some do with them
+// (ptxas 13.0).
+constexpr const char* kOptions[] = {"sagejit", "-disable-lsr", "-disable-machine-sink"};
 
 // Options are LLVM's only way to switch these off, and are the whole process's: of this shared
 // object's LLVM, which nobody else sees.

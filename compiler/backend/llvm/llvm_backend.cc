@@ -44,26 +44,22 @@ class LlvmBackend final : public Backend {
 }  // namespace
 
 struct LlvmPlugin::Library {
-  void* handle = nullptr;
   const SagejitLlvmPlugin* plugin = nullptr;
   std::string version;
-
-  // LLVM registers things of the process when it is loaded: once in, it stays.
-  ~Library() = default;
 };
 
 LlvmPlugin::LlvmPlugin(std::unique_ptr<Library> library) : library_(std::move(library)) {}
 LlvmPlugin::~LlvmPlugin() = default;
 
 std::unique_ptr<LlvmPlugin> LlvmPlugin::load(const std::string& library) {
-  auto loaded = std::make_unique<Library>();
-  loaded->handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (!loaded->handle) fail(ErrorKind::kToolchain, "{}", dlerror());
-  const auto entry =
-      reinterpret_cast<SagejitLlvmEntry*>(dlsym(loaded->handle, SAGEJIT_LLVM_ENTRY_NAME));
+  // It stays in the process: LLVM is not made to be unloaded.
+  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (!handle) fail(ErrorKind::kToolchain, "{}", dlerror());
+  const auto entry = reinterpret_cast<SagejitLlvmEntry*>(dlsym(handle, SAGEJIT_LLVM_ENTRY_NAME));
   if (!entry) {
     fail(ErrorKind::kToolchain, "it is not sagejit's LLVM plug-in, or one of another release");
   }
+  auto loaded = std::make_unique<Library>();
   loaded->plugin = entry();
   if (std::string_view(loaded->plugin->generator_hash) != kGeneratorHash) {
     fail(ErrorKind::kToolchain, "it belongs to another build of sagejit");
