@@ -273,7 +273,7 @@ TEST_CASE("one level of e4m3 sums is cautioned against where they keep 13 bits")
 
 TEST_CASE("a caution says what it rests on where that was not measured") {
   const auto caution = [](const char* target) {
-    return caution_about(resolve("v = e4m3"), find_target(target));
+    return cautions_about(resolve("v = e4m3"), find_target(target)).at(0);
   };
   CHECK_THAT(caution("sm_89"),
              Catch::Contains("(by published work, SageAttention 2; not measured"));
