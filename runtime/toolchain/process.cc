@@ -6,11 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <memory>
+#include <thread>
 #include <utility>
 
 #include "compiler/support/error.h"
@@ -21,6 +22,8 @@ namespace sagejit {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::microseconds kLongestPause{10000};
 
 [[noreturn]] void cannot_start(const std::string& program, int code) {
   fail(ErrorKind::kToolchain, "{} cannot be started: {}", program, std::strerror(code));
@@ -50,7 +53,8 @@ class Pipe {
 };
 
 // What the new process starts with: empty input, output into the pipe, all signals at their
-// defaults and unblocked, a process group of its own, so that its children can be ended with it.
+// defaults and unblocked. It stays in the caller's process group, so that what a terminal sends to
+// the one (Ctrl-C) ends the other, too.
 class StartOptions {
  public:
   explicit StartOptions(int output) {
@@ -64,9 +68,7 @@ class StartOptions {
     sigfillset(&all);
     posix_spawnattr_setsigmask(&attributes_, &none);
     posix_spawnattr_setsigdefault(&attributes_, &all);
-    posix_spawnattr_setpgroup(&attributes_, 0);
-    posix_spawnattr_setflags(
-        &attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   }
   ~StartOptions() {
     posix_spawn_file_actions_destroy(&files_);
@@ -83,33 +85,55 @@ class StartOptions {
   posix_spawnattr_t attributes_;
 };
 
-// Until the last writer has closed its end; false if the time was up first.
-bool read_all(int reader, Clock::time_point deadline, std::string& output) {
+// Until the last writer has closed its end, the time is up, or the output is too long.
+void read_all(int reader, Clock::time_point deadline, ProcessResult& result) {
   std::array<char, 4096> buffer;
-  while (true) {
+  while (result.output.size() <= kMaxProcessOutput) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     pollfd waiting = {.fd = reader, .events = POLLIN, .revents = 0};
     const int ready = left > 0 ? poll(&waiting, 1, static_cast<int>(left)) : 0;
-    if (ready == 0) return false;
-    if (ready < 0) {
-      if (errno == EINTR) continue;
-      return false;
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) {
+      result.timed_out = true;
+      return;
     }
     const ssize_t bytes = read(reader, buffer.data(), buffer.size());
     if (bytes < 0 && errno == EINTR) continue;
-    if (bytes <= 0) return true;
-    output.append(buffer.data(), static_cast<size_t>(bytes));
+    if (bytes <= 0) return;
+    result.output.append(buffer.data(), static_cast<size_t>(bytes));
   }
+  result.output.resize(kMaxProcessOutput);
+  result.wrote_too_much = true;
 }
 
-void wait_for(pid_t child, ProcessResult& result) {
-  int status = 0;
+// As waitpid, but for interruptions. What has been waited for keeps no process id, and is never
+// signalled.
+pid_t wait_for(pid_t child, int& status, int options) {
   pid_t ended = -1;
   do {
-    ended = waitpid(child, &status, 0);
+    ended = waitpid(child, &status, options);
   } while (ended < 0 && errno == EINTR);
-  if (ended < 0) return;
+  return ended;
+}
+
+// Until the process has ended, which is soon after it closed its output, unless it lingers; it is
+// killed at the deadline, or at once where the reader gave it up.
+void end(pid_t child, Clock::time_point deadline, ProcessResult& result) {
+  int status = 0;
+  pid_t ended = wait_for(child, status, WNOHANG);
+  std::chrono::microseconds pause{50};
+  while (ended == 0 && !result.killed()) {
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, kLongestPause);
+    ended = wait_for(child, status, WNOHANG);
+    result.timed_out = ended == 0 && Clock::now() >= deadline;
+  }
+  if (ended == 0) {
+    kill(child, SIGKILL);
+    ended = wait_for(child, status, 0);
+  }
+  if (ended < 0) return;  // the host ignores SIGCHLD
   if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
 }
@@ -118,6 +142,9 @@ void wait_for(pid_t child, ProcessResult& result) {
 
 std::string ProcessResult::failure() const {
   if (timed_out) return "it did not end in time and was killed";
+  if (wrote_too_much) {
+    return fmt::format("it wrote more than {} MiB and was killed", kMaxProcessOutput >> 20);
+  }
   if (signal) return fmt::format("it was killed by signal {} ({})", signal, strsignal(signal));
   return exit_code ? fmt::format("exit code {}", exit_code) : "";
 }
@@ -139,9 +166,8 @@ ProcessResult run_process(const std::string& program, const std::vector<std::str
   }
   pipe.close_writer();
   ProcessResult result;
-  result.timed_out = !read_all(pipe.reader(), deadline, result.output);
-  if (result.timed_out) kill(-child, SIGKILL);
-  wait_for(child, result);
+  read_all(pipe.reader(), deadline, result);
+  end(child, deadline, result);
   return result;
 }
 

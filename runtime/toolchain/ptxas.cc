@@ -84,7 +84,7 @@ class PtxasAssembler final : public Assembler {
 
  private:
   [[noreturn]] void refuse(const ProcessResult& result, const Target& target) const {
-    const bool refused = result.signal == 0 && !result.timed_out;
+    const bool refused = result.signal == 0 && !result.killed();
     throw Error(ErrorKind::kToolchain,
                 fmt::format("{} {} the generated kernel for {}: {}", ptxas_.program,
                             refused ? "refuses" : "fails on", target.name, result.failure()),

@@ -97,6 +97,30 @@ TEST_CASE("process: one that is killed, hangs or does not exist") {
         "/nonexistent/ptxas cannot be started: No such file or directory");
 }
 
+TEST_CASE("process: one that closes its output and lingers is killed in time") {
+  const Stopwatch watch;
+  const ProcessResult lingering =
+      shell("echo started; exec >/dev/null 2>&1; sleep 60; true", milliseconds(300));
+  CHECK(watch.elapsed_ms() >= 300);
+  CHECK(watch.elapsed_ms() < 30000);
+  CHECK(lingering.timed_out);
+  CHECK(lingering.output == "started\n");
+  const ProcessResult late = shell("exec >/dev/null 2>&1; sleep 0.1; exit 3");
+  CHECK(late.failure() == "exit code 3");
+}
+
+TEST_CASE("process: it shares the caller's process group, and with it what a terminal sends") {
+  CHECK(shell("cut -d ' ' -f 5 /proc/$$/stat").output == fmt::format("{}\n", getpgrp()));
+}
+
+TEST_CASE("process: one that writes without end is killed") {
+  const ProcessResult flooding = shell("exec yes");
+  CHECK(flooding.wrote_too_much);
+  CHECK_FALSE(flooding.succeeded());
+  CHECK(flooding.output.size() == kMaxProcessOutput);
+  CHECK(flooding.failure() == "it wrote more than 16 MiB and was killed");
+}
+
 TEST_CASE("process: whatever the host program does with signals") {
   struct sigaction ignore = {}, before = {};
   ignore.sa_handler = SIG_IGN;
@@ -155,6 +179,9 @@ TEST_CASE("ptxas: failures are errors with its words") {
         "before\n");
   CHECK(failure("sleep 60", milliseconds(200)) ==
         "ptxas fails on the generated kernel for sm_80: it did not end in time and was killed | ");
+  CHECK(failure("exec yes")
+            .starts_with("ptxas fails on the generated kernel for sm_80: it wrote more than 16 MiB "
+                         "and was killed | "));
   CHECK(failure("echo nothing") == "ptxas left no machine code | nothing\n");
   CHECK(failure(": > \"$2\"") == "ptxas left no machine code | ");
 }
