@@ -72,8 +72,8 @@ std::string where_found(const SearchResult& search) {
   return fmt::format("{} ({})", search.file, search.places.back().origin);
 }
 
-std::string assembled(const Assembler& assembler) {
-  const MachineCode code = assembler.assemble(kProbeKernel, find_target("sm_80"));
+std::string assembled(const Assembler& assembler, const Target& target = find_target("sm_80")) {
+  const MachineCode code = assembler.assemble(kProbeKernel, target);
   check_machine_code(code, assembler.name());
   return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works");
 }
@@ -111,7 +111,10 @@ bool print_assemblers(const ToolchainOptions& options, const SearchResult& nvrtc
     if (nvrtc.file.empty()) fail(ErrorKind::kToolchain, "not found, see above");
     return assembled(*make_nvrtc_assembler(Nvrtc::load(nvrtc.file)));
   });
-  const bool has_driver = probe("driver", [] { return assembled(*make_driver_assembler()); });
+  const bool has_driver = probe("driver", [] {
+    const auto assembler = make_driver_assembler();
+    return assembled(*assembler, *open_device("cuda:0")->info().target);
+  });
   return has_ptxas || has_nvrtc || has_driver;
 }
 

@@ -157,23 +157,30 @@ class DriverAssembler final : public Assembler {
     return {{}, std::move(resources), module.log()};
   }
 
-  // The first GPU of exactly that target, else of a newer one if the target's code runs there.
+  // The first GPU whose own target that is: another's registers and spills, though it may run the
+  // code, would pass for the target's.
   int device_for(const Target& target) const {
     int count = 0;
     driver_.check(driver_.device_count(&count), "the driver", "counting GPUs");
-    int newer = -1;
+    std::vector<std::string> here;
     for (int ordinal = 0; ordinal < count; ++ordinal) {
       int device = 0;
       driver_.check(driver_.device_get(&device, ordinal), "the driver", "opening a GPU");
       const int capability = compute_capability(driver_, device);
-      if (capability == target.sm) return device;
-      if (newer < 0 && capability > target.sm && target.name.back() != 'a') newer = device;
+      if (is_target_of(target, capability)) return device;
+      here.push_back(fmt::format("{}.{}", capability / 10, capability % 10));
     }
-    if (newer >= 0) return newer;
-    fail(ErrorKind::kToolchain,
-         "the driver assembles for the GPUs that are here, and none of them runs code for {}; use "
-         "another assembler: --assembler ptxas or nvrtc",
-         target.name);
+    fail(
+        ErrorKind::kToolchain,
+        "the driver assembles for the GPUs that are here alone, of compute capability {}; {} takes "
+        "one of {}.{}, or another assembler: --assembler ptxas or nvrtc",
+        fmt::join(here, ", "), target.name, target.sm / 10, target.sm % 10);
+  }
+
+  static bool is_target_of(const Target& target, int capability) {
+    constexpr int kOldest = 80;  // target_for_device() throws below
+    return capability >= kOldest &&
+           target_for_device(capability / 10, capability % 10).sm == target.sm;
   }
 
   const Driver& driver_;

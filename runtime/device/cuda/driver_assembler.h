@@ -13,8 +13,8 @@
 
 namespace sagejit {
 
-// Throws Error{kToolchain} without driver or GPU. Its assemble() needs a GPU that can run code for
-// the target: Error{kToolchain} where there is none.
+// Throws Error{kToolchain} without driver or GPU. Its assemble() needs a GPU whose target that is
+// (target_for_device() of target.h): Error{kToolchain} where there is none.
 std::shared_ptr<const Assembler> make_driver_assembler();
 
 }  // namespace sagejit

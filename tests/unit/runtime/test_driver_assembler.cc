@@ -86,22 +86,26 @@ TEST_CASE("driver assembler: one that never reports is asked for attributes, and
   }
 }
 
-TEST_CASE("driver assembler: the GPU is the target's own, else a newer one that runs its code") {
+TEST_CASE("driver assembler: the GPU is the target's own, for what it reports is of that GPU") {
   set_jit(0);
   const auto assembler = make_driver_assembler();
-  for (const auto& [target, ordinal] :
-       {std::pair{"sm_90a", 0}, {"sm_90", 0}, {"sm_80", 1}, {"sm_86", 0}}) {
+  for (const auto& [target, ordinal] : {std::pair{"sm_90a", 0}, {"sm_90", 0}, {"sm_80", 1}}) {
     INFO(target);
     assembler->assemble(kPtx, find_target(target));
     CHECK(device() == ordinal);
   }
-  for (const char* target : {"sm_120", "sm_120a"}) {
-    CHECK(
-        error_of([&] { assembler->assemble(kPtx, find_target(target)); }, ErrorKind::kToolchain) ==
-        fmt::format("the driver assembles for the GPUs that are here, and none of them runs code "
-                    "for {}; use another assembler: --assembler ptxas or nvrtc",
-                    target));
+  const int before = num_loads();
+  // An H100 would run code for sm_86 and sm_89.
+  for (const auto& [target, capability] :
+       {std::pair{"sm_86", "8.6"}, {"sm_89", "8.9"}, {"sm_120", "12.0"}, {"sm_120a", "12.0"}}) {
+    CHECK(error_of([&, name = target] { assembler->assemble(kPtx, find_target(name)); },
+                   ErrorKind::kToolchain) ==
+          fmt::format("the driver assembles for the GPUs that are here alone, of compute "
+                      "capability 9.0, 8.0; {} takes one of {}, or another assembler: --assembler "
+                      "ptxas or nvrtc",
+                      target, capability));
   }
+  CHECK(num_loads() == before);
 }
 
 TEST_CASE("driver assembler: what it refuses is an error with its log") {
