@@ -18,6 +18,9 @@ class Compiler {
   // What the artifact is cached under; with an empty `toolchain` where there is none. Throws
   // Error{kArgument} for a request without a target.
   virtual CacheKey key(const CompileRequest& request) = 0;
+  // Whether what any other toolchain has made is preferred to compiling: this one is merely what
+  // is left where none was asked for and none was installed. False where there is none.
+  virtual bool is_last_resort(const CompileRequest& request) = 0;
   // Throws as compiler/compile.h and LazyToolchain::get() do.
   virtual Artifact compile(const CompileRequest& request) = 0;
 };

@@ -92,33 +92,55 @@ FoundKernel Context::get(const KernelRequest& request, const std::shared_ptr<Dev
 
 // Artifacts of all toolchains do the same, but not bit for bit the same code: verification compares
 // with this one's.
-std::optional<Artifact> Context::find_on_disk(const CacheKey& key) const {
+std::optional<Artifact> Context::find_of_any_toolchain(const CacheKey& key) const {
+  return options_.verify_cache ? std::nullopt : disk_.find_newest(key.request);
+}
+
+std::optional<Artifact> Context::find_on_disk(const CompileRequest& request,
+                                              const CacheKey& key) const {
   std::optional<Artifact> found;
   if (!key.toolchain.empty()) found = disk_.find(key);
-  const bool can_compile = options_.compile && !key.toolchain.empty();
-  if (found || can_compile || options_.verify_cache) return found;
-  return disk_.find_newest(key.request);
+  if (found) return found;
+  const bool would_rather_compile =
+      options_.compile && !key.toolchain.empty() && !compiler_->is_last_resort(request);
+  return would_rather_compile ? std::nullopt : find_of_any_toolchain(key);
 }
 
 FoundArtifact Context::obtain(const CompileRequest& request) {
   const CacheKey key = compiler_->key(request);
-  auto cached = find_on_disk(key);
+  auto cached = find_on_disk(request, key);
   FileDescriptor lock;
   if (!cached && options_.compile && !key.toolchain.empty()) {
     lock = disk_.lock(key, kLockTimeout);
     if (lock) cached = disk_.find(key);  // another process may have made it meanwhile
   }
-  if (cached) {
-    disk_hits_.fetch_add(1, std::memory_order_relaxed);
-    cached->variant_name = request.variant.name;  // a label, not part of the key
-    if (options_.verify_cache) verify(request, *cached);
-    return {std::move(*cached), Origin::kDisk};
+  if (cached) return serve(request, std::move(*cached));
+  try {
+    Artifact artifact = compile_after_miss(request, key);
+    misses_.fetch_add(1, std::memory_order_relaxed);
+    const bool known_maker = !key.toolchain.empty();  // else its tools were installed just now
+    if (known_maker && disk_.store(key, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
+    return {std::move(artifact), Origin::kCompiled};
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kToolchain) cached = find_of_any_toolchain(key);
+    if (cached) {
+      options_.log.warn(fmt::format(
+          "the kernel of variant '{}' for {} cannot be compiled here, and is taken from the cache "
+          "as {} and {} made it: {}",
+          request.variant.name, request.target->name, cached->backend,
+          cached->assembler.empty() ? "no assembler" : cached->assembler, error.message()));
+      return serve(request, std::move(*cached));
+    }
+    misses_.fetch_add(1, std::memory_order_relaxed);
+    throw;
   }
-  misses_.fetch_add(1, std::memory_order_relaxed);
-  Artifact artifact = compile_after_miss(request, key);
-  const bool known_maker = !key.toolchain.empty();  // else its tools were installed just now
-  if (known_maker && disk_.store(key, artifact)) stores_.fetch_add(1, std::memory_order_relaxed);
-  return {std::move(artifact), Origin::kCompiled};
+}
+
+FoundArtifact Context::serve(const CompileRequest& request, Artifact cached) {
+  disk_hits_.fetch_add(1, std::memory_order_relaxed);
+  cached.variant_name = request.variant.name;  // a label, not part of the key
+  if (options_.verify_cache) verify(request, cached);
+  return {std::move(cached), Origin::kDisk};
 }
 
 std::string Context::miss_of(const CompileRequest& request) const {

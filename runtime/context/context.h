@@ -1,7 +1,8 @@
 // Context: turns a variant and a device into a loaded kernel, by the cheapest way there is.
 //
 // Look-up order: kernels in memory, the disk cache, the compiler. Where nothing can be compiled, or
-// may be, a cached kernel of any toolchain will do; otherwise only one of this toolchain. Of
+// may be, or the toolchain is a last resort, a cached kernel of any toolchain will do; otherwise
+// only one of this toolchain. Of
 // several threads that ask for the same kernel one does the work and the others wait; among
 // processes a lock file does the same, for at most kLockTimeout. Kernels stay in memory as long as
 // the context. All members are thread-safe.
@@ -94,7 +95,9 @@ class Context {
   struct KeyHash {
     size_t operator()(const Key& key) const;
   };
-  std::optional<Artifact> find_on_disk(const CacheKey& key) const;
+  std::optional<Artifact> find_on_disk(const CompileRequest& request, const CacheKey& key) const;
+  std::optional<Artifact> find_of_any_toolchain(const CacheKey& key) const;
+  FoundArtifact serve(const CompileRequest& request, Artifact cached);
   Artifact compile(const CompileRequest& request);
   Artifact compile_after_miss(const CompileRequest& request, const CacheKey& key);
   std::string miss_of(const CompileRequest& request) const;

@@ -19,6 +19,10 @@ class JitCompiler final : public Compiler {
     return key;
   }
 
+  bool is_last_resort(const CompileRequest& request) override {
+    return toolchain_.get_if_any(request.assemble) && toolchain_.is_last_resort(request.assemble);
+  }
+
   Artifact compile(const CompileRequest& request) override {
     Stopwatch watch;
     const Toolchain& toolchain = toolchain_.get(request.assemble);

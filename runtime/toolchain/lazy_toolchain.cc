@@ -42,7 +42,12 @@ std::shared_ptr<const Assembler> find_ptxas(const ToolchainOptions& options) {
                                .temporary_dir = options.temporary_dir});
 }
 
-std::shared_ptr<const Assembler> find_assembler(AssemblerChoice choice,
+struct FoundAssembler {
+  std::shared_ptr<const Assembler> assembler;  // null where none is wanted
+  bool is_last_resort = false;
+};
+
+std::shared_ptr<const Assembler> open_assembler(AssemblerChoice choice,
                                                 const ToolchainOptions& options) {
   switch (choice) {
     case AssemblerChoice::kPtxas:
@@ -54,11 +59,18 @@ std::shared_ptr<const Assembler> find_assembler(AssemblerChoice choice,
     case AssemblerChoice::kAuto:
       break;
   }
+  fail(ErrorKind::kInternal, "auto is no assembler");
+}
+
+FoundAssembler find_assembler(const ToolchainOptions& options) {
+  if (options.assembler != AssemblerChoice::kAuto) {
+    return {open_assembler(options.assembler, options)};
+  }
   std::string reasons;
   for (const AssemblerChoice candidate :
        {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc, AssemblerChoice::kDriver}) {
     try {
-      return find_assembler(candidate, options);
+      return {open_assembler(candidate, options), candidate == AssemblerChoice::kDriver};
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kToolchain) throw;
       reasons += "\n" + error.message();
@@ -89,27 +101,34 @@ ToolchainOptions ToolchainOptions::from(const Environment& environment,
   return options;
 }
 
-std::unique_ptr<Toolchain> LazyToolchain::make(bool assemble) const {
+LazyToolchain::Made LazyToolchain::make(bool assemble) const {
   if (options_.backend != BackendChoice::kCuda) {
     std::shared_ptr<const Backend> backend = options_.backend == BackendChoice::kLlvm
                                                  ? make_llvm_backend(load_llvm(options_.search))
                                                  : make_ptx_backend();
-    return make_toolchain(std::move(backend),
-                          assemble ? find_assembler(options_.assembler, options_) : nullptr);
+    FoundAssembler found = assemble ? find_assembler(options_) : FoundAssembler{};
+    return {make_toolchain(std::move(backend), std::move(found.assembler)), found.is_last_resort};
   }
   std::shared_ptr<const Nvrtc> nvrtc = load_nvrtc(options_.search);
   const bool in_one_go =
       options_.assembler == AssemblerChoice::kAuto || options_.assembler == AssemblerChoice::kNvrtc;
-  if (!assemble || in_one_go) return make_nvrtc_toolchain(std::move(nvrtc));
-  return make_toolchain(make_cuda_backend(std::move(nvrtc)),
-                        find_assembler(options_.assembler, options_));
+  if (!assemble || in_one_go) return {make_nvrtc_toolchain(std::move(nvrtc))};
+  return {make_toolchain(make_cuda_backend(std::move(nvrtc)), find_assembler(options_).assembler)};
+}
+
+const LazyToolchain::Made& LazyToolchain::made(bool assemble) {
+  const std::scoped_lock lock(mutex_);
+  Made& made = made_[assemble];
+  if (!made.toolchain) made = make(assemble);
+  return made;
 }
 
 const Toolchain& LazyToolchain::get(bool assemble) {
-  const std::scoped_lock lock(mutex_);
-  std::unique_ptr<Toolchain>& toolchain = toolchains_[assemble];
-  if (!toolchain) toolchain = make(assemble);
-  return *toolchain;
+  return *made(assemble).toolchain;
+}
+
+bool LazyToolchain::is_last_resort(bool assemble) {
+  return made(assemble).is_last_resort;
 }
 
 const Toolchain* LazyToolchain::get_if_any(bool assemble) {

@@ -58,13 +58,21 @@ class LazyToolchain {
   const Toolchain& get(bool assemble);
   // Null if what it takes is not here.
   const Toolchain* get_if_any(bool assemble);
+  // Whether get() makes do with the driver's assembler, which no one asked for and every machine
+  // with a GPU has: what a better one has made is then to be preferred. Throws as get().
+  bool is_last_resort(bool assemble);
 
  private:
-  std::unique_ptr<Toolchain> make(bool assemble) const;
+  struct Made {
+    std::unique_ptr<Toolchain> toolchain;
+    bool is_last_resort = false;
+  };
+  Made make(bool assemble) const;
+  const Made& made(bool assemble);
 
   const ToolchainOptions options_;
   std::mutex mutex_;
-  std::array<std::unique_ptr<Toolchain>, 2> toolchains_;  // by `assemble`
+  std::array<Made, 2> made_;  // by `assemble`
 };
 
 }  // namespace sagejit

@@ -227,6 +227,7 @@ class FakeCompiler final : public Compiler {
   CacheKey key(const CompileRequest& request) override {
     return {fmt::format("{} {}", request.variant.name, request.target->name), generation};
   }
+  bool is_last_resort(const CompileRequest&) override { return last_resort; }
   Artifact compile(const CompileRequest& request) override {
     if (generation.empty()) fail(ErrorKind::kToolchain, "There is no toolchain.");
     ++started;
@@ -243,6 +244,7 @@ class FakeCompiler final : public Compiler {
   std::function<void()> failure;
   std::string ptx_suffix;
   std::string generation = "1";  // "": there is no toolchain
+  bool last_resort = false;
 };
 
 // Captures warnings; thread-safe.

@@ -106,6 +106,39 @@ TEST_CASE("context: without a toolchain, a filled cache will do, whoever filled 
   CHECK(num_files(dir / "c", ".lock") == 1);  // of the one that compiled
 }
 
+TEST_CASE("context: with a last resort, what any toolchain has made is preferred to compiling") {
+  const TemporaryDirectory dir;
+  Fixture f(dir / "c");
+  f.compiler->generation = "2";
+  f.compiler->last_resort = true;
+  CHECK(f.get("w").origin == Origin::kCompiled);
+  Fixture(dir / "c").get("v");
+  CHECK(f.get("v").origin == Origin::kDisk);
+  CHECK(counters_of(*f.context) == "memory 0 disk 1 miss 1 compile 1 store 1");
+  Fixture verifying(dir / "c", {.verify_cache = true});
+  verifying.compiler->generation = "2";
+  verifying.compiler->last_resort = true;
+  CHECK(verifying.get("v").origin == Origin::kCompiled);
+}
+
+TEST_CASE("context: where the toolchain fails, what another has made will do, with a warning") {
+  const TemporaryDirectory dir;
+  Fixture(dir / "c").get("v");
+  Fixture f(dir / "c");
+  f.compiler->generation = "2";
+  f.compiler->failure = [] { fail(ErrorKind::kToolchain, "ptxas is too old"); };
+  CHECK(f.get("v").origin == Origin::kDisk);
+  CHECK(error_of([&] { f.get("w"); }, ErrorKind::kToolchain) == "ptxas is too old");
+  CHECK(counters_of(*f.context) == "memory 0 disk 1 miss 1 compile 0 store 0");
+  REQUIRE(f.warnings.messages().size() == 1);
+  CHECK_THAT(f.warnings.messages()[0],
+             Catch::Contains("variant 'v' for sm_80 cannot be compiled here") &&
+                 Catch::Contains("ptxas is too old"));
+  f.compiler->failure = [] { fail(ErrorKind::kInternal, "a defect"); };
+  Fixture(dir / "c").get("x");
+  CHECK(error_of([&] { f.get("x"); }, ErrorKind::kInternal) == "a defect");
+}
+
 TEST_CASE("context: without a toolchain, a miss says so, and how to fill the cache") {
   const TemporaryDirectory dir;
   Fixture f(dir / "c");

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 
 #include "compiler/backend/assemble/report.h"
+#include "compiler/sema/resolve.h"
 #include "runtime/device/cuda/driver.h"
 #include "runtime/device/cuda/driver_assembler.h"
 #include "tests/support/catch.h"
@@ -106,6 +107,39 @@ TEST_CASE("driver assembler: the GPU is the target's own, for what it reports is
                       target, capability));
   }
   CHECK(num_loads() == before);
+}
+
+// The machine of a copied cache: a GPU with its driver, and no other tool.
+TEST_CASE(
+    "driver assembler: what another toolchain has made is preferred, unless it is asked for") {
+  set_jit(100);
+  const TemporaryDirectory dir;
+  Environment nothing;  // no toolkit, and a search that ends at once
+  nothing.nvrtc = nothing.ptxas = dir / "none";
+  const auto device = open_device("cuda:1");
+  const KernelRequest request = make_request(
+      resolve_variants("v.attn", "v { head_dim = 16; q = int8 per head; p = f16; v = f16 }").at(0));
+  const std::string key = request_key_text({.variant = request.variant,
+                                            .target = device->info().target,
+                                            .schedule = std::nullopt,
+                                            .assemble = true});
+  Artifact foreign = toy_artifact();
+  foreign.target = device->info().target->name;
+  foreign.assembler = "ptxas 13.0.88";
+  REQUIRE(DiskCache(dir / "cache", "", Log()).store({key, "backend: another\n"}, foreign));
+  const auto found = [&](AssemblerChoice assembler, const char* cache) {
+    Context context({.cache_dir = dir / cache, .toolchain = {.assembler = assembler}}, nothing);
+    return context.get(request, device);
+  };
+  const FoundKernel copied = found(AssemblerChoice::kAuto, "cache");
+  CHECK(copied.origin == Origin::kDisk);
+  CHECK(copied.kernel->artifact().assembler == "ptxas 13.0.88");
+  CHECK(found(AssemblerChoice::kAuto, "empty").origin == Origin::kCompiled);
+  const FoundKernel asked_for = found(AssemblerChoice::kDriver, "cache");
+  CHECK(asked_for.origin == Origin::kCompiled);
+  CHECK(asked_for.kernel->artifact().assembler.starts_with("driver "));
+  // Its own entry comes first.
+  CHECK(found(AssemblerChoice::kAuto, "cache").kernel->artifact().assembler.starts_with("driver "));
 }
 
 TEST_CASE("driver assembler: what it refuses is an error with its log") {
