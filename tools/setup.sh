@@ -47,4 +47,5 @@ if ! have_nvrtc; then
   echo "set-up: installing NVRTC from PyPI into .deps/nvrtc"
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
     --no-deps --target .deps/nvrtc 'nvidia-cuda-nvrtc>=13.0,<13.1'
+  chmod -R go-w .deps/nvrtc # nothing is run from where others can write
 fi

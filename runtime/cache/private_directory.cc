@@ -92,6 +92,21 @@ int FileDescriptor::release() {
   return fd;
 }
 
+std::string why_untrusted(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0)
+    return errno == ENOENT ? "" : reason("it cannot be examined");
+  if (status.st_uid != geteuid() && status.st_uid != 0) {
+    return fmt::format("it belongs to user {}, neither to {} nor to root", status.st_uid,
+                       geteuid());
+  }
+  if (status.st_mode & kWritableByOthers) {
+    return fmt::format("its mode {:04o} lets others write it; run: chmod -R go-w '{}'",
+                       status.st_mode & 07777, path);
+  }
+  return "";
+}
+
 std::optional<PrivateDirectory> PrivateDirectory::open(const std::string& path,
                                                        std::string& why_not) {
   const auto reject = [&](std::string why) -> std::optional<PrivateDirectory> {

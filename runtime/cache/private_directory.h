@@ -35,6 +35,10 @@ struct FileInfo {
   int64_t modified_s = 0;  // seconds since 1970
 };
 
+// Why what lies in that directory is not to be executed: it belongs neither to the user nor to
+// root, or group or others can write it. "" if there is no reason, or no such directory.
+std::string why_untrusted(const std::string& path);
+
 class PrivateDirectory {
  public:
   // Creates what is missing of the path, with mode 0700. Empty with the reason in `why_not` if it

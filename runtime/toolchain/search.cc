@@ -12,6 +12,7 @@
 
 #include "compiler/backend/llvm/llvm_backend.h"
 #include "compiler/support/error.h"
+#include "runtime/cache/private_directory.h"
 #include "runtime/toolchain/ptxas.h"
 
 namespace sagejit {
@@ -115,10 +116,17 @@ class Searcher {
       return true;
     }
     return std::any_of(options.private_dirs.begin(), options.private_dirs.end(),
-                       [&](const std::string& folder) {
-                         return try_matching("private folder", fs::path(folder) / "nvidia", "cu",
-                                             wanted_.package_folder);
-                       });
+                       [&](const std::string& folder) { return try_private(folder); });
+  }
+
+  // Nobody named the folder: it is one only because of where this code lies.
+  bool try_private(const std::string& folder) {
+    const std::string origin = "private folder";
+    if (std::string why_not = why_untrusted(folder); !why_not.empty()) {
+      result_.places.push_back({origin, folder, std::move(why_not)});
+      return false;
+    }
+    return try_matching(origin, fs::path(folder) / "nvidia", "cu", wanted_.package_folder);
   }
 
   SearchResult take() { return std::move(result_); }

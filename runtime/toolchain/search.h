@@ -36,10 +36,12 @@ struct SearchOptions {
   std::string llvm_variable = {};   // $SAGEJIT_LLVM
   std::string cuda_home = {};       // toolkits: DIR/lib64 and DIR/bin
   std::string cuda_path = {};
-  std::string path = {};                       // $PATH
-  std::vector<std::string> private_dirs = {};  // pip targets: DIR/nvidia/cuNN/lib and bin
-  std::vector<std::string> own_dirs = {};      // where sagejit's libraries lie
-  std::string system_prefix = "/usr/local";    // of toolkits whose name begins with "cuda"
+  std::string path = {};  // $PATH
+  // pip targets: DIR/nvidia/cuNN/lib and bin. Passed over if others can write them (why_untrusted()
+  // of runtime/cache/private_directory.h).
+  std::vector<std::string> private_dirs = {};
+  std::vector<std::string> own_dirs = {};    // where sagejit's libraries lie
+  std::string system_prefix = "/usr/local";  // of toolkits whose name begins with "cuda"
 
   static SearchOptions from(const Environment& environment);
 };

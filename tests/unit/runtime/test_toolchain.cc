@@ -21,6 +21,8 @@ SearchOptions nowhere(const TemporaryDirectory& dir) {
   options.cuda_home = dir / "home";
   options.cuda_path = dir / "path";
   options.private_dirs = {dir / "deps"};
+  fs::create_directories(dir / "deps");
+  fs::permissions(dir / "deps", static_cast<fs::perms>(0755));  // whatever the umask
   return options;
 }
 
@@ -114,6 +116,42 @@ TEST_CASE(
   CHECK(search_ptxas(options).places[2].outcome.find("cannot be started") != std::string::npos);
   write_file(in_path, "#!/bin/sh\nexit 1\n");
   CHECK(search_ptxas(options).places[2].outcome == "it is not ptxas");
+}
+
+TEST_CASE(
+    "toolchain: a private folder that others can write is passed over, and nothing in it run") {
+  const TemporaryDirectory dir;
+  SearchOptions options = nowhere(dir);
+  fs::create_directories(dir / "deps/nvidia/cu13/bin");
+  const std::string ran = dir / "ran", ptxas = dir / "deps/nvidia/cu13/bin/ptxas";
+  write_file(ptxas, fmt::format("#!/bin/sh\n: > {}\necho 'ptxas: release, V13.0.1'\n", ran));
+  fs::permissions(ptxas, fs::perms::owner_all);
+  for (const auto& [mode, text] : {std::pair{0777, "0777"}, {0775, "0775"}, {01757, "1757"}}) {
+    fs::permissions(dir / "deps", static_cast<fs::perms>(mode));
+    const SearchResult search = search_ptxas(options);
+    CHECK(search.file == "");
+    CHECK(search.places.back().file == dir / "deps");
+    CHECK(search.places.back().outcome ==
+          fmt::format("its mode {} lets others write it; run: chmod -R go-w '{}'", text,
+                      dir / "deps"));
+  }
+  CHECK_FALSE(fs::exists(ran));
+  fs::permissions(dir / "deps", static_cast<fs::perms>(0755));
+  CHECK(search_ptxas(options).file == ptxas);
+  CHECK(fs::exists(ran));
+}
+
+TEST_CASE("toolchain: a private folder of another user is passed over") {
+  const TemporaryDirectory dir;
+  SearchOptions options = nowhere(dir);
+  fs::create_directories(dir / "deps");
+  constexpr uid_t kAnother = 12345;
+  if (chown((dir / "deps").c_str(), kAnother, static_cast<gid_t>(-1)) != 0) {
+    WARN("skipped: only root can give folders away");
+    return;
+  }
+  CHECK(search_ptxas(options).places.back().outcome ==
+        fmt::format("it belongs to user 12345, neither to {} nor to root", geteuid()));
 }
 
 TEST_CASE("toolchain: a library that is not NVRTC is refused") {
