@@ -14,7 +14,7 @@ struct Target {
   int regs_per_sm;        // 32-bit registers
   int max_threads_per_sm;
   bool native_s4_mma, native_fp8_mma, wgmma, fp4_mma;
-  int ptx_version;  // 80: PTX ISA 8.0, the first that has the target and what kernels use of it
+  int ptx_version;  // the least that kernels are printed in, 80: PTX ISA 8.0; some take a newer one
 };
 
 // Of every target.

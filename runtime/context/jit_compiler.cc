@@ -11,7 +11,7 @@ class JitCompiler final : public Compiler {
 
   CacheKey key(const CompileRequest& request) override {
     Stopwatch watch;
-    const Toolchain* toolchain = toolchain_.get_if_any(request.assemble);
+    const Toolchain* toolchain = toolchain_.get_if_any(request.assemble, request.target);
     record(&BuildTimes::load_toolchain_ms, watch);
     CacheKey key = {request_key_text(request),
                     toolchain ? toolchain_key_text(request, *toolchain) : ""};
@@ -20,12 +20,13 @@ class JitCompiler final : public Compiler {
   }
 
   bool is_last_resort(const CompileRequest& request) override {
-    return toolchain_.get_if_any(request.assemble) && toolchain_.is_last_resort(request.assemble);
+    return toolchain_.get_if_any(request.assemble, request.target) &&
+           toolchain_.is_last_resort(request.assemble, request.target);
   }
 
   Artifact compile(const CompileRequest& request) override {
     Stopwatch watch;
-    const Toolchain& toolchain = toolchain_.get(request.assemble);
+    const Toolchain& toolchain = toolchain_.get(request.assemble, request.target);
     record(&BuildTimes::load_toolchain_ms, watch);
     if (!times_) return sagejit::compile(request, toolchain);
     CompileTimes times;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compiler/backend/assemble/nvrtc_assembler.h"
+#include "compiler/backend/common/ptx_version.h"
 #include "compiler/backend/cuda/cuda_backend.h"
 #include "compiler/backend/llvm/llvm_backend.h"
 #include "compiler/backend/ptx/ptx_backend.h"
@@ -42,11 +43,6 @@ std::shared_ptr<const Assembler> find_ptxas(const ToolchainOptions& options) {
                                .temporary_dir = options.temporary_dir});
 }
 
-struct FoundAssembler {
-  std::shared_ptr<const Assembler> assembler;  // null where none is wanted
-  bool is_last_resort = false;
-};
-
 std::shared_ptr<const Assembler> open_assembler(AssemblerChoice choice,
                                                 const ToolchainOptions& options) {
   switch (choice) {
@@ -62,21 +58,11 @@ std::shared_ptr<const Assembler> open_assembler(AssemblerChoice choice,
   fail(ErrorKind::kInternal, "auto is no assembler");
 }
 
-FoundAssembler find_assembler(const ToolchainOptions& options) {
-  if (options.assembler != AssemblerChoice::kAuto) {
-    return {open_assembler(options.assembler, options)};
-  }
-  std::string reasons;
-  for (const AssemblerChoice candidate :
-       {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc, AssemblerChoice::kDriver}) {
-    try {
-      return {open_assembler(candidate, options), candidate == AssemblerChoice::kDriver};
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kToolchain) throw;
-      reasons += "\n" + error.message();
-    }
-  }
-  throw Error(ErrorKind::kToolchain, "There is no assembler; one of these will do." + reasons);
+// Throws Error{kToolchain} if the assembler knows nothing of the target; null is any.
+void check_age(const Assembler& assembler, const Target* target) {
+  if (!target || assembler.ptx_version() >= target->ptx_version) return;
+  fail(ErrorKind::kToolchain, "{} is too old: {}", assembler.name(),
+       kernels_beyond(assembler.ptx_version(), *target));
 }
 
 }  // namespace
@@ -101,39 +87,72 @@ ToolchainOptions ToolchainOptions::from(const Environment& environment,
   return options;
 }
 
-LazyToolchain::Made LazyToolchain::make(bool assemble) const {
+const std::shared_ptr<const Assembler>& LazyToolchain::opened(AssemblerChoice choice) {
+  std::shared_ptr<const Assembler>& assembler = assemblers_.at(static_cast<size_t>(choice));
+  if (!assembler) assembler = open_assembler(choice, options_);
+  return assembler;
+}
+
+LazyToolchain::FoundAssembler LazyToolchain::find_assembler(const Target* target) {
+  if (options_.assembler != AssemblerChoice::kAuto) {
+    FoundAssembler asked_for = {opened(options_.assembler)};
+    check_age(*asked_for.assembler, target);
+    return asked_for;
+  }
+  FoundAssembler best;
+  std::string reasons;
+  for (const AssemblerChoice candidate :
+       {AssemblerChoice::kPtxas, AssemblerChoice::kNvrtc, AssemblerChoice::kDriver}) {
+    try {
+      const auto& assembler = opened(candidate);
+      check_age(*assembler, target);
+      const FoundAssembler found = {assembler, candidate == AssemblerChoice::kDriver};
+      if (!target || kernels_beyond(assembler->ptx_version(), *target).empty()) return found;
+      const bool is_newer =
+          !best.assembler || assembler->ptx_version() > best.assembler->ptx_version();
+      if (is_newer) best = found;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kToolchain) throw;
+      reasons += "\n" + error.message();
+    }
+  }
+  if (best.assembler) return best;
+  throw Error(ErrorKind::kToolchain, "There is no assembler; one of these will do." + reasons);
+}
+
+LazyToolchain::Made LazyToolchain::make(bool assemble, const Target* target) {
   if (options_.backend != BackendChoice::kCuda) {
     std::shared_ptr<const Backend> backend = options_.backend == BackendChoice::kLlvm
                                                  ? make_llvm_backend(load_llvm(options_.search))
                                                  : make_ptx_backend();
-    FoundAssembler found = assemble ? find_assembler(options_) : FoundAssembler{};
+    FoundAssembler found = assemble ? find_assembler(target) : FoundAssembler{};
     return {make_toolchain(std::move(backend), std::move(found.assembler)), found.is_last_resort};
   }
   std::shared_ptr<const Nvrtc> nvrtc = load_nvrtc(options_.search);
   const bool in_one_go =
       options_.assembler == AssemblerChoice::kAuto || options_.assembler == AssemblerChoice::kNvrtc;
   if (!assemble || in_one_go) return {make_nvrtc_toolchain(std::move(nvrtc))};
-  return {make_toolchain(make_cuda_backend(std::move(nvrtc)), find_assembler(options_).assembler)};
+  return {make_toolchain(make_cuda_backend(std::move(nvrtc)), find_assembler(target).assembler)};
 }
 
-const LazyToolchain::Made& LazyToolchain::made(bool assemble) {
+const LazyToolchain::Made& LazyToolchain::made(bool assemble, const Target* target) {
   const std::scoped_lock lock(mutex_);
-  Made& made = made_[assemble];
-  if (!made.toolchain) made = make(assemble);
+  Made& made = made_[{assemble, assemble ? target : nullptr}];
+  if (!made.toolchain) made = make(assemble, target);
   return made;
 }
 
-const Toolchain& LazyToolchain::get(bool assemble) {
-  return *made(assemble).toolchain;
+const Toolchain& LazyToolchain::get(bool assemble, const Target* target) {
+  return *made(assemble, target).toolchain;
 }
 
-bool LazyToolchain::is_last_resort(bool assemble) {
-  return made(assemble).is_last_resort;
+bool LazyToolchain::is_last_resort(bool assemble, const Target* target) {
+  return made(assemble, target).is_last_resort;
 }
 
-const Toolchain* LazyToolchain::get_if_any(bool assemble) {
+const Toolchain* LazyToolchain::get_if_any(bool assemble, const Target* target) {
   try {
-    return &get(assemble);
+    return &get(assemble, target);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kToolchain) throw;
     return nullptr;

@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "compiler/backend/assemble/report.h"
+#include "compiler/backend/common/ptx_version.h"
 #include "compiler/support/error.h"
 #include "runtime/toolchain/process.h"
 
@@ -64,6 +65,15 @@ class PtxasAssembler final : public Assembler {
   std::string name() const override { return "ptxas " + ptxas_.version; }
   std::vector<std::string> flags(const Target& target) const override {
     return {"--verbose", fmt::format("--gpu-name={}", target.name)};
+  }
+
+  int ptx_version() const override {
+    // "13.0.88"
+    const char* const end = ptxas_.version.data() + ptxas_.version.size();
+    int major = 0, minor = 0;
+    const char* const point = std::from_chars(ptxas_.version.data(), end, major).ptr;
+    if (point != end) std::from_chars(point + 1, end, minor);
+    return ptx_version_of_cuda(major, minor);
   }
 
   MachineCode assemble(std::string_view ptx, const Target& target) const override {

@@ -6,6 +6,7 @@
 
 #include "compiler/backend/assemble/nvrtc_assembler.h"
 #include "compiler/backend/assemble/report.h"
+#include "compiler/backend/common/ptx_version.h"
 #include "compiler/backend/llvm/llvm_backend.h"
 #include "runtime/context/context.h"
 #include "runtime/device/cuda/driver_assembler.h"
@@ -75,7 +76,9 @@ std::string where_found(const SearchResult& search) {
 std::string assembled(const Assembler& assembler, const Target& target = find_target("sm_80")) {
   const MachineCode code = assembler.assemble(kProbeKernel, target);
   check_machine_code(code, assembler.name());
-  return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works");
+  const std::string beyond = kernels_beyond(assembler.ptx_version());
+  return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works") +
+         (beyond.empty() ? "" : fmt::format(", but is too old for some: {}", beyond));
 }
 
 void print_back_ends(const ToolchainOptions& options, const SearchResult& nvrtc) {

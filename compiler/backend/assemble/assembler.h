@@ -30,6 +30,9 @@ class Assembler {
   virtual std::string name() const = 0;
   virtual std::vector<std::string> flags(const Target& target) const = 0;
 
+  // The newest PTX ISA version that it reads, 84: 8.4 (ptx_version.h).
+  virtual int ptx_version() const = 0;
+
   // `ptx`: one module for that target. Throws Error{kToolchain} with the log if the assembler
   // refuses it or fails. Whether what it returns makes sense, check_machine_code() (report.h) says.
   virtual MachineCode assemble(std::string_view ptx, const Target& target) const = 0;

@@ -2,6 +2,7 @@
 
 #include "compiler/backend/assemble/report.h"
 #include "compiler/backend/assemble/stub_kernel.h"
+#include "compiler/backend/common/ptx_version.h"
 
 namespace sagejit {
 namespace {
@@ -13,6 +14,9 @@ class NvrtcAssembler final : public Assembler {
   std::string name() const override { return nvrtc_->version(); }
   std::vector<std::string> flags(const Target& target) const override {
     return nvrtc_->flags(target, true);
+  }
+  int ptx_version() const override {
+    return ptx_version_of_cuda(nvrtc_->release().major, nvrtc_->release().minor);
   }
   MachineCode assemble(std::string_view ptx, const Target& target) const override {
     NvrtcOutput output = nvrtc_->compile(stub_kernel(ptx), target, true);

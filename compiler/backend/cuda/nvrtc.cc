@@ -124,6 +124,10 @@ const std::string& Nvrtc::version() const {
   return api_->version_text;
 }
 
+NvrtcVersion Nvrtc::release() const {
+  return api_->version;
+}
+
 std::vector<std::string> Nvrtc::flags(const Target& target, bool assemble) const {
   return nvrtc_flags(api_->version, target, assemble);
 }

@@ -39,6 +39,7 @@ class Nvrtc {
 
   // "nvrtc 13.0": takes part in cache keys.
   const std::string& version() const;
+  NvrtcVersion release() const;
 
   // nvrtc_flags() of this release; they take part in cache keys.
   std::vector<std::string> flags(const Target& target, bool assemble) const;

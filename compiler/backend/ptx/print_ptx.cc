@@ -4,6 +4,7 @@
 #include <map>
 
 #include "compiler/backend/common/instruction.h"
+#include "compiler/backend/common/ptx_version.h"
 #include "compiler/backend/ptx/registers.h"
 #include "compiler/backend/ptx/simplify.h"
 #include "compiler/support/error.h"
@@ -58,8 +59,9 @@ class Printer {
     block(function_.body);
     std::string text;
     std::back_insert_iterator<std::string> out(text);
-    fmt::format_to(out, ".version {}.{}\n.target {}\n.address_size 64\n\n",
-                   target_.ptx_version / 10, target_.ptx_version % 10, target_.name);
+    const int version = ptx_version_for(function_, target_);
+    fmt::format_to(out, ".version {}.{}\n.target {}\n.address_size 64\n\n", version / 10,
+                   version % 10, target_.name);
     if (!function_.smem.empty()) text += ".extern .shared .align 128 .b8 smem[];\n\n";
     fmt::format_to(out, ".visible .entry {}(", function_.name);
     for (size_t i = 0; i < function_.params.size(); ++i) {

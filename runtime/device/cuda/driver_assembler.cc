@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compiler/backend/assemble/report.h"
+#include "compiler/backend/common/ptx_version.h"
 #include "compiler/support/error.h"
 #include "runtime/device/cuda/driver.h"
 #include "runtime/device/cuda/nvml.h"
@@ -120,6 +121,11 @@ class DriverAssembler final : public Assembler {
   std::string name() const override { return name_; }
   std::vector<std::string> flags(const Target&) const override { return {}; }
 
+  int ptx_version() const override {
+    const int version = cuda_version(driver_);
+    return ptx_version_of_cuda(version / 1000, version % 1000 / 10);
+  }
+
   MachineCode assemble(std::string_view ptx, const Target& target) const override {
     const PrimaryContext current(driver_, device_for(target));
     const std::string text(ptx);
@@ -139,9 +145,14 @@ class DriverAssembler final : public Assembler {
     if (const std::string release = nvml ? nvml->driver_release() : ""; !release.empty()) {
       return "driver " + release;
     }
-    int version = 0;
-    driver.check(driver.driver_version(&version), "the driver", "asking its version");
+    const int version = cuda_version(driver);
     return fmt::format("driver of CUDA {}.{}", version / 1000, version % 1000 / 10);
+  }
+
+  static int cuda_version(const Driver& driver) {
+    int version = 0;  // 13000: 13.0
+    driver.check(driver.driver_version(&version), "the driver", "asking its version");
+    return version;
   }
 
   MachineCode assemble_once(const std::string& ptx, const Target& target) const {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "compiler/backend/assemble/report.h"
+#include "compiler/backend/common/ptx_version.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/kernel_of_everything.h"
 #include "tests/unit/backend/ptxas.h"
@@ -56,7 +57,7 @@ std::string line_of(std::string_view line) {
 
 TEST_CASE("a module says what it needs of target, launch and shared memory") {
   const std::string text = print_ptx_verbatim(function_of(""), find_target("sm_90a"));
-  CHECK_THAT(text, Catch::StartsWith(R"(.version 8.4
+  CHECK_THAT(text, Catch::StartsWith(R"(.version 8.0
 .target sm_90a
 .address_size 64
 
@@ -73,7 +74,7 @@ TEST_CASE("a module says what it needs of target, launch and shared memory") {
   .reg .b64 %d<1>;
 )"));
   CHECK_THAT(print_ptx_verbatim(function_of(""), find_target("sm_89")),
-             Catch::StartsWith(".version 8.7\n.target sm_89\n"));
+             Catch::StartsWith(".version 8.0\n.target sm_89\n"));
   const ir::Function none = ir::parse("kernel @k() threads 32 min_blocks 1 {\n}\n");
   CHECK(print_ptx_verbatim(none, find_target("sm_120")) ==
         ".version 8.7\n.target sm_120\n.address_size 64\n\n"
@@ -165,6 +166,55 @@ TEST_CASE("every operation is accepted by the assembler, in the PTX version of e
     INFO(assembly.log);
     CHECK(assembly.succeeded);
   }
+}
+
+// Each at the version that it is printed in, and refused at the one before, where the target has
+// that.
+TEST_CASE("a kernel is printed in the least PTX version that has its instructions") {
+  struct Row {
+    const char *target, *version, *before;
+    ir::Op op;
+  };
+  const std::string ptxas = find_ptxas();
+  for (const Row& row : {Row{"sm_89", "8.0", nullptr, ir::Op::kMmaS8},
+                         {"sm_89", "8.1", "8.0", ir::Op::kPackE4M3},
+                         {"sm_90", "8.0", nullptr, ir::Op::kPackE4M3},
+                         {"sm_89", "8.4", "8.3", ir::Op::kMmaE4M3F32},
+                         {"sm_89", "8.7", "8.6", ir::Op::kMmaE4M3F16},
+                         {"sm_120", "8.7", "8.6", ir::Op::kMmaS8},
+                         {"sm_90a", "8.0", nullptr, ir::Op::kWgmmaE4M3F32},
+                         {"sm_90a", "8.4", "8.3", ir::Op::kWgmmaU8S8}}) {
+    CAPTURE(row.target, row.version);
+    const Target& target = find_target(row.target);
+    std::string text = print_ptx_verbatim(kernel_of(row.op, target), target);
+    const std::string version = fmt::format(".version {}\n", row.version);
+    CHECK_THAT(text, Catch::StartsWith(version));
+    if (ptxas.empty()) continue;
+    CHECK(assemble(ptxas, text, row.target).succeeded);
+    if (!row.before) continue;
+    text.replace(0, version.size(), fmt::format(".version {}\n", row.before));
+    const Assembly refused = assemble(ptxas, text, row.target);
+    CHECK_FALSE(refused.succeeded);
+    CHECK_THAT(refused.log, Catch::Contains("version", Catch::CaseSensitive::No) ||
+                                Catch::Contains("requires .target"));
+  }
+}
+
+TEST_CASE("PTX versions: of CUDA releases, and what is beyond them") {
+  CHECK(ptx_version_of_cuda(11, 8) == 0);
+  CHECK(ptx_version_of_cuda(12, 0) == 80);
+  CHECK(ptx_version_of_cuda(12, 6) == 85);
+  CHECK(ptx_version_of_cuda(12, 8) == 87);
+  CHECK(ptx_version_of_cuda(13, 0) == 90);
+  CHECK(ptx_version_of_cuda(99, 0) >= 91);
+  CHECK(ptx_version_for_any_kernel(find_target("sm_80")) == 80);
+  CHECK(ptx_version_for_any_kernel(find_target("sm_89")) == 87);
+  CHECK(ptx_version_for_any_kernel(find_target("sm_90a")) == 84);
+  CHECK(kernels_beyond(87) == "");
+  CHECK(kernels_beyond(80, find_target("sm_86")) == "");
+  CHECK(kernels_beyond(84) ==
+        "some kernels for sm_89 take PTX 8.7 (CUDA 12.8), sm_120 takes PTX 8.7 (CUDA 12.8), "
+        "sm_120a takes PTX 8.7 (CUDA 12.8)");
 }
 
 TEST_CASE("every product of a warpgroup is accepted by the assembler, none is serialized") {

@@ -29,6 +29,7 @@ class FakeAssembler final : public Assembler {
   std::vector<std::string> flags(const Target& target) const override {
     return {"-v", "-for=" + std::string(target.name)};
   }
+  int ptx_version() const override { return 90; }
   MachineCode assemble(std::string_view ptx, const Target&) const override {
     const std::string kernel = entry_of(ptx);
     MachineCode code = {{'\177', 'E', 'L', 'F'}, {{.kernel = kernel, .registers = 64}}, kernel};

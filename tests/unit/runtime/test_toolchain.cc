@@ -295,6 +295,44 @@ TEST_CASE("toolchain: auto takes ptxas where it is; each pair has a key of its o
   CHECK(keys.size() == num_pairs);
 }
 
+TEST_CASE("toolchain: auto passes over a ptxas that is too old for the target") {
+  const TemporaryDirectory dir;
+  ToolchainOptions options = ToolchainOptions::from(Environment::read());
+  options.search.ptxas = fake_ptxas(dir / "ptxas", "12.4.131");
+  LazyToolchain lazy(options);
+  for (const char* target : {"sm_80", "sm_86", "sm_90a"}) {
+    CHECK(lazy.get(true, &find_target(target)).assembler() == "ptxas 12.4.131");
+  }
+  CHECK(&lazy.get(true, &find_target("sm_80")) == &lazy.get(true, &find_target("sm_80")));
+  const SearchResult nvrtc = search_nvrtc(options.search);
+  const bool has_newer =
+      !nvrtc.file.empty() && Nvrtc::load(nvrtc.file)->release() >= NvrtcVersion{12, 8};
+  if (has_newer) {
+    for (const char* target : {"sm_89", "sm_120", "sm_120a"}) {
+      CHECK(lazy.get(true, &find_target(target)).assembler().starts_with("nvrtc "));
+    }
+  } else {
+    WARN("skipped in part: no NVRTC 12.8 on this machine");
+  }
+}
+
+TEST_CASE("toolchain: where all are too old, auto takes what reads some kernels, or says why not") {
+  const TemporaryDirectory dir;
+  ToolchainOptions options = no_tools(dir);
+  options.search.ptxas = fake_ptxas(dir / "ptxas", "12.0.140");
+  LazyToolchain lazy(options);
+  CHECK(lazy.get(true, &find_target("sm_89")).assembler() == "ptxas 12.0.140");
+  const std::string too_old = "ptxas 12.0.140 is too old: sm_120 takes PTX 8.7 (CUDA 12.8)";
+  const auto get = [&] { lazy.get(true, &find_target("sm_120")); };
+  CHECK(error_of(get, ErrorKind::kToolchain)
+            .starts_with("There is no assembler; one of these will do.\n" + too_old + "\nNVRTC, "));
+  CHECK(lazy.get_if_any(true, &find_target("sm_120")) == nullptr);
+  options.assembler = AssemblerChoice::kPtxas;
+  LazyToolchain asked_for(options);
+  CHECK(error_of([&] { asked_for.get(true, &find_target("sm_120")); }, ErrorKind::kToolchain) ==
+        too_old);
+}
+
 TEST_CASE("toolchain: with the cuda back end, auto takes NVRTC in one go") {
   ToolchainOptions options = ToolchainOptions::from(Environment::read());
   options.backend = BackendChoice::kCuda;
