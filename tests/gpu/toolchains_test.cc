@@ -24,7 +24,8 @@ constexpr const char* kBodies[] = {
     "head_dim = 64; lse = on; smooth_k = mean; pv_accumulator = f32",
     "head_dim = 128; lse = on; smooth_k = mean; pv_accumulator = f32; mask = causal(bottom_right)",
     "head_dim = 128; lse = on; smooth_k = mean; p = e4m3 range 448; v = e4m3 per channel; "
-    "pv_accumulator = f32 + f32 every 64"};
+    "pv_accumulator = f32 + f32 every 64",
+    "head_dim = 64; lse = on; smooth_k = mean; p = int8; v = int8"};
 
 // Null, with the reason shown, where there is none.
 std::shared_ptr<Device> open_subject() {
@@ -97,6 +98,7 @@ void check_same(const Kernel& first, const Kernel& other, const Problem& x, cons
 TEST_CASE("every toolchain gives the same bits", "[gpu]") {
   const std::shared_ptr<Device> device = open_subject();
   if (!device) return;
+  size_t num_compared = 0;
   for (const char* body : kBodies) {
     CAPTURE(body);
     const Variant variant = variant_of(body);
@@ -116,12 +118,15 @@ TEST_CASE("every toolchain gives the same bits", "[gpu]") {
       problem->launch();
       if (first) {
         check_same(*first, *kernel, *expected, *problem);
+        ++num_compared;
       } else {
         first = kernel;
         expected = std::move(problem);
       }
     }
   }
+  // With fewer than two toolchains here, nothing was shown: install NVRTC or ptxas.
+  REQUIRE(num_compared > 0);
 }
 
 }  // namespace
