@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <span>
 
 #include "compiler/backend/llvm/llvm_backend.h"
 #include "compiler/backend/ptx/ptx_backend.h"
@@ -95,28 +96,35 @@ std::vector<Variant> variants_for(const Target& target) {
   return chosen;
 }
 
+void compare_on(Lab& lab, const Variant& variant, std::span<const ProblemShape> shapes) {
+  CAPTURE(variant.name);
+  const auto kernel = lab.kernel(variant);
+  std::vector<Other> others;
+  for (const auto& backend : other_backends()) {
+    try {
+      others.push_back(made_by(*backend, *kernel, variant));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUnsupported) throw;
+      continue;  // LLVM does not know every target, nor every version of PTX
+    }
+    REQUIRE(others.back().kernel.artifact().modules[0].ptx != kernel->artifact().modules[0].ptx);
+  }
+  REQUIRE_FALSE(others.empty());
+  for (ProblemShape shape : shapes) {
+    CAPTURE(shape.m, shape.n);
+    shape.d = variant.head_dim;
+    shape.dv = variant.value_head_dim;
+    compare(*kernel, others, reference::make_inputs("biased_k", shape, variant.input, 19));
+  }
+}
+
 void compare_shipped(Lab& lab, const Target& target) {
   if (!lab.ready()) return;
   if (!lab.is_emulated()) return;  // a GPU that runs machine code would not look at the PTX
   const std::vector<Variant> variants = variants_for(target);
   REQUIRE_FALSE(variants.empty());
   lab.prefetch(variants);
-  const std::vector<std::shared_ptr<const Backend>> backends = other_backends();
-  for (const Variant& variant : variants) {
-    CAPTURE(variant.name);
-    const auto kernel = lab.kernel(variant);
-    std::vector<Other> others;
-    for (const auto& backend : backends) {
-      others.push_back(made_by(*backend, *kernel, variant));
-      REQUIRE(others.back().kernel.artifact().modules[0].ptx != kernel->artifact().modules[0].ptx);
-    }
-    for (ProblemShape shape : kShapes) {
-      CAPTURE(shape.m, shape.n);
-      shape.d = variant.head_dim;
-      shape.dv = variant.value_head_dim;
-      compare(*kernel, others, reference::make_inputs("biased_k", shape, variant.input, 19));
-    }
-  }
+  for (const Variant& variant : variants) compare_on(lab, variant, kShapes);
 }
 
 TEST_CASE("shipped variants by every back end and through CUDA C++", "[emulated][ptx]") {
@@ -126,6 +134,29 @@ TEST_CASE("shipped variants by every back end and through CUDA C++", "[emulated]
 TEST_CASE("shipped variants for Hopper by every back end and through CUDA C++",
           "[emulated][ptx][wgmma]") {
   compare_shipped(Lab::wgmma(), find_target("sm_90a"));
+}
+
+// 8-bit P and V, whose products, conversions and sums differ from target to target.
+TEST_CASE("8-bit P and V by every back end and through CUDA C++", "[emulated][ptx][eight_bit]") {
+  constexpr std::string_view kTypes[] = {
+      "v = e4m3; pv_accumulator = f32 + f32 every 64",
+      "p = e4m3 range 448; v = e4m3 range 2.25; pv_accumulator = f16 + f32 every 64",
+      "p = int8; v = int8", "p = uint8; v = int8"};
+  for (const char* target : {"sm_89", "sm_120"}) {
+    CAPTURE(target);
+    Lab& lab = Lab::emulated(target);
+    if (!lab.ready()) return;
+    std::vector<Variant> variants;
+    for (const std::string_view types : kTypes) {
+      variants.push_back(
+          variant_of(fmt::format("head_dim = 64; lse = on; smooth_k = mean; {}", types)));
+    }
+    lab.prefetch(variants);
+    for (const Variant& variant : variants) {
+      REQUIRE(nearest_supported(variant, find_target(target)) == variant);
+      compare_on(lab, variant, std::span(kShapes).subspan(1));
+    }
+  }
 }
 
 }  // namespace

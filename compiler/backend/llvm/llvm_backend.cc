@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compiler/backend/common/ptx_version.h"
 #include "compiler/backend/llvm/plugin_interface.h"
 #include "compiler/support/error.h"
 #include "generator_hash.h"
@@ -12,8 +13,8 @@
 namespace sagejit {
 namespace {
 
-std::string features_of(const Target& target) {
-  return fmt::format("+ptx{}", target.ptx_version);
+std::string features_of(int ptx_version) {
+  return fmt::format("+ptx{}", ptx_version);
 }
 
 // Owns a reply's text.
@@ -31,7 +32,7 @@ class LlvmBackend final : public Backend {
 
   std::string name() const override { return plugin_->version(); }
   std::vector<std::string> flags(const Target& target) const override {
-    return {fmt::format("-mcpu={}", target.name), "-mattr=" + features_of(target)};
+    return {fmt::format("-mcpu={}", target.name), "-mattr=" + features_of(target.ptx_version)};
   }
   std::string to_ptx(const ir::Function& kernel, const Target& target) const override {
     return plugin_->to_ptx(kernel, target);
@@ -73,7 +74,7 @@ const std::string& LlvmPlugin::version() const {
 }
 
 std::string LlvmPlugin::to_ptx(const ir::Function& kernel, const Target& target) const {
-  const std::string text = ir::print(kernel), cpu(target.name), features = features_of(target);
+  const std::string text = ir::print(kernel), cpu(target.name), features = features_of(ptx_version_for(kernel, target));
   const SagejitLlvmRequest request = {text.data(), text.size(), cpu.c_str(), features.c_str()};
   ReplyGuard guard{*library_->plugin};
   library_->plugin->compile(&request, &guard.reply);
