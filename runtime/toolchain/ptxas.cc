@@ -1,15 +1,18 @@
 #include "runtime/toolchain/ptxas.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <mutex>
 
 #include "compiler/backend/assemble/report.h"
 #include "compiler/backend/common/ptx_version.h"
@@ -24,10 +27,34 @@ namespace fs = std::filesystem;
 constexpr int kOldestMajor = 12;
 constexpr std::chrono::seconds kVersionTimeout{10};
 
+constexpr std::string_view kFolderName = "sagejit-assemble-XXXXXX";  // as mkdtemp takes it
+constexpr std::chrono::hours kStaleFolder{1};
+
+bool is_stale_folder(const fs::path& path) {
+  constexpr std::string_view kPrefix = kFolderName.substr(0, kFolderName.find('X'));
+  const std::string name = path.filename();
+  struct stat status;
+  return name.size() == kFolderName.size() && name.starts_with(kPrefix) &&
+         lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
+         status.st_uid == geteuid() &&
+         std::chrono::seconds(std::time(nullptr) - status.st_mtime) > kStaleFolder;
+}
+
+// What processes left behind that were interrupted while they assembled.
+void remove_stale_folders(const std::string& parent) {
+  std::vector<fs::path> stale;
+  std::error_code ignored;
+  for (fs::directory_iterator it(parent, ignored), end; it != end; it.increment(ignored)) {
+    if (is_stale_folder(it->path())) stale.push_back(it->path());
+  }
+  for (const fs::path& folder : stale) fs::remove_all(folder, ignored);
+}
+
 // A folder that only this user can enter, removed with all that is in it.
 class PrivateFolder {
  public:
-  explicit PrivateFolder(const std::string& parent) : path_(parent + "/sagejit-XXXXXX") {
+  explicit PrivateFolder(const std::string& parent)
+      : path_(fmt::format("{}/{}", parent, kFolderName)) {
     if (mkdtemp(path_.data())) return;
     fail(ErrorKind::kIo, "no temporary folder can be made in {}: {}; set TMPDIR to another", parent,
          std::strerror(errno));
@@ -77,6 +104,7 @@ class PtxasAssembler final : public Assembler {
   }
 
   MachineCode assemble(std::string_view ptx, const Target& target) const override {
+    std::call_once(swept_, [&] { remove_stale_folders(ptxas_.temporary_dir); });
     const PrivateFolder folder(ptxas_.temporary_dir);
     const std::string source = folder.file("kernel.ptx"), output = folder.file("kernel.cubin");
     write_text(source, ptx);
@@ -102,6 +130,7 @@ class PtxasAssembler final : public Assembler {
   }
 
   const Ptxas ptxas_;
+  mutable std::once_flag swept_;
 };
 
 }  // namespace

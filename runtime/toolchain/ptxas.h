@@ -12,7 +12,8 @@ namespace sagejit {
 struct Ptxas {
   std::string program;  // a path
   std::string version;  // "13.0.88"
-  // Of a private folder for each run, removed after it.
+  // Of a private folder for each run, removed after it; what an interrupted process left is removed
+  // by the next one an hour later.
   std::string temporary_dir = "/tmp";
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
 };

@@ -51,6 +51,7 @@ TEST_CASE("driver assembler: its report is read, its code stays with it") {
   set_jit(0);
   const auto assembler = make_driver_assembler();
   CHECK(assembler->name().starts_with("driver "));
+  CHECK(assembler->ptx_version() == 90);
   const MachineCode code = assembler->assemble(kPtx, find_target("sm_90a"));
   CHECK(num_loads() == 1);
   CHECK(text() == kPtx);

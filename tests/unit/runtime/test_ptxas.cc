@@ -171,6 +171,26 @@ echo "ptxas info    : Used 33 registers" >&2)script");
   CHECK(fs::is_empty(dir / "tmp"));
 }
 
+TEST_CASE("ptxas: folders of interrupted processes are removed, and nothing else") {
+  const TemporaryDirectory dir;
+  const auto assembler = fake(dir, "echo code > \"$2\"");
+  const fs::path tmp = dir / "tmp";
+  const auto two_hours_ago = fs::file_time_type::clock::now() - std::chrono::hours(2);
+  for (const char* name : {"sagejit-assemble-aB3dE6", "sagejit-assemble-results", "other"}) {
+    fs::create_directories(tmp / name);
+    write_file(tmp / name / "kernel.ptx", "old");
+    fs::last_write_time(tmp / name, two_hours_ago);
+  }
+  fs::create_directories(tmp / "sagejit-assemble-aB3dE7");  // of one that may be running
+  fs::create_directory_symlink(tmp / "other", tmp / "sagejit-assemble-aB3dE8");
+  assembler->assemble("the PTX", find_target("sm_80"));
+  CHECK_FALSE(fs::exists(tmp / "sagejit-assemble-aB3dE6"));
+  CHECK(fs::exists(tmp / "sagejit-assemble-results/kernel.ptx"));
+  CHECK(fs::exists(tmp / "other/kernel.ptx"));
+  CHECK(fs::exists(tmp / "sagejit-assemble-aB3dE7"));
+  CHECK(fs::is_symlink(tmp / "sagejit-assemble-aB3dE8"));
+}
+
 TEST_CASE("ptxas: failures are errors with its words") {
   CHECK(failure("echo 'line 3; error'; exit 255") ==
         "ptxas refuses the generated kernel for sm_80: exit code 255 | line 3; error\n");
