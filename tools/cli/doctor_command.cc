@@ -76,9 +76,13 @@ std::string where_found(const SearchResult& search) {
 std::string assembled(const Assembler& assembler, const Target& target = find_target("sm_80")) {
   const MachineCode code = assembler.assemble(kProbeKernel, target);
   check_machine_code(code, assembler.name());
+  return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works");
+}
+
+// A line of its own; "" for an assembler that is new enough for all targets.
+std::string too_old_for(const Assembler& assembler) {
   const std::string beyond = kernels_beyond(assembler.ptx_version());
-  return assembler.name() + (code.cubin.empty() ? ", works; code stays PTX" : ", works") +
-         (beyond.empty() ? "" : fmt::format(", but is too old for some: {}", beyond));
+  return beyond.empty() ? "" : fmt::format("\n    too old for some targets: {}", beyond);
 }
 
 void print_back_ends(const ToolchainOptions& options, const SearchResult& nvrtc) {
@@ -108,15 +112,17 @@ bool print_assemblers(const ToolchainOptions& options, const SearchResult& nvrtc
     if (ptxas.file.empty()) throw Error(ErrorKind::kToolchain, ptxas_failure(ptxas));
     const auto assembler = make_ptxas_assembler(
         {.program = ptxas.file, .version = ptxas.version, .temporary_dir = options.temporary_dir});
-    return fmt::format("{}: {}", assembled(*assembler), where_found(ptxas));
+    return fmt::format("{}: {}{}", assembled(*assembler), where_found(ptxas),
+                       too_old_for(*assembler));
   });
   const bool has_nvrtc = probe("nvrtc", [&]() -> std::string {
     if (nvrtc.file.empty()) fail(ErrorKind::kToolchain, "not found, see above");
-    return assembled(*make_nvrtc_assembler(Nvrtc::load(nvrtc.file)));
+    const auto assembler = make_nvrtc_assembler(Nvrtc::load(nvrtc.file));
+    return assembled(*assembler) + too_old_for(*assembler);
   });
   const bool has_driver = probe("driver", [] {
     const auto assembler = make_driver_assembler();
-    return assembled(*assembler, *open_device("cuda:0")->info().target);
+    return assembled(*assembler, *open_device("cuda:0")->info().target) + too_old_for(*assembler);
   });
   return has_ptxas || has_nvrtc || has_driver;
 }
