@@ -155,8 +155,8 @@ std::vector<std::string> failures_of_careful(std::span<const LayerCosines> measu
     for (const auto& [step, least] : steps) {
       if (least.careful.is_above(threshold)) continue;
       sentences.push_back(fmt::format(
-          "careful is not above {} at step {} of {}: cosine {}, the least of {}", threshold,
-          step, layer, text_of(least.careful.cosines), least.careful.num_inputs));
+          "careful is not above {} at step {} of {}: cosine {}, the least of {}", threshold, step,
+          layer, text_of(least.careful.cosines), least.careful.num_inputs));
     }
   }
   return sentences;

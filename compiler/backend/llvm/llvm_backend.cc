@@ -74,7 +74,8 @@ const std::string& LlvmPlugin::version() const {
 }
 
 std::string LlvmPlugin::to_ptx(const ir::Function& kernel, const Target& target) const {
-  const std::string text = ir::print(kernel), cpu(target.name), features = features_of(ptx_version_for(kernel, target));
+  const std::string text = ir::print(kernel), cpu(target.name),
+                    features = features_of(ptx_version_for(kernel, target));
   const SagejitLlvmRequest request = {text.data(), text.size(), cpu.c_str(), features.c_str()};
   ReplyGuard guard{*library_->plugin};
   library_->plugin->compile(&request, &guard.reply);

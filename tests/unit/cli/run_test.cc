@@ -201,10 +201,10 @@ TEST_CASE("a missing NVRTC is an environment error that says how to get it") {
 TEST_CASE("without any tool, doctor says what would mend it, and kernels run on the emulator") {
   const std::string none = " --nvrtc /nonexistent.so --ptxas /nonexistent ";
   const Outcome doctor = sagejit("doctor" + none);
-  for (const char* part :
-       {"back ends\n  ptx: built in\n  llvm: ", "\n  cuda: NVRTC, ",
-        "  ptxas: ptxas, the assembler ", "pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc",
-        "  nvrtc: not found, see above", "  driver: "}) {
+  for (const char* part : {"back ends\n  ptx: built in\n  llvm: ", "\n  cuda: NVRTC, ",
+                           "  ptxas: ptxas, the assembler ",
+                           "pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc",
+                           "  nvrtc: not found, see above", "  driver: "}) {
     CHECK_THAT(doctor.out, Catch::Contains(part));
   }
   // With a GPU its driver will do.
