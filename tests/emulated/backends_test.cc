@@ -13,6 +13,7 @@
 #include "compiler/kernels/generators.h"
 #include "compiler/plan/forward_plan.h"
 #include "compiler/sema/check.h"
+#include "compiler/support/error.h"
 #include "runtime/device/emulated_device.h"
 #include "runtime/toolchain/search.h"
 #include "tests/emulated/lab.h"
