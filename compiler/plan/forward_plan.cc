@@ -179,7 +179,7 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
 // while the maxima are found, and where rows end within it, whether each piece exists; a rotation,
 // and smoothed Q whose LSE is asked for, take more too. The assembler of sm_120 takes more
 // registers for the same, and so does that of sm_90 where every token has a scale and V is scaled
-// too.
+// too; and, made by LLVM, that of smoothed Q in short rows.
 int prepare_teams(const ForwardPlan& plan) {
   const int loads = plan.num_pieces();
   const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;
@@ -190,8 +190,10 @@ int prepare_teams(const ForwardPlan& plan) {
                         (plan.v.is_prepared && !is_power_of_two(plan.v.value_head_dim));
   const bool has_token_scales =
       plan.v.is_scaled && (plan.q.groups.span == 1 || plan.k.groups.span == 1);
+  const bool has_short_means = plan.q.subtract_mean && plan.q.head_dim <= 64;
   const bool takes_more = has_ends || plan.q.rotates || (plan.q.subtract_mean && plan.q.lse_bias) ||
-                          plan.target->sm >= 120 || (plan.target->sm >= 90 && has_token_scales);
+                          plan.target->sm >= 120 ||
+                          (plan.target->sm >= 90 && (has_token_scales || has_short_means));
   constexpr int kOther = 4096;  // maxima of groups, items
   const int bytes = plan.scratch_bytes() + kOther;
   return std::max(1, std::min(takes_more ? teams - 1 : teams, plan.target->smem_per_block / bytes));

@@ -64,7 +64,7 @@ TEST_CASE("llvm: a module says what it needs of target, launch and shared memory
   if (!llvm) return;
   CHECK_THAT(llvm->name(), Catch::StartsWith("llvm 19.1."));
   CHECK(llvm->flags(find_target("sm_89")) ==
-        std::vector<std::string>{"-mcpu=sm_89", "-mattr=+ptx84"});
+        std::vector<std::string>{"-mcpu=sm_89", "-mattr=+ptx80"});
   const std::string text = ptx_of_value(*llvm, "%5:i32 = add.i32 %2, 0");
   CHECK_THAT(text, Contains(".version 8.0\n.target sm_90a\n.address_size 64\n"));
   CHECK_THAT(text, Contains(".extern .shared .align 128 .b8 smem[];\n"));
@@ -72,7 +72,7 @@ TEST_CASE("llvm: a module says what it needs of target, launch and shared memory
   CHECK_THAT(text, Contains(".maxntid 128, 1, 1\n.minnctapersm 3\n"));
   CHECK_THAT(text, Contains("add.s32 %r, %r, 64;"));
   CHECK_THAT(llvm->to_ptx(function_of(""), find_target("sm_89")),
-             Contains(".version 8.4\n.target sm_89\n"));
+             Contains(".version 8.0\n.target sm_89\n"));
 }
 
 TEST_CASE("llvm: arithmetic is LLVM's, rounded as written and never contracted") {
@@ -212,7 +212,11 @@ TEST_CASE("llvm: every operation is accepted by the assembler") {
   const auto llvm = find_llvm();
   const std::string ptxas = find_ptxas();
   if (!llvm || ptxas.empty()) return;
-  for (const char* name : {"sm_80", "sm_89", "sm_90a"}) {
+  // e4m3 products into f16 take a PTX that LLVM 19 does not write.
+  const Target& ada = find_target("sm_89");
+  CHECK(thrown_by([&] { llvm->to_ptx(kernel_of_everything(ada), ada); }).kind() ==
+        ErrorKind::kUnsupported);
+  for (const char* name : {"sm_80", "sm_86", "sm_90a"}) {
     INFO(name);
     const Target& target = find_target(name);
     const std::string text = llvm->to_ptx(kernel_of_everything(target), target);
