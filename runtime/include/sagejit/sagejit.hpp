@@ -228,7 +228,7 @@ struct ContextOptions {
   std::string cache_dir;                                    // "": as the environment says
   std::string nvrtc;                                        // "": search for it
   std::function<void(int level, const char* message)> log;  // called from any thread
-  std::string backend;                                      // "ptx", "llvm", "cuda"; "": the fastest
+  std::string backend;    // "ptx", "llvm", "cuda"; "": the fastest
   std::string assembler;  // "ptxas", "nvrtc", "driver"; "": the fastest that is here
   std::string ptxas;      // "": search for it
 };
@@ -240,7 +240,9 @@ class Context {
     sagejit_context_options raw = {};
     raw.struct_size = sizeof(raw);
     raw.flags = options.flags;
-    const auto given = [](const std::string& text) { return text.empty() ? nullptr : text.c_str(); };
+    const auto given = [](const std::string& text) {
+      return text.empty() ? nullptr : text.c_str();
+    };
     raw.cache_dir = given(options.cache_dir);
     raw.nvrtc = given(options.nvrtc);
     raw.backend = given(options.backend);
