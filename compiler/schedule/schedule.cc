@@ -169,6 +169,17 @@ void check_shared_memory(const Variant& variant, const Schedule& schedule, const
                       schedule.blocks_per_sm, bytes, target.smem_per_sm, target.name));
 }
 
+void check_warpgroups(const Schedule& schedule, const Target& target, const Requirements& require) {
+  require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
+  require(schedule.num_warps % 4 == 0 && schedule.num_warps >= 4 && schedule.num_warps <= 16,
+          "warps must be 4, 8, 12 or 16: one to four warpgroups that compute");
+  require(schedule.block_m == 16 * schedule.num_warps, "block_m must be 16 rows for every warp");
+  require(schedule.blocks_per_sm == 1, "blocks_per_sm must be 1");
+  require(!schedule.ping_pong || schedule.num_warps == 8 || schedule.num_warps == 12,
+          "ping_pong needs two or three computing warpgroups");
+  require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
+}
+
 }  // namespace
 
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
@@ -177,16 +188,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   require(threads <= kMaxThreadsPerBlock,
           fmt::format("a block has at most {} threads, {} warps are {}", kMaxThreadsPerBlock,
                       schedule.num_warps, threads));
-  if (schedule.wgmma) {
-    require(target.wgmma, fmt::format("{} has no wgmma instructions", target.name));
-    require(schedule.num_warps % 4 == 0 && schedule.num_warps >= 4 && schedule.num_warps <= 16,
-            "warps must be 4, 8, 12 or 16: one to four warpgroups that compute");
-    require(schedule.block_m == 16 * schedule.num_warps, "block_m must be 16 rows for every warp");
-    require(schedule.blocks_per_sm == 1, "blocks_per_sm must be 1");
-    require(!schedule.ping_pong || schedule.num_warps == 8 || schedule.num_warps == 12,
-            "ping_pong needs two or three computing warpgroups");
-    require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
-  }
+  if (schedule.wgmma) check_warpgroups(schedule, target, require);
   if (schedule.int4_mma) {
     require(target.native_s4_mma, fmt::format("{} has no int4 tensor cores", target.name));
     require(variant.q.type == DType::kS4, "int4_mma needs int4 Q and K");

@@ -106,7 +106,7 @@ LazyToolchain::FoundAssembler LazyToolchain::find_assembler(const Target* target
     try {
       const auto& assembler = opened(candidate);
       check_age(*assembler, target);
-      const FoundAssembler found = {assembler, candidate == AssemblerChoice::kDriver};
+      FoundAssembler found = {assembler, candidate == AssemblerChoice::kDriver};
       if (!target || kernels_beyond(assembler->ptx_version(), *target).empty()) return found;
       const bool is_newer =
           !best.assembler || assembler->ptx_version() > best.assembler->ptx_version();
