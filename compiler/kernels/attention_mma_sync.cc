@@ -23,8 +23,9 @@ constexpr int kMmaRows = 16;
 constexpr int kMmaColumns =
     8;  // n of every product: the keys of a score tile, the columns of an O tile
 
-// One block computes block_m query rows of one (batch, head); each warp its own rows against every
-// key tile. Shared memory: the block's Q tile, then a ring of K and V tiles.
+// One block computes block_m query rows of one (batch, head), or of heads that are packed; each
+// warp its own rows against every key tile. Shared memory: the block's Q tile, then a ring of K and
+// V tiles.
 class AttentionKernel {
  public:
   explicit AttentionKernel(const ForwardPlan& plan)
@@ -36,14 +37,15 @@ class AttentionKernel {
         num_row_tiles_(schedule_.block_m / schedule_.num_warps / kMmaRows),
         num_key_tiles_(schedule_.block_n / kMmaColumns),
         row_bytes_(qk_row_bytes(variant_, schedule_)),
+        heads_(b_, plan, args_),
         batch_(b_.emit1(Op::kBlockZ, {})),
-        head_(b_.emit1(Op::kBlockY, {})),
+        head_(first_head()),
         kv_head_(b_.div(head_, b_.div(args_["hq"], args_["hkv"]))),
         first_row_(first_row()) {}
 
   ir::Function generate() {
     const MaskRegions regions(b_, variant_.mask, args_["m"], args_["n"],
-                              {first_row_, schedule_.block_m}, schedule_.block_n);
+                              heads_.tokens_of(first_row_, schedule_.block_m), schedule_.block_n);
     q_address_ = b_.smem("q", q_tile(variant_, schedule_).bytes(), 128);
     load_q();
     ir::CopyRing ring(b_, "kv", schedule_.stages, stage_bytes());
@@ -52,11 +54,12 @@ class AttentionKernel {
     const ir::CopyRing::Load load_kv = kv_loader(values);
     ring.fill(regions.first_tile(), regions.end_tile(), load_kv);
     const std::vector<Value> row_numbers = rows_of_thread(b_, tile, num_row_tiles_, b_.tid());
-    std::vector<Value> row_factors;
+    std::vector<Value> tokens, row_factors;
     for (const Value row : row_numbers) {
+      tokens.push_back(heads_.place_of(tile, row).token);
       row_factors.push_back(load_row_factor(b_, plan_, args_, tile, row));
     }
-    const QueryRows rows(b_, regions, row_numbers, row_factors);
+    const QueryRows rows(b_, regions, tokens, row_factors);
     const KeyScales key_scales = KeyScales::global(b_, plan_, args_, tile, schedule_.block_n);
     std::optional<MeanScores> mean_scores;
     if (plan_.mean_scores.exists) {
@@ -91,6 +94,11 @@ class AttentionKernel {
   int k_bytes() const { return k_tile(variant_, schedule_).bytes(); }
   int stage_bytes() const { return k_bytes() + v_tile(variant_, schedule_).bytes(); }
 
+  Value first_head() {
+    const Value pack = b_.emit1(Op::kBlockY, {});
+    return plan_.packs_heads() ? b_.mul(pack, args_["packed_heads"]) : pack;
+  }
+
   // Under a causal mask the rows with the most keys come first, so that the last blocks are short.
   Value first_row() {
     Value block = b_.emit1(Op::kBlockX, {});
@@ -114,7 +122,7 @@ class AttentionKernel {
     const ir::TileLoader loader(b_, layout, layout.row_chunks,
                                 b_.zext(constant(layout.row_bytes())));
     loader.load(q_address_, codes_row("q", head_, args_["hq"], args_["m"], first_row_),
-                b_.sub(args_["m"], first_row_));
+                b_.sub(heads_.num_rows(), first_row_));
   }
 
   ir::CopyRing::Load kv_loader(const ValueTiles& values) {
@@ -216,6 +224,7 @@ class AttentionKernel {
   KernelArgs args_;
   int num_row_tiles_, num_key_tiles_;
   int row_bytes_;  // of Q's and K's codes
+  PackedHeads heads_;
   Value batch_, head_, kv_head_, first_row_;
   Value q_address_;
   std::optional<ir::TileLoader> k_loader_;

@@ -84,7 +84,7 @@ class WgmmaAttention {
     const MaskRegions regions = block_.regions_of(tile.first_row, kWarpgroupRows);
     const Value tid = b_.bit_and(b_.tid(), constant(kWarpgroupThreads - 1));
     const std::vector<Value> numbers = rows_of_thread(b_, tile, 1, tid);
-    const QueryRows rows(b_, regions, numbers, row_factors(words, tile, numbers));
+    const QueryRows rows(b_, regions, tokens_of(tile, numbers), row_factors(words, tile, numbers));
     const KeyScales key_scales = KeyScales::shared(b_, block_.plan.k.groups, schedule_.block_n);
     std::optional<MeanScores> mean_scores;
     if (block_.plan.mean_scores.exists) mean_scores.emplace(MeanScores::shared(b_));
@@ -118,6 +118,13 @@ class WgmmaAttention {
     skip(end, block.end_tile(), kv);
     skip_last_stage(regions, block, kv);
     store(tile, softmax, o, words);
+  }
+
+  std::vector<Value> tokens_of(const QueryTile& tile, const std::vector<Value>& rows) {
+    const PackedHeads heads(b_, block_.plan, block_.args);
+    std::vector<Value> tokens;
+    for (const Value row : rows) tokens.push_back(heads.place_of(tile, row).token);
+    return tokens;
   }
 
   std::vector<Value> row_factors(Value words, const QueryTile& tile,

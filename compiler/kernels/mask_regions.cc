@@ -7,6 +7,12 @@ namespace sagejit {
 using ir::constant;
 using ir::Value;
 
+RowRange existing_rows(ir::Builder& b, Value first, int count, Value num_rows) {
+  const Value end = b.sub(num_rows, constant(1));
+  return {b.min(first, end), b.min(b.add(first, constant(count - 1)), end),
+          b.min(b.max(b.sub(num_rows, first), constant(0)), constant(1))};
+}
+
 MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, const RowRange& rows,
                          int tile_keys)
     : b_(b), mask_(mask), n_(n) {
@@ -16,18 +22,14 @@ MaskRegions::MaskRegions(ir::Builder& b, const Mask& mask, Value m, Value n, con
   const Value tile = constant(tile_keys), zero = constant(0);
   // Part of a block's rows, a warpgroup's, may lie behind the last row altogether: they see no key
   // tile, at a place that is among the block's.
-  const Value end_row = b.sub(m, constant(1));
-  const Value first_row = b.min(rows.first, end_row);
-  const Value last_row = b.min(b.add(rows.first, constant(rows.count - 1)), end_row);
   const auto tiles_below = [&](Value keys) { return b.div(b.max(keys, zero), tile); };
   const auto tiles_covering = [&](Value keys) {
     return b.div(b.add(b.max(keys, zero), constant(tile_keys - 1)), tile);
   };
-  const Bounds first = bounds_of(first_row), last = bounds_of(last_row);
+  const Bounds first = bounds_of(rows.first), last = bounds_of(rows.last);
   const Value begin = first.low ? tiles_below(first.low) : zero;
   const Value seen_end = b.max(begin, tiles_covering(b.add(last.high, constant(1))));
-  const Value exists = b.min(b.max(b.sub(m, rows.first), zero), constant(1));
-  const Value end = b.add(begin, b.mul(exists, b.sub(seen_end, begin)));
+  const Value end = b.add(begin, b.mul(rows.exists, b.sub(seen_end, begin)));
   Value full_end = b.min(tiles_below(b.add(first.high, constant(1))), end);
   if (!last.low) {
     runs_ = {{begin, full_end, false}, {full_end, end, true}};

@@ -14,17 +14,20 @@ struct TileRun {
   bool masked;
 };
 
-// The query rows a block computes.
+// The query rows that a block or warpgroup computes, i32; of rows that do not exist, the nearest
+// that do.
 struct RowRange {
-  ir::Value first;  // i32
-  int count;
+  ir::Value first, last;
+  ir::Value exists;  // 0 if none of the rows does, else 1
 };
+// Those of `count` rows from `first` on that are among the first `num_rows`.
+RowRange existing_rows(ir::Builder& b, ir::Value first, int count, ir::Value num_rows);
 
 // The visible keys of query row i are j with low(i) <= j <= high(i), j < n:
 //   causal top_left      high = i
 //   causal bottom_right  high = i + n - m
 //   window               low = i + n - m - left, high = i + n - m + right
-// Rows i >= m do not exist; a range of none but such sees no key tile.
+// A range of rows that do not exist sees no key tile.
 class MaskRegions {
  public:
   MaskRegions(ir::Builder& b, const Mask& mask, ir::Value m, ir::Value n, const RowRange& rows,

@@ -18,7 +18,12 @@ class OutputWriter {
  public:
   OutputWriter(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                const QueryTile& tile)
-      : b_(b), plan_(plan), variant_(plan.variant), args_(args), tile_(tile) {}
+      : b_(b),
+        plan_(plan),
+        variant_(plan.variant),
+        args_(args),
+        tile_(tile),
+        heads_(b, plan, args) {}
 
   void store(const RowResults& results) {
     const Value quad_lane = b_.bit_and(b_.emit1(Op::kTidAgain, {}), constant(3));
@@ -41,14 +46,14 @@ class OutputWriter {
       }
       gather_tiles(values, quad_lane);
       const Value row = results.rows[i];
-      b_.when(b_.less(row, args_["m"]), [&] {
-        store_row(values, row_address(b_, args_, "o", "m", {tile_.batch, tile_.head, row}),
-                  quad_lane);
+      b_.when(b_.less(row, heads_.num_rows()), [&] {
+        const RowPlace place = heads_.place_of(tile_, row);
+        store_row(values, row_address(b_, args_, "o", "m", place), quad_lane);
         if (!variant_.lse) return;
         // The quad's threads hold the same row: one writes.
         b_.when(b_.equal(quad_lane, constant(0)), [&] {
-          const Value value = lse(row, results.maxima[i], sum, results.range_log2);
-          store_lse(row, b_.select(empty, constant_f32(kNegativeInfinity), value));
+          const Value value = lse(place, results.maxima[i], sum, results.range_log2);
+          store_lse(place, b_.select(empty, constant_f32(kNegativeInfinity), value));
         });
       });
     }
@@ -121,22 +126,23 @@ class OutputWriter {
     }
   }
 
-  Value lse(Value row, Value maximum, Value sum, float range_log2) {
+  Value lse(const RowPlace& place, Value maximum, Value sum, float range_log2) {
     Value log = b_.fadd(maximum, b_.emit1(Op::kLg2Approx, {sum}));
     if (range_log2 != 0) log = b_.fsub(log, constant_f32(range_log2));
     const Value smoothed = b_.fmul(log, constant_f32(static_cast<float>(std::numbers::ln2)));
     if (!plan_.q.lse_bias) return smoothed;
-    const Value batch_head = batch_head_of(b_, args_, tile_);
-    const Value index = b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["m"])), b_.zext(row));
+    const Value batch_head = batch_head_of(b_, args_, place.batch, place.head);
+    const Value index =
+        b_.add64(b_.mul64(b_.zext(batch_head), b_.zext(args_["m"])), b_.zext(place.token));
     const Value address = b_.add64(args_["lse_bias"], b_.mul64(index, b_.zext(constant(4))));
     const Value bias = b_.emit1(Op::kLdGlobalF32, {address, constant(0)});
     return b_.fma(bias, constant_f32(static_cast<float>(score_scale(variant_))), smoothed);
   }
 
-  void store_lse(Value row, Value value) {
-    const Value head = b_.add64(b_.mul64(b_.zext(tile_.batch), args_["lse_stride_b"]),
-                                b_.mul64(b_.zext(tile_.head), args_["lse_stride_h"]));
-    const Value address = b_.address(b_.add64(args_["lse"], head), row, 4);
+  void store_lse(const RowPlace& place, Value value) {
+    const Value head = b_.add64(b_.mul64(b_.zext(place.batch), args_["lse_stride_b"]),
+                                b_.mul64(b_.zext(place.head), args_["lse_stride_h"]));
+    const Value address = b_.address(b_.add64(args_["lse"], head), place.token, 4);
     b_.emit(Op::kStGlobalF32, {address, constant(0), value});
   }
 
@@ -145,6 +151,7 @@ class OutputWriter {
   const Variant& variant_;
   const KernelArgs& args_;
   const QueryTile& tile_;
+  PackedHeads heads_;
 };
 
 }  // namespace

@@ -65,13 +65,14 @@ class CodeRows {
       fail(ErrorKind::kInternal, "a pass is not of whole core matrices");
     }
     const Value row_bytes = b.zext(constant(plan.row_bytes()));
-    const Value first_row = b.mul64(b.zext(tile.batch_head()), b.zext(tile.num_code_tokens()));
-    const Value head = b.add64(args[plan.operand + "_codes"], b.mul64(first_row, row_bytes));
+    const auto [pack_row, first_row, count] = tile.code_rows();
+    const Value pack = b.add64(args[plan.operand + "_codes"], b.mul64(pack_row, row_bytes));
+    const Value row = b.add(first_row, tile.token(0));
     const Value first = b.mul(tile.lanes().lane, constant(kLaneElements * code_bits_ / 8));
     if (plan.core_matrices) {
-      address_ = token_rows_address(b, head, tile.token(0), first, plan.row_bytes());
+      address_ = token_rows_address(b, pack, row, first, plan.row_bytes());
     } else {
-      address_ = b.address(b.add64(head, b.mul64(b.zext(tile.token(0)), row_bytes)), first, 1);
+      address_ = b.address(b.add64(pack, b.mul64(b.zext(row), row_bytes)), first, 1);
     }
   }
 

@@ -22,8 +22,18 @@ RowTile::RowTile(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
       in_row_(b.less(lanes_.first, constant(plan.head_dim))),
       pieces_(b) {}
 
-Value RowTile::num_code_tokens() const {
-  return plan_.core_matrices ? args_["padded_" + std::string(names_of(plan_).tokens)] : num_tokens_;
+RowTile::CodeRows RowTile::code_rows() const {
+  const Value padded =
+      plan_.core_matrices ? args_["padded_" + std::string(names_of(plan_).tokens)] : num_tokens_;
+  const auto first_of = [&](Value pack) { return b_.mul64(b_.zext(pack), b_.zext(padded)); };
+  if (plan_.packed_heads.empty()) return {first_of(batch_head()), constant(0), padded};
+  const Value packed = args_["packed_heads"], alone = b_.equal(packed, constant(1));
+  const Value in_group = b_.sub(batch_head(), b_.mul(place_.kv_batch_head, args_["group_heads"]));
+  const Value in_pack = b_.select(alone, constant(0), in_group);
+  const Value pack = b_.select(alone, batch_head(), place_.kv_batch_head);
+  const Value first = b_.mul(in_pack, num_tokens_);
+  const Value is_last = b_.equal(in_pack, b_.sub(packed, constant(1)));
+  return {first_of(pack), first, b_.select(is_last, b_.sub(padded, first), num_tokens_)};
 }
 
 Value RowTile::batch_head() const {

@@ -19,15 +19,22 @@ class RowTile {
   const RowLanes& lanes() const { return lanes_; }
   ir::Value first_token() const { return first_token_; }
   ir::Value num_tokens() const { return num_tokens_; }
-  ir::Value num_code_tokens() const;  // padding included, where the codes have any
   ir::Value batch_head() const;
+
+  // Where codes of the head lie: in a pack of rows (packed_heads.h), the head alone where heads are
+  // not packed. The padding, where a pack has any, is part of its last head's.
+  struct CodeRows {
+    ir::Value pack;          // number of its first row, i64
+    ir::Value first, count;  // rows of the pack
+  };
+  CodeRows code_rows() const;
 
   // This thread's row of a pass, counted from the tile's first.
   ir::Value row(int pass) const;
   ir::Value token(int pass) const;
   // A token that exists and belongs to this tile.
   ir::Value in_tensor(int pass) const { return before(num_tokens_, pass); }
-  ir::Value has_codes(int pass) const { return before(num_code_tokens(), pass); }
+  ir::Value has_codes(int pass) const { return before(code_rows().count, pass); }
 
   // A piece for each pass; zeros outside the tensor.
   void load();

@@ -57,8 +57,8 @@ std::vector<ir::Var> Scores::registers() const {
   return all;
 }
 
-Value batch_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile) {
-  return b.add(b.mul(tile.batch, args["hq"]), tile.head);
+Value batch_head_of(ir::Builder& b, const KernelArgs& args, Value batch, Value head) {
+  return b.add(b.mul(batch, args["hq"]), head);
 }
 Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile) {
   return b.add(b.mul(tile.batch, args["hkv"]), tile.kv_head);
@@ -78,18 +78,19 @@ std::vector<Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int num
 
 Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                       const QueryTile& tile, Value row) {
-  const Value scales = scales_base(b, args, "q", batch_head_of(b, args, tile));
-  const Value existing = b.min(row, b.sub(args["m"], constant(1)));
-  const Value address = b.address(scales, scale_index(b, plan.q.groups, existing), 4);
+  const PackedHeads heads(b, plan, args);
+  const RowPlace place = heads.place_of(tile, b.min(row, b.sub(heads.num_rows(), constant(1))));
+  const Value scales = scales_base(b, args, "q", batch_head_of(b, args, place.batch, place.head));
+  const Value address = b.address(scales, scale_index(b, plan.q.groups, place.token), 4);
   const double scale_log2 = score_scale(plan.variant) * std::numbers::log2e;
   return b.fmul(b.emit1(Op::kLdGlobalF32, {address, constant(0)}),
                 constant_f32(static_cast<float>(scale_log2)));
 }
 
-QueryRows::QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<Value>& rows,
+QueryRows::QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<Value>& tokens,
                      std::vector<Value> factors)
     : b_(b), factors_(std::move(factors)) {
-  for (const Value row : rows) bounds_.push_back(regions.bounds_of(row));
+  for (const Value token : tokens) bounds_.push_back(regions.bounds_of(token));
 }
 
 void QueryRows::mask(Scores& s, Value first_key) const {
@@ -130,7 +131,8 @@ Value mean_scores_row(ir::Builder& b, const ForwardPlan& plan, const KernelArgs&
 
 MeanScores MeanScores::global(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                               const QueryTile& tile, Value first_row) {
-  const Value row = mean_scores_row(b, plan, args, batch_head_of(b, args, tile), first_row);
+  const Value row =
+      mean_scores_row(b, plan, args, batch_head_of(b, args, tile.batch, tile.head), first_row);
   const Value mine = b.address(row, first_column(b), 4);
   return MeanScores(b, [&b, mine](Value origin, int key) {
     return b.emit(Op::kLdGlobalV2F32, {b.address(mine, origin, 4), constant(key * 4)});

@@ -14,6 +14,7 @@
 #include "compiler/ir/builder.h"
 #include "compiler/kernels/kernel_args.h"
 #include "compiler/kernels/mask_regions.h"
+#include "compiler/kernels/packed_heads.h"
 #include "compiler/plan/forward_plan.h"
 
 namespace sagejit {
@@ -49,27 +50,22 @@ struct Dequantization {
       key_factors;  // dk, one per run of key tiles; empty: already multiplied into x
 };
 
-// Where a block or warpgroup works.
-struct QueryTile {
-  ir::Value batch, head, kv_head;
-  ir::Value first_row;  // of all its warps
-};
-
 // batch * heads + head
-ir::Value batch_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
+ir::Value batch_head_of(ir::Builder& b, const KernelArgs& args, ir::Value batch, ir::Value head);
 ir::Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
 
 // The query rows that thread `tid` (counted from the tile's first) holds: warp w of the tile has
 // rows [16 t w, 16 t (w + 1)) for t row tiles.
 std::vector<ir::Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles,
                                       ir::Value tid);
-// scale log2(e) dq of a row, which may lie behind the last one.
+// scale log2(e) dq of a row; of one behind the last, that one's.
 ir::Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                           const QueryTile& tile, ir::Value row);
 
 class QueryRows {
  public:
-  QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<ir::Value>& rows,
+  // tokens: i32, of the rows.
+  QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<ir::Value>& tokens,
             std::vector<ir::Value> factors);
 
   const std::vector<ir::Value>& factors() const { return factors_; }

@@ -6,6 +6,7 @@
 #include "compiler/ir/bulk_ring.h"
 #include "compiler/kernels/kernel_args.h"
 #include "compiler/kernels/mask_regions.h"
+#include "compiler/kernels/packed_heads.h"
 #include "compiler/plan/forward_plan.h"
 
 namespace sagejit {
@@ -58,8 +59,8 @@ struct WgmmaBlock {
 
   // Key tiles that `num_rows` query rows from `first_row` on see.
   MaskRegions regions_of(ir::Value first_row, int num_rows) {
-    return MaskRegions(b, variant.mask, args["m"], args["n"], {first_row, num_rows},
-                       schedule.block_n);
+    return MaskRegions(b, variant.mask, args["m"], args["n"],
+                       PackedHeads(b, plan, args).tokens_of(first_row, num_rows), schedule.block_n);
   }
 };
 

@@ -50,10 +50,11 @@ class Loader {
   }
 
  private:
-  // A query tile of the block, and the key tiles that any of its rows sees.
+  // A query tile of the block.
   struct Work {
     QueryTile tile;
-    Value batch_head, batch_kv_head;
+    Value pack;  // of all batches'
+    Value batch_kv_head;
   };
 
   // --- of the counters
@@ -65,11 +66,11 @@ class Loader {
            variant_.mask.kind == MaskKind::kCausalBottomRight;
   }
 
-  // Tiles in the order of their numbers: head after head, as they are prepared, and the last heads
+  // Tiles in the order of their numbers: pack after pack, as they are prepared, and the last ones
   // at once. Tiles with the most keys come first: of a head, and of all the last heads together, so
   // that the last ones are short.
   Work work_of(Value number) {
-    const Value row_tiles = args_["row_tiles"], first_last = args_["first_last_head"];
+    const Value row_tiles = args_["row_tiles"], first_last = args_["first_last_pack"];
     // a / b and a mod b by one division.
     const auto divide = [&](Value a, Value b) {
       const Value quotient = b_.div(a, b);
@@ -78,22 +79,22 @@ class Loader {
     const Value among_last = b_.sub(number, args_["first_last_tile"]);
     const Value is_last = b_.less_equal(constant(0), among_last);
     const auto [quotient, remainder] = divide(b_.select(is_last, among_last, number),
-                                              b_.select(is_last, args_["last_heads"], row_tiles));
+                                              b_.select(is_last, args_["last_packs"], row_tiles));
     const Value rank = b_.select(is_last, quotient, remainder);
-    const Value batch_head = b_.select(is_last, b_.add(first_last, remainder), quotient);
+    const Value pack = b_.select(is_last, b_.add(first_last, remainder), quotient);
     const Value row_tile = is_causal() ? b_.sub(b_.sub(row_tiles, constant(1)), rank) : rank;
-    const auto [batch, head] = divide(batch_head, args_["hq"]);
+    const auto [batch, in_batch] = divide(pack, args_[plan_.packs_heads() ? "packs" : "hq"]);
+    const Value head = plan_.packs_heads() ? b_.mul(in_batch, args_["packed_heads"]) : in_batch;
     const Value kv_head = b_.div(head, args_["group_heads"]);
     const Value first_row = b_.mul(row_tile, constant(schedule_.block_m));
-    return {{batch, head, kv_head, first_row},
-            batch_head,
-            b_.add(b_.mul(batch, args_["hkv"]), kv_head)};
+    return {{batch, head, kv_head, first_row}, pack, b_.add(b_.mul(batch, args_["hkv"]), kv_head)};
   }
 
-  // Address of a (batch, head)'s part of an operand of `row_bytes` a token.
-  Value operand_address(const std::string& name, Value batch_head, const std::string& padded,
+  // Address of the part of an operand that is a pack's, or a (batch, K head)'s; of `row_bytes` a
+  // row.
+  Value operand_address(const std::string& name, Value part, const std::string& padded,
                         int row_bytes) {
-    const Value row = b_.mul64(b_.zext(batch_head), b_.zext(args_[padded]));
+    const Value row = b_.mul64(b_.zext(part), b_.zext(args_[padded]));
     return b_.add64(args_[name], b_.mul64(row, b_.zext(constant(row_bytes))));
   }
   Value offset_of(Value token, int row_bytes) {
@@ -170,7 +171,7 @@ class Loader {
     std::vector<Value> value_scales;
     if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
     const int row_bytes = qk_row_bytes(variant_, schedule_);
-    const Value head = operand_address("q_codes", work.batch_head, "padded_m", row_bytes);
+    const Value head = operand_address("q_codes", work.pack, "padded_m", row_bytes);
     for (int i = 0; i < block_.num_consumers; ++i) {
       const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
       block_.q_ring.begin(q);
@@ -259,12 +260,12 @@ class Loader {
     });
   }
 
-  // Of each computing warpgroup's rows, where Q is smoothed.
+  // Of each computing warpgroup's rows, where Q is smoothed: then a pack is one head.
   std::vector<Value> mean_scores_rows(const Work& work) {
     std::vector<Value> rows;
     for (int i = 0; plan_.mean_scores.exists && i < block_.num_consumers; ++i) {
       const Value first_row = b_.add(work.tile.first_row, constant(i * kWarpgroupRows));
-      rows.push_back(mean_scores_row(b_, plan_, args_, work.batch_head, first_row));
+      rows.push_back(mean_scores_row(b_, plan_, args_, work.pack, first_row));
     }
     return rows;
   }

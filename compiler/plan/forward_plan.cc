@@ -30,6 +30,9 @@ const std::string kPrepareCounters = "prepare_counters";
 
 constexpr int kElementBytes = 2;  // of Q, K and V
 
+// Rows of packed heads are divided by their tokens by a multiplication (packed_heads.cc).
+constexpr int kTokenReciprocalOf = 0x7fffffff;
+
 // Threads that a row of so many elements takes.
 int lanes_of_row(int columns) {
   return static_cast<int>(
@@ -122,6 +125,32 @@ float largest_code(DType type) {
   return type == DType::kS4 ? 7.0f : 127.0f;
 }
 
+// Whether a launch packs query heads (packed_heads.h), 1 or 0. That pays where one head's queries
+// leave a quarter of a tile or more empty, and where the heads' tiles are more than run at a time:
+// fewer tiles than multiprocessors take no less time. The last condition is that of its division.
+std::string packs_heads(const Schedule& schedule) {
+  return fmt::format(
+      "min(1, div({}, max(1, m))) * min(1, div(b * hq, num_sms * {} + 1)) * "
+      "min(1, div(div({}, max(1, m) * max(1, m)), max(1, div(hq, hkv))))",
+      schedule.block_m * 3 / 4, schedule.blocks_per_sm, kTokenReciprocalOf);
+}
+
+// Of a pack: its heads, and its rows.
+std::string packed_heads(const Schedule& schedule) {
+  if (!schedule.pack_heads) return "1";
+  return fmt::format("(1 + {} * (div(hq, hkv) - 1))", packs_heads(schedule));
+}
+std::string pack_rows(const Schedule& schedule) {
+  return schedule.pack_heads ? fmt::format("(m * {})", packed_heads(schedule)) : "m";
+}
+std::string row_tiles(const Schedule& schedule) {  // of a pack
+  return fmt::format("ceil_div({}, {})", pack_rows(schedule), schedule.block_m);
+}
+// Of a batch.
+std::string num_packs(const Schedule& schedule) {
+  return schedule.pack_heads ? fmt::format("div(hq, {})", packed_heads(schedule)) : "hq";
+}
+
 QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q) {
   QuantizePlan plan;
   plan.operand = is_q ? "q" : "k";
@@ -140,6 +169,9 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   plan.rotates = v.hadamard;
   plan.lse_bias = is_q && v.lse && v.smooth_k == Smoothing::kMean;
   plan.core_matrices = schedule.wgmma;
+  if (is_q && plan.core_matrices && schedule.pack_heads) {
+    plan.packed_heads = packed_heads(schedule);
+  }
   if (plan.core_matrices) plan.token_multiple = is_q ? schedule.block_m : schedule.block_n;
   return plan;
 }
@@ -240,12 +272,23 @@ void add_mean_buffers(PlanWriter& out, const QuantizePlan& plan) {
   out.buffer("k_mean", fmt::format("b * hkv * {} * 4", k.head_dim));
 }
 
+// Heads whose codes are padded together, and the tokens of those.
+std::string code_packs(const QuantizePlan& plan) {
+  const std::string heads(names_of(plan).heads);
+  return plan.packed_heads.empty() ? heads : fmt::format("div({}, {})", heads, plan.packed_heads);
+}
+std::string code_tokens(const QuantizePlan& plan) {
+  const std::string tokens(names_of(plan).tokens);
+  return padded_tokens(
+      plan.packed_heads.empty() ? tokens : fmt::format("({} * {})", tokens, plan.packed_heads),
+      plan.token_multiple);
+}
+
 void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   const auto [heads, tokens] = names_of(plan);
   const std::string& name = plan.operand;
-  out.buffer(name + "_codes",
-             fmt::format("b * {} * {} * {}", heads, padded_tokens(tokens, plan.token_multiple),
-                         plan.row_bytes()));
+  out.buffer(name + "_codes", fmt::format("b * {} * {} * {}", code_packs(plan), code_tokens(plan),
+                                          plan.row_bytes()));
   const std::string stride = scale_head_stride(plan.groups, tokens);
   out.buffer(name + "_scales",
              plan.groups.per_head ? fmt::format("b * {} * ({}) * 4", heads, stride) : "4");
@@ -350,10 +393,13 @@ void launch_amax(PlanWriter& out, const QuantizePlan& plan) {
   out.from_buffer(plan.operand + "_amax");
 }
 
-// Of Q or K.
+// Of a head of Q or K; of heads that are padded together the last has all the padding.
 std::string num_tiles(const QuantizePlan& plan) {
-  return fmt::format("ceil_div({}, {})", padded_tokens(names_of(plan).tokens, plan.token_multiple),
-                     plan.tile_rows);
+  const std::string most = plan.packed_heads.empty()
+                               ? code_tokens(plan)
+                               : fmt::format("({} - {} * ({} - 1))", code_tokens(plan),
+                                             names_of(plan).tokens, plan.packed_heads);
+  return fmt::format("ceil_div({}, {})", most, plan.tile_rows);
 }
 
 // Of V.
@@ -373,8 +419,9 @@ void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
       .from_buffer(name + "_scales")
       .i64(name + "_scales_stride_h", scale_head_stride(plan.groups, tokens));
   if (plan.core_matrices) {
-    out.i32(fmt::format("padded_{}", tokens), padded_tokens(tokens, plan.token_multiple));
+    out.i32(fmt::format("padded_{}", tokens), code_tokens(plan));
   }
+  if (!plan.packed_heads.empty()) out.i32("packed_heads", plan.packed_heads);
   if (plan.groups.is_dynamic()) out.from_buffer(name + "_amax");
   if (plan.lse_bias) out.from_buffer("lse_bias");
   if (plan.clears_counters) out.from_buffer(kTileCounters);
@@ -478,27 +525,36 @@ void launch_preparation(PlanWriter& out, const ForwardPlan& plan) {
 // blocks stay and take tiles in turn, and have a producer warpgroup besides the consumers.
 void launch_attention(PlanWriter& out, const ForwardPlan& plan) {
   const Schedule& schedule = plan.schedule;
-  const std::string tiles = fmt::format("ceil_div(m, {})", schedule.block_m);
+  const std::string tiles = row_tiles(schedule), packs = num_packs(schedule);
   if (schedule.wgmma) {
-    out.launch(
-        "attention", Phase::kAttend, {fmt::format("min(num_sms, b * hq * {})", tiles), "1", "1"},
-        schedule.num_warps * 32 + kWarpgroupThreads, attention_smem_bytes(plan.variant, schedule));
+    out.launch("attention", Phase::kAttend,
+               {fmt::format("min(num_sms, b * {} * {})", packs, tiles), "1", "1"},
+               schedule.num_warps * 32 + kWarpgroupThreads,
+               attention_smem_bytes(plan.variant, schedule));
   } else {
-    out.launch("attention", Phase::kAttend, {tiles, "hq", "b"}, schedule.num_warps * 32,
+    out.launch("attention", Phase::kAttend, {tiles, packs, "b"}, schedule.num_warps * 32,
                attention_smem_bytes(plan.variant, schedule));
   }
 }
 
-// Heads whose query tiles the wgmma kernel takes by length, not head by head: a causal mask leaves
-// some tiles fewer keys, and a head's last tile may have fewer rows. As many as keep the
+// Packs whose query tiles the wgmma kernel takes by length, not pack by pack: a causal mask leaves
+// some tiles fewer keys, and a pack's last tile may have fewer rows. As many as keep the
 // multiprocessors busy to the end, and as keep their K and V in the L2 cache.
-std::string num_last_heads(const ForwardPlan& plan) {
+std::string num_last_packs(const ForwardPlan& plan) {
   constexpr int kRounds = 3;  // of tiles for every multiprocessor
   const int token_bytes = plan.k.row_bytes() + plan.v.columns * bits_of(plan.v.type) / 8;
   return fmt::format(
-      "max(1, min(b * hq, min(ceil_div({} * num_sms, max(1, ceil_div(m, {}))), "
-      "div({}, max(1, n * {})))))",
-      kRounds, plan.schedule.block_m, kResidentBytes, token_bytes);
+      "max(1, min(b * {}, min(ceil_div({} * num_sms, max(1, {})), div({}, max(1, n * {})))))",
+      num_packs(plan.schedule), kRounds, row_tiles(plan.schedule), kResidentBytes, token_bytes);
+}
+
+// How rows of a pack become heads and tokens.
+void pass_packs(PlanWriter& out, const Schedule& schedule) {
+  out.i32("packed_heads", packed_heads(schedule))
+      .i32("pack_rows", pack_rows(schedule))
+      .i32("token_reciprocal",
+           fmt::format("{} * div({}, max(1, m))", packs_heads(schedule), kTokenReciprocalOf));
+  if (schedule.wgmma) out.i32("packs", num_packs(schedule));
 }
 
 void add_attention(PlanWriter& out, const ForwardPlan& plan) {
@@ -522,18 +578,19 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
       .i32("hq", "hq")
       .i32("hkv", "hkv");
   if (plan.schedule.wgmma) {
-    const std::string row_tiles = fmt::format("ceil_div(m, {})", plan.schedule.block_m);
-    const std::string last_heads = num_last_heads(plan);
-    const std::string first_last = fmt::format("(b * hq - {})", last_heads);
+    const std::string tiles = row_tiles(plan.schedule), packs = num_packs(plan.schedule);
+    const std::string last_packs = num_last_packs(plan);
+    const std::string first_last = fmt::format("(b * {} - {})", packs, last_packs);
     out.from_buffer(kTileCounters)
-        .i32("row_tiles", row_tiles)
-        .i32("num_tiles", fmt::format("b * hq * {}", row_tiles))
-        .i32("last_heads", last_heads)
-        .i32("first_last_head", first_last)
-        .i32("first_last_tile", fmt::format("{} * {}", first_last, row_tiles))
+        .i32("row_tiles", tiles)
+        .i32("num_tiles", fmt::format("b * {} * {}", packs, tiles))
+        .i32("last_packs", last_packs)
+        .i32("first_last_pack", first_last)
+        .i32("first_last_tile", fmt::format("{} * {}", first_last, tiles))
         .i32("group_heads", "div(hq, hkv)")
-        .i32("padded_m", padded_tokens("m", plan.q.token_multiple));
+        .i32("padded_m", code_tokens(plan.q));
   }
+  if (plan.packs_heads()) pass_packs(out, plan.schedule);
   if (plan.v.is_prepared) out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
   if (plan.mean_scores.exists) {
     out.from_buffer("mean_scores")

@@ -63,6 +63,9 @@ struct QuantizePlan {
   bool clears_counters = false;  // also sets the attention kernel's tile counters to 0
   bool core_matrices = false;
   int token_multiple = 1;  // codes have a multiple of this many tokens; those past the end are 0
+  // Q with core_matrices: of heads that are packed (packed_heads.h) the codes lie one head's behind
+  // the other's, and the tokens of all together are padded. How many, as SizeExpr text; empty: one.
+  std::string packed_heads;
 
   int row_bytes() const { return padded_head_dim * code_bits / 8; }
 };
@@ -129,6 +132,8 @@ struct ForwardPlan {
     };
     return has_statistics() && !waits(k) && !waits(q);
   }
+  // At launch it is decided whether query heads that share K and V are packed (packed_heads.h).
+  bool packs_heads() const { return schedule.pack_heads; }
   // Attention begins while `prepare` runs, and waits for each head apart.
   bool attends_by_head() const { return schedule.wgmma && prepares_at_once(); }
 

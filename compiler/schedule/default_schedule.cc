@@ -34,6 +34,10 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
   }
 }
 
+bool packs_heads(const Variant& variant) {
+  return variant.smooth_q == Smoothing::kNone;
+}
+
 // Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
 // while its products run beside the next scores.
 int wgmma_registers(const Variant& variant, const Schedule& schedule) {
@@ -114,7 +118,8 @@ class WgmmaSchedules {
                                .num_warps = warps,
                                .q_in_registers = false,
                                .overlap = overlap,
-                               .ping_pong = takes_turns(warps, block_n, overlap)};
+                               .ping_pong = takes_turns(warps, block_n, overlap),
+                               .pack_heads = packs_heads(variant_)};
     if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) return;
     const std::optional<Schedule> legal = with_most_stages(schedule, variant_, target_);
     if (legal) list_.push_back(*legal);
@@ -149,7 +154,8 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
                                    .stages = 2,
                                    .q_in_registers = q_in_registers,
                                    .blocks_per_sm = blocks_per_sm,
-                                   .int4_mma = int4_mma};
+                                   .int4_mma = int4_mma,
+                                   .pack_heads = packs_heads(variant)};
         const int budget = std::min(kMaxThreadRegisters,
                                     target.regs_per_sm / (schedule.num_warps * 32 * blocks_per_sm));
         if (is_legal(variant, schedule, target) &&
@@ -166,14 +172,16 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
                              .stages = 2,
                              .q_in_registers = false,
                              .blocks_per_sm = 1,
-                             .int4_mma = int4_mma};
+                             .int4_mma = int4_mma,
+                             .pack_heads = packs_heads(variant)};
   const Schedule for_interval = {.block_m = 64,
                                  .block_n = 64,
                                  .num_warps = 4,
                                  .stages = 2,
                                  .q_in_registers = false,
                                  .blocks_per_sm = 1,
-                                 .int4_mma = int4_mma};
+                                 .int4_mma = int4_mma,
+                                 .pack_heads = packs_heads(variant)};
   for (const Schedule& last : {for_interval, smallest}) {
     if (is_legal(variant, last, target)) result.push_back(last);
   }

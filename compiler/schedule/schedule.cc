@@ -36,6 +36,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("ping_pong", 1, ping_pong),
     SCHEDULE_FIELD("prepare_percent", 100, prepare_percent),
     SCHEDULE_FIELD("int4_mma", 1, int4_mma),
+    SCHEDULE_FIELD("pack_heads", 1, pack_heads),
 };
 #undef SCHEDULE_FIELD
 
@@ -194,6 +195,8 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
     require(variant.q.type == DType::kS4, "int4_mma needs int4 Q and K");
     require(!schedule.wgmma, "int4_mma must be 0: wgmma has no int4 products");
   }
+  require(!schedule.pack_heads || variant.smooth_q == Smoothing::kNone,
+          "pack_heads must be 0 where queries of one head share a mean");
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,

@@ -31,6 +31,8 @@ struct Schedule {
   int prepare_percent = 50;  // wgmma: of the multiprocessors, where `prepare` runs beside attention
   bool int4_mma = false;     // int4 Q and K lie two to a byte, as int4 tensor cores read them; else
                              // one to a byte, and int8 products give the same scores
+  bool pack_heads = false;   // query heads that share K and V are packed into the same tiles, where
+                             // their queries are few (packed_heads.h)
   bool operator==(const Schedule&) const = default;
 };
 

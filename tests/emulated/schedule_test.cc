@@ -35,6 +35,12 @@ Result run(const Variant& variant, const Kernel& kernel) {
           judge(variant, problem, demand_for(variant, "biased_k"))};
 }
 
+Bits bits_of(const Kernel& kernel, const Inputs& inputs) {
+  Problem problem(kernel, inputs);
+  problem.launch();
+  return {problem.o().bytes(), problem.lse().bytes()};
+}
+
 constexpr std::string_view kLines[] = {
     "block_m=16 warps=1 blocks_per_sm=1",
     "block_m=64 warps=4 blocks_per_sm=1",
@@ -61,6 +67,29 @@ constexpr std::string_view kBodies[] = {
 
 int base_block_n(const Variant& variant) {
   return Lab::mma_sync().default_schedule(variant).block_n;
+}
+
+TEST_CASE("packed heads give the same bits", "[emulated][schedule]") {
+  Lab& lab = Lab::mma_sync();
+  if (!lab.ready()) return;
+  for (const std::string_view body : kBodies) {
+    const Variant variant = variant_of(body);
+    const auto packed = lab.kernel(variant, "pack_heads=1"),
+               alone = lab.kernel(variant, "pack_heads=0");
+    for (const auto& [hq, hkv, m] :
+         {std::tuple(8, 1, 1), std::tuple(6, 2, 37), std::tuple(9, 3, 72), std::tuple(4, 2, 97)}) {
+      CAPTURE(body, hq, hkv, m);
+      const reference::ProblemShape shape = {.b = 2,
+                                             .hq = hq,
+                                             .hkv = hkv,
+                                             .m = m,
+                                             .n = 170,
+                                             .d = variant.head_dim,
+                                             .dv = variant.value_head_dim};
+      const auto inputs = make_inputs("biased_k", shape, variant.input, 11);
+      CHECK(bits_of(*packed, inputs) == bits_of(*alone, inputs));
+    }
+  }
 }
 
 TEST_CASE("schedules with the same block_n give the same bits", "[emulated][schedule]") {

@@ -30,12 +30,16 @@ int folded(ir::Value value) {
   return static_cast<int32_t>(value.bits);
 }
 
+RowRange rows_of(ir::Builder& b, const Sizes& sizes) {
+  return existing_rows(b, ir::constant(sizes.first_row), sizes.num_rows, ir::constant(sizes.m));
+}
+
 // Runs are in order without gaps; a full tile is seen by every row, whole; a tile outside by none.
 void check_runs(const Mask& mask, const Sizes& sizes) {
   INFO("m " << sizes.m << ", n " << sizes.n << ", first row " << sizes.first_row);
   ir::Builder b("k", 32);
   const MaskRegions regions(b, mask, ir::constant(sizes.m), ir::constant(sizes.n),
-                            {ir::constant(sizes.first_row), sizes.num_rows}, sizes.tile_keys);
+                            rows_of(b, sizes), sizes.tile_keys);
   const int num_tiles = (sizes.n + sizes.tile_keys - 1) / sizes.tile_keys;
   std::vector<int> visits(static_cast<size_t>(num_tiles), 0);  // 0 none, 1 masked, 2 full
   int at = folded(regions.first_tile());
@@ -62,7 +66,7 @@ void check_runs(const Mask& mask, const Sizes& sizes) {
 void check_bounds(const Mask& mask, const Sizes& sizes) {
   ir::Builder b("k", 32);
   const MaskRegions regions(b, mask, ir::constant(sizes.m), ir::constant(sizes.n),
-                            {ir::constant(sizes.first_row), sizes.num_rows}, sizes.tile_keys);
+                            rows_of(b, sizes), sizes.tile_keys);
   for (int row = sizes.first_row; row < std::min(sizes.m, sizes.first_row + sizes.num_rows);
        ++row) {
     const MaskRegions::Bounds bounds = regions.bounds_of(ir::constant(row));
@@ -108,7 +112,8 @@ TEST_CASE("tiles of a part of the rows are among those of all") {
         ir::Builder b("k", 32);
         const auto regions = [&](int first_row, int num_rows) {
           return MaskRegions(b, mask, ir::constant(m), ir::constant(n),
-                             {ir::constant(first_row), num_rows}, 8);
+                             existing_rows(b, ir::constant(first_row), num_rows, ir::constant(m)),
+                             8);
         };
         for (int block = 0; block < m; block += 48) {
           const MaskRegions whole = regions(block, 48);
@@ -129,7 +134,9 @@ TEST_CASE("tiles of a part of the rows are among those of all") {
 TEST_CASE("without a mask only a last, partly filled tile is masked") {
   ir::Builder b("k", 32);
   const auto runs = [&](int n) {
-    return MaskRegions(b, {}, ir::constant(64), ir::constant(n), {ir::constant(0), 64}, 16).runs();
+    return MaskRegions(b, {}, ir::constant(64), ir::constant(n),
+                       existing_rows(b, ir::constant(0), 64, ir::constant(64)), 16)
+        .runs();
   };
   REQUIRE(runs(64).size() == 2);
   CHECK(folded(runs(64)[0].end) == 4);
@@ -142,7 +149,7 @@ TEST_CASE("a window has masked tiles on both sides of the full ones") {
   ir::Builder b("k", 32);
   const Mask window{MaskKind::kWindow, 64, 64, {}};
   const MaskRegions regions(b, window, ir::constant(256), ir::constant(256),
-                            {ir::constant(128), 16}, 16);
+                            existing_rows(b, ir::constant(128), 16, ir::constant(256)), 16);
   REQUIRE(regions.runs().size() == 3);
   CHECK(regions.runs()[0].masked);
   CHECK_FALSE(regions.runs()[1].masked);
@@ -154,9 +161,9 @@ TEST_CASE("a window has masked tiles on both sides of the full ones") {
 TEST_CASE("a mask without row bounds has no regions") {
   ir::Builder b("k", 32);
   const Mask tensor{MaskKind::kTensorBool, 0, 0, {}};
-  CHECK_THROWS_WITH(
-      MaskRegions(b, tensor, ir::constant(1), ir::constant(1), {ir::constant(0), 16}, 16),
-      "mask regions: this mask has no row bounds");
+  CHECK_THROWS_WITH(MaskRegions(b, tensor, ir::constant(1), ir::constant(1),
+                                existing_rows(b, ir::constant(0), 16, ir::constant(1)), 16),
+                    "mask regions: this mask has no row bounds");
 }
 
 }  // namespace sagejit

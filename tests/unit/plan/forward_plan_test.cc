@@ -88,12 +88,27 @@ std::array<int64_t, 3> grid_of(const ForwardPlan& plan, std::string_view kernel)
   return {evaluate(grid[0]), evaluate(grid[1]), evaluate(grid[2])};
 }
 
-const Strings kAttentionParams = {"q_codes",    "q_scales",   "q_scales_stride_h",
-                                  "k_codes",    "k_scales",   "k_scales_stride_h",
-                                  "v",          "v_stride_b", "v_stride_h",
-                                  "v_stride_n", "o",          "o_stride_b",
-                                  "o_stride_h", "o_stride_m", "m",
-                                  "n",          "hq",         "hkv"};
+const Strings kAttentionParams = {"q_codes",
+                                  "q_scales",
+                                  "q_scales_stride_h",
+                                  "k_codes",
+                                  "k_scales",
+                                  "k_scales_stride_h",
+                                  "v",
+                                  "v_stride_b",
+                                  "v_stride_h",
+                                  "v_stride_n",
+                                  "o",
+                                  "o_stride_b",
+                                  "o_stride_h",
+                                  "o_stride_m",
+                                  "m",
+                                  "n",
+                                  "hq",
+                                  "hkv",
+                                  "packed_heads",
+                                  "pack_rows",
+                                  "token_reciprocal"};
 
 Strings with(Strings list, const Strings& more) {
   list.insert(list.end(), more.begin(), more.end());
@@ -416,7 +431,8 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
   CHECK(params[9].type == ParamType::kI64);
   CHECK(evaluate(params[9].value) == 2 * (100 + static_cast<int>(Symbol::kVStrideN)));
   CHECK(params[14].type == ParamType::kI32);  // m
-  CHECK(evaluate(params[19].value) == 4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
+  CHECK(param_of(plan, "attention", "lse_stride_b") ==
+        4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
   // A row of 64 elements takes eight threads.
   CHECK(param_of(plan, "quantize", "k_pass_stride") ==
         2 * (256 / 8) * (100 + static_cast<int>(Symbol::kKStrideN)));
@@ -551,8 +567,8 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "tile_counters",
                                                 "row_tiles",
                                                 "num_tiles",
-                                                "last_heads",
-                                                "first_last_head",
+                                                "last_packs",
+                                                "first_last_pack",
                                                 "first_last_tile",
                                                 "group_heads",
                                                 "padded_m",
@@ -570,19 +586,19 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
 }
 
 TEST_CASE("the last heads keep the multiprocessors busy, and the L2 cache theirs") {
-  const auto last_heads = [](std::string_view mask, int64_t b, int64_t m, int64_t n) {
+  const auto last_packs = [](std::string_view mask, int64_t b, int64_t m, int64_t n) {
     const ForwardPlan plan =
         wgmma_plan_of(fmt::format("head_dim = 128; v = e4m3; smooth_k = mean; mask = {}", mask));
     std::array<int64_t, kNumSymbols> values{b, 8, 4, m, n};
     values[static_cast<size_t>(Symbol::kNumSms)] = 132;
-    return find_param(plan, "attention", "last_heads").value.evaluate(values);
+    return find_param(plan, "attention", "last_packs").value.evaluate(values);
   };
   for (const char* mask : {"none", "causal(top_left)", "causal(bottom_right)"}) {
-    CHECK(last_heads(mask, 64, 1000, 512) == 3 * 132 / 6);  // of ceil(1000 / 192) tiles
-    CHECK(last_heads(mask, 1, 1000, 1000) == 8);            // all
-    CHECK(last_heads(mask, 64, 192, 8192) == 8);            // of 2 MB
-    CHECK(last_heads(mask, 64, 1000, 1 << 20) == 1);
-    CHECK(last_heads(mask, 64, 0, 0) == 3 * 132);
+    CHECK(last_packs(mask, 64, 1000, 512) == 3 * 132 / 6);  // of ceil(1000 / 192) tiles
+    CHECK(last_packs(mask, 1, 1000, 1000) == 8);            // all
+    CHECK(last_packs(mask, 64, 192, 8192) == 8);            // of 2 MB
+    CHECK(last_packs(mask, 64, 1000, 1 << 20) == 1);
+    CHECK(last_packs(mask, 64, 0, 0) == 3 * 132);
   }
 }
 
@@ -595,9 +611,52 @@ TEST_CASE("the last heads begin where the others' tiles end") {
   };
   CHECK(value("row_tiles") == 6);  // of 192
   CHECK(value("num_tiles") == 2 * 8 * 6);
-  CHECK(value("last_heads") == 3 * 6 / 6);
-  CHECK(value("first_last_head") == 2 * 8 - 3);
+  CHECK(value("last_packs") == 3 * 6 / 6);
+  CHECK(value("first_last_pack") == 2 * 8 - 3);
   CHECK(value("first_last_tile") == (2 * 8 - 3) * 6);
+}
+
+TEST_CASE("query heads that share K and V are packed where tiles are few rows and many") {
+  const auto plan = wgmma_plan_of("head_dim = 64; v = e4m3", "pack_heads=1");
+  const auto value = [&](std::string_view kernel, std::string_view name, int64_t b, int64_t hq,
+                         int64_t hkv, int64_t m) {
+    std::array<int64_t, kNumSymbols> values{b, hq, hkv, m, 1000};
+    values[static_cast<size_t>(Symbol::kNumSms)] = 132;
+    return find_param(plan, kernel, name).value.evaluate(values);
+  };
+  const auto packed = [&](int64_t b, int64_t hq, int64_t hkv, int64_t m) {
+    return value("attention", "packed_heads", b, hq, hkv, m);
+  };
+  CHECK(packed(16, 32, 8, 1) == 4);
+  CHECK(packed(16, 32, 8, 144) == 4);  // of 192 rows
+  CHECK(packed(16, 32, 8, 145) == 1);
+  CHECK(packed(4, 32, 8, 1) == 1);  // 128 tiles run at once on 132 multiprocessors
+  CHECK(packed(5, 32, 8, 1) == 4);
+  CHECK(packed(16, 32, 32, 1) == 1);
+  CHECK(packed(16, 32, 8, 0) == 4);        // of no tokens
+  CHECK(packed(1, 120'000, 1, 144) == 1);  // too many rows to divide
+
+  CHECK(value("attention", "packs", 16, 32, 8, 100) == 8);
+  CHECK(value("attention", "pack_rows", 16, 32, 8, 100) == 400);
+  CHECK(value("attention", "row_tiles", 16, 32, 8, 100) == 3);
+  CHECK(value("attention", "num_tiles", 16, 32, 8, 100) == 16 * 8 * 3);
+  // Of 576 rows the last head has 100 and what is past the end: two tiles of 256 rows.
+  CHECK(value("attention", "padded_m", 16, 32, 8, 100) == 576);
+  CHECK(value("prepare", "padded_m", 16, 32, 8, 100) == 576);
+  CHECK(value("prepare", "q_tiles", 16, 32, 8, 100) == 2);
+  CHECK(value("prepare", "packed_heads", 16, 32, 8, 100) == 4);
+
+  for (int64_t m = 1; m <= 144; ++m) {
+    for (const int64_t group : {1, 2, 7, 64, 1000}) {
+      INFO("m " << m << ", group " << group);
+      const int64_t reciprocal = value("attention", "token_reciprocal", 132, group, 1, m);
+      const int64_t heads = packed(132, group, 1, m);
+      for (int64_t row = 0; row < m * heads; ++row) {  // packed_heads.cc
+        if ((2 * row + 2) * reciprocal >> 32 != (reciprocal ? row / m : 0)) FAIL("row " << row);
+      }
+    }
+  }
+  CHECK_FALSE(has_param(wgmma_plan_of("head_dim = 64; v = e4m3"), "attention", "packed_heads"));
 }
 
 TEST_CASE("the wgmma kernel waits head by head only for the launch that counts them") {

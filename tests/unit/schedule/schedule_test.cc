@@ -36,7 +36,7 @@ std::string parse_error(std::string_view line) {
 TEST_CASE("a schedule is one line that reads back") {
   CHECK(print_schedule({}) ==
         "wgmma=0 block_m=128 block_n=64 warps=4 stages=2 q_in_registers=1 blocks_per_sm=1 "
-        "overlap=0 ping_pong=0 prepare_percent=50 int4_mma=0");
+        "overlap=0 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=0");
   const Schedule schedule{.block_m = 64,
                           .block_n = 32,
                           .num_warps = 2,
@@ -46,7 +46,8 @@ TEST_CASE("a schedule is one line that reads back") {
                           .overlap = true,
                           .ping_pong = true,
                           .prepare_percent = 30,
-                          .int4_mma = true};
+                          .int4_mma = true,
+                          .pack_heads = true};
   CHECK(parse_schedule(print_schedule(schedule)) == schedule);
   CHECK(parse_schedule("") == Schedule{});
   CHECK(parse_schedule("  stages=3   warps=8 ") == Schedule{.num_warps = 8, .stages = 3});
@@ -58,7 +59,7 @@ TEST_CASE("a schedule that cannot be read names the pair and what would be right
   const std::string known =
       "is not key=value with a known key; known keys: wgmma, block_m, block_n, warps, stages, "
       "q_in_registers, blocks_per_sm, overlap, ping_pong, prepare_percent, "
-      "int4_mma";
+      "int4_mma, pack_heads";
   CHECK(parse_error("stages=2 tile=3") == "schedule: 'tile=3' " + known);
   CHECK(parse_error("block_m") == "schedule: 'block_m' " + known);
   CHECK(parse_error("=3") == "schedule: '=3' " + known);
@@ -95,6 +96,8 @@ TEST_CASE("every limit of a schedule is named") {
         "5 blocks of 512 threads exceed the 2048 of one SM of sm_90");
   CHECK(limit_of(v, "stages=1", "sm_80") == "stages must be at least 2");
   CHECK(limit_of(v, "prepare_percent=0", "sm_80") == "prepare_percent must be 1 to 100");
+  CHECK(limit_of(variant("head_dim = 64; smooth_q = mean"), "pack_heads=1", "sm_80") ==
+        "pack_heads must be 0 where queries of one head share a mean");
   CHECK(limit_of(v, "int4_mma=1", "sm_80") == "int4_mma needs int4 Q and K");
   const Variant int4 = variant("head_dim = 64; q = int4");
   CHECK_NOTHROW(check_schedule(int4, parse_schedule("int4_mma=1"), find_target("sm_89")));
@@ -276,20 +279,20 @@ TEST_CASE("the first schedules of Hopper") {
   const std::string e4m3 = "p = e4m3; v = e4m3 per channel; pv_accumulator = f32; head_dim = ";
   CHECK(first(e4m3 + "64") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0");
+        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first(e4m3 + "128") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=5 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=0 ping_pong=1 prepare_percent=50 int4_mma=0");
+        "overlap=0 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first(e4m3 + "256") ==
         "wgmma=1 block_m=128 block_n=64 warps=8 stages=4 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0");
+        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first("p = e4m3 range 16 direct; v = e4m3 per channel; pv_accumulator = f32; row_sum = "
               "quantized; rescale_threshold = 4; head_dim = 128") ==
         "wgmma=1 block_m=128 block_n=128 warps=8 stages=5 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=1 prepare_percent=50 int4_mma=0");
+        "overlap=1 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first("head_dim = 128; pv_accumulator = f32") ==
         "wgmma=1 block_m=192 block_n=64 warps=12 stages=7 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0");
+        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
 }
 
 TEST_CASE("every default schedule is legal, and none comes without a reason") {
