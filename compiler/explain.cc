@@ -50,7 +50,7 @@ Explanation explain(const CompileRequest& request, const ExplainedProblem& probl
   e.schedule = schedules.front();
   e.num_schedules = schedules.size();
   e.problem = problem;
-  e.throughput = &throughput_of(*request.target);
+  e.throughput = find_throughput(*request.target);
   e.cautions = cautions_about(request.variant, *request.target);
   e.formulas = formulas_of(request.variant, *request.target);
   ForwardPlan plan = make_forward_plan(request.variant, e.schedule, *request.target);
@@ -58,6 +58,7 @@ Explanation explain(const CompileRequest& request, const ExplainedProblem& probl
     e.kernels.push_back({kernel.name, kernel.smem_bytes(), cost::count_loops(kernel)});
   }
   e.plan = std::move(plan.plan);
+  if (!e.throughput) return e;
   e.roofline = cost::roofline_of(e.variant, e.schedule, e.kernels.back().loops, *e.throughput);
   e.traffic = traffic_of(e);
   e.operations = 2.0 * static_cast<double>(problem.b * problem.hq * problem.m) *

@@ -32,8 +32,8 @@ struct Explanation {
   size_t num_schedules =
       1;  // that would be tried in turn, should the assembler spill; 1 where it was given
   Plan plan;
-  std::vector<ExplainedKernel> kernels;  // in launch order
-  const Throughput* throughput = nullptr;
+  std::vector<ExplainedKernel> kernels;    // in launch order
+  const Throughput* throughput = nullptr;  // null: not published, and what follows is not told
   cost::Roofline roofline;
   ExplainedProblem problem;
   cost::Traffic traffic;

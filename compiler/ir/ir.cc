@@ -24,7 +24,7 @@ constexpr WgmmaInfo kWgmmas[] = {
 
 // PTX ISA, "mma": 8-bit floats came with sm_89, the other types of the table with sm_80.
 constexpr int min_sm(const MmaInfo& mma) {
-  return mma.a == DType::kE4M3 ? 89 : 80;
+  return is_fp8(mma.a) ? 89 : 80;
 }
 
 // An mma's operand letters and PTX template follow from its shape: D, A, B, C in 32-bit registers.
@@ -93,17 +93,43 @@ const OpInfo& info(Op op) {
   return table.rows[static_cast<size_t>(op)];
 }
 
-const MmaInfo& mma_info(Op op) {
+const MmaInfo* find_mma(Op op) {
   const auto* it = std::find_if(std::begin(kMmas), std::end(kMmas),
                                 [&](const MmaInfo& mma) { return mma.op == op; });
-  if (it == std::end(kMmas)) fail(ErrorKind::kInternal, "operation is not a tensor-core product");
-  return *it;
+  return it == std::end(kMmas) ? nullptr : it;
+}
+
+const MmaInfo& mma_info(Op op) {
+  const MmaInfo* mma = find_mma(op);
+  if (!mma) fail(ErrorKind::kInternal, "operation is not a tensor-core product");
+  return *mma;
 }
 
 const WgmmaInfo* find_wgmma(Op op) {
   const auto* it = std::find_if(std::begin(kWgmmas), std::end(kWgmmas),
                                 [&](const WgmmaInfo& wgmma) { return wgmma.op == op; });
   return it == std::end(kWgmmas) ? nullptr : it;
+}
+
+namespace {
+
+template <typename Row, size_t size>
+Op product_of(const Row (&rows)[size], DType a, DType b, DType c) {
+  for (const Row& row : rows) {
+    if (row.a == a && row.b == b && row.c == c) return row.op;
+  }
+  fail(ErrorKind::kInternal, "there is no product of {} and {} into {}", name_of(a), name_of(b),
+       name_of(c));
+}
+
+}  // namespace
+
+Op mma_of(DType a, DType b, DType c) {
+  return product_of(kMmas, a, b, c);
+}
+
+Op wgmma_of(DType a, DType b, DType c) {
+  return product_of(kWgmmas, a, b, c);
 }
 
 int num_accumulators(const Inst& inst) {

@@ -71,6 +71,8 @@ struct MmaInfo {
   DType a, b, c;
 };
 const MmaInfo& mma_info(Op op);
+const MmaInfo* find_mma(Op op);        // null if `op` is none
+Op mma_of(DType a, DType b, DType c);  // the row with these types
 
 // A row of wgmma.def.
 struct WgmmaInfo {
@@ -80,6 +82,12 @@ struct WgmmaInfo {
   std::string_view types, modifiers_ss, modifiers_rs;
 };
 const WgmmaInfo* find_wgmma(Op op);  // null if `op` is none
+Op wgmma_of(DType a, DType b, DType c);
+
+// What packs four f32 as 8-bit floats of that type.
+constexpr Op fp8_pack(DType type) {
+  return type == DType::kE5M2 ? Op::kPackE5M2 : Op::kPackE4M3;
+}
 
 // How many of a product's (or wait's) operands are the variables it writes.
 int num_accumulators(const struct Inst& inst);

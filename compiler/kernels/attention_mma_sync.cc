@@ -158,13 +158,14 @@ class AttentionKernel {
     return q_reader_->read(q_addresses_, row_tile * kMmaRows, 2 * k_step);
   }
 
-  // S = Q K^T as biased integers: all products start from the same four registers.
+  // S = Q K^T, of integers biased: all products start from the same four registers.
   Scores scores(const ir::FragmentReader& k_reader, Value slot) {
-    const Op product = schedule_.int4_mma ? Op::kMmaS4 : Op::kMmaS8;
+    const DType code = qk_operand_type(variant_, schedule_);
+    const Op product = ir::mma_of(code, code, variant_.qk_accumulator);
     const std::vector<Value> k_addresses = k_reader.at(slot);
     std::vector<std::vector<std::vector<Value>>> s(
         num_row_tiles_, std::vector<std::vector<Value>>(
-                            num_key_tiles_, std::vector<Value>(4, constant(kBiasedZero))));
+                            num_key_tiles_, std::vector<Value>(4, score_zero(variant_))));
     for (int step = 0; step < num_k_steps(); ++step) {
       std::vector<std::vector<Value>> q;
       for (int row = 0; row < num_row_tiles_; ++row) {
@@ -184,7 +185,7 @@ class AttentionKernel {
         }
       }
     }
-    Scores result;
+    Scores result{.tiles = {}, .biased = sums_are_biased(variant_)};
     for (const auto& row : s) {
       result.tiles.emplace_back();
       for (const auto& tile : row) {

@@ -18,6 +18,7 @@ namespace sagejit {
 using ir::Builder;
 using ir::BulkRing;
 using ir::constant;
+using ir::constant_f32;
 using ir::Op;
 using ir::RingCursor;
 using ir::Value;
@@ -262,24 +263,28 @@ class WgmmaAttention {
   }
 
   Scores new_scores() {
-    Scores s;
+    Scores s{.tiles = {}, .biased = sums_are_biased(variant_)};
     s.tiles.resize(1);
     for (int tile = 0; tile < schedule_.block_n / kFragmentColumns; ++tile) {
       s.tiles[0].emplace_back();
-      for (Var& x : s.tiles[0].back()) x = b_.var(constant(0));
+      for (Var& x : s.tiles[0].back()) x = b_.var(s.biased ? constant(0) : constant_f32(0));
     }
     return s;
   }
 
-  // S = Q K^T as biased integers: the accumulators start at the bias.
+  // S = Q K^T. Accumulators of integers start at the bias.
   void start_scores(const Scores& s, Value q_rows, const RingCursor& kv) {
-    for (const Var& x : s.registers()) b_.set(x, constant(kBiasedZero));
+    if (s.biased) {
+      for (const Var& x : s.registers()) b_.set(x, score_zero(variant_));
+    }
+    const DType code = qk_operand_type(variant_, schedule_);
+    const Op product = ir::wgmma_of(code, code, variant_.qk_accumulator);
     const Value keys = token_rows_descriptor(b_, kv_ring_.units(kv, WgmmaBlock::kKeys),
                                              qk_row_bytes(variant_, schedule_));
     for (int byte = 0; byte < qk_row_bytes(variant_, schedule_); byte += kQkStepBytes) {
       const int offset = byte / kCoreRowBytes * kCoreBytes;
-      b_.wgmma(Op::kWgmmaS8, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
-               {.fenced = byte == 0});
+      b_.wgmma(product, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
+               {.fenced = byte == 0, .accumulate = byte > 0 || s.biased});
     }
     b_.emit(Op::kWgmmaCommit, {});
   }

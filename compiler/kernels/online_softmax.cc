@@ -80,8 +80,8 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
     for (int tile = 0; tile < run_tiles; ++tile) {
       for (int e = first; e < first + 2; ++e) {
         const int key_tile = static_cast<int>(run) * run_tiles + tile;
-        Value x = b_.get(scores.tiles[row / 2][key_tile][e]);
-        if (!scores.biased) x = b_.emit1(Op::kF32Bits, {x});
+        const Var& element = scores.tiles[row / 2][key_tile][e];
+        const Value x = scores.biased ? b_.get(element) : get_score(b_, element);
         run_max = !run_max ? x : scores.biased ? b_.max(run_max, x) : b_.fmax(run_max, x);
       }
     }
@@ -142,12 +142,12 @@ void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
     const Value factor = b_.get(runs[tile / run_tiles].factor);
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
       const Var& element = scores.tiles[row / 2][tile][e];
-      Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
+      Value x = get_score(b_, element);
       if (scores.biased) x = b_.fsub(x, constant_f32(kScoreBias));
       const Value above = b_.fsub(b_.fmul(x, factor), m);
       const Value exceeds = b_.emit1(Op::kLtF32, {constant_f32(threshold_), above});
       const Value bounded = b_.select(exceeds, constant_f32(threshold_), above);
-      b_.set(element, b_.emit1(Op::kBitsF32, {bounded}));
+      set_score(b_, element, bounded);
     }
   }
   for (const Exponent& run : runs) {
@@ -221,10 +221,10 @@ Value OnlineSoftmax::exponentials(Scores& scores, size_t row,
     const Value offset = b_.get(runs[tile / run_tiles].offset);
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
       const Var& element = scores.tiles[row / 2][tile][e];
-      const Value x = b_.emit1(Op::kF32Bits, {b_.get(element)});
+      const Value x = get_score(b_, element);
       const Value exponent = b_.fma(x, factor, offset);
       const Value p = writes_codes_ ? exponent : b_.ex2(exponent);
-      b_.set(element, b_.emit1(Op::kBitsF32, {p}));
+      set_score(b_, element, p);
       if (!sums_p_) continue;
       Value& sum = sums[tile % 2];
       sum = sum ? b_.fadd(sum, p) : p;

@@ -50,6 +50,20 @@ Value pack_integers(Builder& b, int bits, const std::vector<Value>& x) {
   return word;
 }
 
+Value pack_floats(Builder& b, DType type, const std::vector<Value>& x) {
+  return b.emit1(ir::fp8_pack(type), {x[0], x[1], x[2], x[3]});
+}
+
+Value nan_flags(Builder& b, Value word) {
+  return b.add(b.bit_and(word, constant(~kByteSigns)), constant(0x01010101));
+}
+
+Value without_nans(Builder& b, Value word) {
+  const Value ones = b.shr(b.bit_and(nan_flags(b, word), constant(kByteSigns)), 7);
+  const Value kept = b.bit_xor(b.mul(ones, constant(0xff)), constant(-1));
+  return b.bit_and(word, kept);
+}
+
 Value pair_max(Builder& b, DType type, Value x, Value y) {
   return b.emit1(type == DType::kF16 ? Op::kMaxF16x2 : Op::kMaxBF16x2, {x, y});
 }

@@ -48,6 +48,13 @@ std::vector<ir::Value> unpack(ir::Builder& b, DType type, const std::vector<ir::
 // A word of numbers rounded to signed integers of 8 or 4 bits, to nearest even and saturating, the
 // first lowest; a NaN is 0.
 ir::Value pack_integers(ir::Builder& b, int bits, const std::vector<ir::Value>& x);
+// A word of four numbers rounded to 8-bit floats, to nearest even and saturating, the first lowest;
+// a NaN is 0x7f.
+ir::Value pack_floats(ir::Builder& b, DType type, const std::vector<ir::Value>& x);
+// Of such a word: the sign of a byte is set where a code is a NaN, and the word with those as 0.
+inline constexpr auto kByteSigns = static_cast<int32_t>(0x80808080u);
+ir::Value nan_flags(ir::Builder& b, ir::Value word);
+ir::Value without_nans(ir::Builder& b, ir::Value word);
 // Of each element of a pair; NaNs are passed over.
 ir::Value pair_max(ir::Builder& b, DType type, ir::Value x, ir::Value y);
 ir::Value pair_min(ir::Builder& b, DType type, ir::Value x, ir::Value y);

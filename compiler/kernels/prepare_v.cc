@@ -259,34 +259,26 @@ class ValueQuantizer {
       }
       Value word = pack(codes);
       if (mask) word = b_.bit_and(word, mask);
-      if (has_nans()) nans = b_.bit_or(nans, nan_flags(word));
+      if (has_nans()) nans = b_.bit_or(nans, nan_flags(b_, word));
       places.push_back(b_.add(group, b_.bit_xor(turn, constant(i * kCoreRowBytes))));
       b_.emit(Op::kStSharedI32, {places.back(), constant(0), word});
     }
     if (!has_nans()) return;
-    b_.when(b_.not_equal(b_.bit_and(nans, constant(kSigns)), constant(0)),
+    b_.when(b_.not_equal(b_.bit_and(nans, constant(kByteSigns)), constant(0)),
             [&] { clear_nans(places); });
   }
 
   Value pack(const std::vector<Value>& x) {
     if (plan_.type == DType::kS8) return pack_integers(b_, 8, x);
-    return b_.emit1(Op::kPackE4M3, {x[0], x[1], x[2], x[3]});
+    return pack_floats(b_, plan_.type, x);
   }
-  bool has_nans() const { return plan_.type == DType::kE4M3; }
-
-  static constexpr auto kSigns = static_cast<int32_t>(0x80808080u);
-  // The sign of a byte of the result is set where one of a word of four codes is a NaN, 0x7f.
-  Value nan_flags(Value word) {
-    return b_.add(b_.bit_and(word, constant(~kSigns)), constant(0x01010101));
-  }
+  bool has_nans() const { return is_fp8(plan_.type); }
 
   // NaNs become 0, as int8 codes are: rare, and so looked for in the codes that are made.
   void clear_nans(const std::vector<Value>& places) {
     for (const Value place : places) {
       const Value word = b_.emit1(Op::kLdSharedI32, {place, constant(0)});
-      const Value ones = b_.shr(b_.bit_and(nan_flags(word), constant(kSigns)), 7);
-      const Value kept = b_.bit_xor(b_.mul(ones, constant(0xff)), constant(-1));
-      b_.emit(Op::kStSharedI32, {place, constant(0), b_.bit_and(word, kept)});
+      b_.emit(Op::kStSharedI32, {place, constant(0), without_nans(b_, word)});
     }
   }
 

@@ -43,7 +43,9 @@ Value pack_direct_codes(ir::Builder& b, const std::array<Value, 4>& p) {
 
 Value pack_codes(ir::Builder& b, const Variant& variant, const std::array<Value, 4>& p) {
   if (variant.p.direct_code) return pack_direct_codes(b, p);
-  if (variant.p.type == DType::kE4M3) return b.emit1(Op::kPackE4M3, {p[0], p[1], p[2], p[3]});
+  if (is_fp8(variant.p.type)) {
+    return b.emit1(ir::fp8_pack(variant.p.type), {p[0], p[1], p[2], p[3]});
+  }
   return pack_integers(b, p);
 }
 

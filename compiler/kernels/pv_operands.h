@@ -26,11 +26,14 @@ constexpr bool is_integer(DType p) {
 std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
                                   int row_tile, int first_key);
 
-// 32 bits of ones, of the type of V that multiplies such P, whose rows are summed so: no integer.
-constexpr int32_t packed_ones(DType p) {
-  switch (p) {
+// 32 bits of ones of the type of V, which sum the rows of P that they are multiplied by: no
+// integer.
+constexpr int32_t packed_ones(DType v) {
+  switch (v) {
     case DType::kE4M3:
       return 0x38383838;
+    case DType::kE5M2:
+      return 0x3C3C3C3C;
     case DType::kBF16:
       return 0x3F803F80;
     default:

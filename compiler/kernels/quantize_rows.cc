@@ -38,15 +38,16 @@ Value inverse_scale(Builder& b, const QuantizePlan& plan, Value amax) {
   return b.select(is_zero, constant_f32(0), b.fdiv(constant_f32(plan.code_max), amax));
 }
 
-// round(x * inverse), as many codes to a word as fit; the first lowest.
-std::vector<Value> pack_codes(Builder& b, const std::vector<Value>& x, Value inverse,
-                              int code_bits) {
-  const int codes_of_word = 32 / code_bits;
+// round(x * inverse), as many codes to a word as fit; the first lowest. NaNs are 0.
+std::vector<Value> pack_codes(Builder& b, const QuantizePlan& plan, const std::vector<Value>& x,
+                              Value inverse) {
+  const int codes_of_word = 32 / plan.code_bits;
   std::vector<Value> words;
   for (int first = 0; first < kLaneElements; first += codes_of_word) {
     std::vector<Value> scaled;
     for (int i = 0; i < codes_of_word; ++i) scaled.push_back(b.fmul(x[first + i], inverse));
-    words.push_back(pack_integers(b, code_bits, scaled));
+    words.push_back(is_fp8(plan.type) ? without_nans(b, pack_floats(b, plan.type, scaled))
+                                      : pack_integers(b, plan.code_bits, scaled));
   }
   return words;
 }
@@ -57,8 +58,8 @@ class CodeRows {
  public:
   CodeRows(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile)
       : b_(b),
+        plan_(plan),
         tile_(tile),
-        code_bits_(plan.code_bits),
         pass_bytes_(tile.lanes().rows_per_pass * plan.row_bytes()),
         in_row_(b.less(tile.lanes().first, constant(plan.padded_head_dim))) {
     if (tile.lanes().rows_per_pass % kCoreRows != 0) {
@@ -68,7 +69,7 @@ class CodeRows {
     const auto [pack_row, first_row, count] = tile.code_rows();
     const Value pack = b.add64(args[plan.operand + "_codes"], b.mul64(pack_row, row_bytes));
     const Value row = b.add(first_row, tile.token(0));
-    const Value first = b.mul(tile.lanes().lane, constant(kLaneElements * code_bits_ / 8));
+    const Value first = b.mul(tile.lanes().lane, constant(kLaneElements * plan.code_bits / 8));
     if (plan.core_matrices) {
       address_ = token_rows_address(b, pack, row, first, plan.row_bytes());
     } else {
@@ -79,8 +80,12 @@ class CodeRows {
   // Rows outside the tensor have codes 0.
   void store(int pass, Value inverse) const {
     const std::vector<Value> x = tile_.operand(pass);
-    const Value factor = b_.select(tile_.in_tensor(pass), inverse, constant_f32(0));
-    const std::vector<Value> words = pack_codes(b_, x, factor, code_bits_);
+    const Value in_tensor = tile_.in_tensor(pass);
+    const Value factor = b_.select(in_tensor, inverse, constant_f32(0));
+    std::vector<Value> words = pack_codes(b_, plan_, x, factor);
+    if (is_fp8(plan_.type)) {  // which have a -0, of a negative number times 0
+      for (Value& word : words) word = b_.select(in_tensor, word, constant(0));
+    }
     b_.when(b_.both(tile_.has_codes(pass), in_row_), [&] {
       std::vector<Value> operands = {address_, constant(pass * pass_bytes_)};
       operands.insert(operands.end(), words.begin(), words.end());
@@ -90,8 +95,9 @@ class CodeRows {
 
  private:
   Builder& b_;
+  const QuantizePlan& plan_;
   const RowTile& tile_;
-  int code_bits_, pass_bytes_;
+  int pass_bytes_;
   Value in_row_, address_;
 };
 

@@ -15,6 +15,7 @@ using ir::Value;
 
 namespace {
 
+constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 constexpr int32_t kNegativeInfinityBits = static_cast<int32_t>(0xFF800000);
 constexpr int kTileRows = 16;
 
@@ -41,11 +42,22 @@ Value first_column(ir::Builder& b) {
 
 }  // namespace
 
+Value score_zero(const Variant& variant) {
+  return sums_are_biased(variant) ? constant(kBiasedZero) : constant_f32(0);
+}
+
+Value get_score(ir::Builder& b, const ir::Var& score) {
+  const Value x = b.get(score);
+  return x.type == ir::Type::kF32 ? x : b.emit1(Op::kF32Bits, {x});
+}
+
+void set_score(ir::Builder& b, const ir::Var& score, Value number) {
+  b.set(score, score.reg.type == ir::Type::kF32 ? number : b.emit1(Op::kBitsF32, {number}));
+}
+
 std::array<Value, 4> Scores::elements(ir::Builder& b, int row_tile, int key_tile) const {
   std::array<Value, 4> result;
-  for (int e = 0; e < 4; ++e) {
-    result[e] = b.emit1(Op::kF32Bits, {b.get(tiles[row_tile][key_tile][e])});
-  }
+  for (int e = 0; e < 4; ++e) result[e] = get_score(b, tiles[row_tile][key_tile][e]);
   return result;
 }
 
@@ -105,7 +117,9 @@ void QueryRows::mask(Scores& s, Value first_key) const {
         Value visible = b_.emit1(Op::kGeS32, {high, key});
         if (low) visible = b_.both(visible, b_.less_equal(low, key));
         const ir::Var score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
-        b_.set(score, b_.select(visible, b_.get(score), constant(kNegativeInfinityBits)));
+        const Value none = score.reg.type == ir::Type::kF32 ? constant_f32(kNegativeInfinity)
+                                                            : constant(kNegativeInfinityBits);
+        b_.set(score, b_.select(visible, b_.get(score), none));
       }
     }
   }
@@ -157,9 +171,9 @@ Dequantization MeanScores::add_to(Scores& s, const Dequantization& dequantizatio
       if (run_tiles > 0) factor = b_.fmul(factor, keys[key_tile / run_tiles]);
       for (size_t e = 0; e < 2; ++e) {
         const ir::Var& score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
-        Value x = b_.emit1(Op::kF32Bits, {b_.get(score)});
+        Value x = get_score(b_, score);
         if (s.biased) x = b_.fsub(x, constant_f32(kScoreBias));
-        b_.set(score, b_.emit1(Op::kBitsF32, {b_.fma(x, factor, of_mean[e])}));
+        set_score(b_, score, b_.fma(x, factor, of_mean[e]));
       }
     }
   }
@@ -219,9 +233,9 @@ void KeyScales::apply(Scores& s, Value origin) const {
     const std::vector<Value> factors = load_(origin, key_tile * kFragmentColumns, 2);
     for (auto& row : s.tiles) {
       for (int e = 0; e < 4; ++e) {
-        const Value score =
-            b_.fsub(b_.emit1(Op::kF32Bits, {b_.get(row[key_tile][e])}), constant_f32(kScoreBias));
-        b_.set(row[key_tile][e], b_.emit1(Op::kBitsF32, {b_.fmul(score, factors[e % 2])}));
+        Value x = get_score(b_, row[key_tile][e]);
+        if (s.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+        set_score(b_, row[key_tile][e], b_.fmul(x, factors[e % 2]));
       }
     }
   }

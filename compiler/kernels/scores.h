@@ -1,10 +1,10 @@
-// The scores S = Q K^T of one warp for one key tile, from the integers of the tensor core to
-// numbers: their bits, the scale factors of their rows and keys, the mask.
+// The scores S = Q K^T of one warp for one key tile, from the sums of the tensor core to numbers:
+// their bits, the scale factors of their rows and keys, the mask.
 //
-// A product of int8 or int4 vectors stays below 2^22 in magnitude (127^2 * 256), so accumulators
-// that start at 0x4B400000 hold, read as f32, exactly 12582912 + s: no conversion is needed, the
-// integers still order like the numbers, and the offset leaves with the fused multiply-add that
-// scales the score.
+// Sums of e4m3 products are f32, and numbers as they are. A product of int8 or int4 vectors stays
+// below 2^22 in magnitude (127^2 * 256), so accumulators that start at 0x4B400000 hold, read as
+// f32, exactly 12582912 + s: no conversion is needed, the integers still order like the numbers,
+// and the offset leaves with the fused multiply-add that scales the score.
 #pragma once
 
 #include <array>
@@ -29,7 +29,19 @@ constexpr int rows_of_thread(int num_row_tiles) {
   return 2 * num_row_tiles;
 }
 
-// [16-row tile][8-key tile][element of the C fragment]: i32 registers with the bits of an f32.
+// Whether the tensor core makes kScoreBias + s of a score s.
+constexpr bool sums_are_biased(const Variant& variant) {
+  return variant.qk_accumulator == DType::kS32;
+}
+// What its accumulators start from.
+ir::Value score_zero(const Variant& variant);
+
+// A register of Scores as the number that its bits are.
+ir::Value get_score(ir::Builder& b, const ir::Var& score);
+void set_score(ir::Builder& b, const ir::Var& score, ir::Value number);
+
+// [16-row tile][8-key tile][element of the C fragment]: registers of the tensor core's type, i32
+// where integers add up, else f32. Either way they hold the bits of an f32.
 struct Scores {
   std::vector<std::vector<std::array<ir::Var, 4>>> tiles;
   bool biased = true;  // kScoreBias + s, comparable as integers; else the number itself

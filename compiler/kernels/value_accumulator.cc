@@ -18,21 +18,6 @@ constexpr int column_group(int num_column_tiles) {
   return num_column_tiles > 16 ? 2 : 4;
 }
 
-Op pv_mma(DType p, DType accumulator) {
-  switch (p) {
-    case DType::kS8:
-      return Op::kMmaS8;
-    case DType::kU8:
-      return Op::kMmaU8S8;
-    case DType::kE4M3:
-      return accumulator == DType::kF16 ? Op::kMmaE4M3F16 : Op::kMmaE4M3F32;
-    case DType::kBF16:
-      return Op::kMmaBF16F32;
-    default:
-      return accumulator == DType::kF16 ? Op::kMmaF16F16 : Op::kMmaF16F32;
-  }
-}
-
 std::vector<Value> concat(std::initializer_list<std::vector<Value>> lists) {
   std::vector<Value> all;
   for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
@@ -144,7 +129,7 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
                                    int end_step, int first_column, const ValueTiles& values,
                                    const std::vector<Value>& v_tile) {
   const bool two_levels = variant_.pv_accumulator.outer.has_value();
-  const Op product = pv_mma(variant_.p.type, inner_);
+  const Op product = ir::mma_of(variant_.p.type, variant_.v.type, inner_);
   const int end_column =
       std::min(first_column + column_group(num_column_tiles_), num_column_tiles_);
   std::vector<std::vector<Fragment>> c(num_row_tiles_);
@@ -177,8 +162,8 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
 }
 
 void ValueAccumulator::add_row_sums(const std::vector<std::vector<Fragment>>& a) {
-  const Fragment ones(2, constant(packed_ones(variant_.p.type)));
-  const Op product = pv_mma(variant_.p.type, DType::kF32);
+  const Fragment ones(2, constant(packed_ones(variant_.v.type)));
+  const Op product = ir::mma_of(variant_.p.type, variant_.v.type, DType::kF32);
   const bool of_tile = bits_of(variant_.p.type) == 8;
   for (int row = 0; row < num_row_tiles_; ++row) {
     Fragment before;

@@ -15,7 +15,7 @@ using ir::Var;
 WgmmaAccumulator::WgmmaAccumulator(ir::Builder& b, const Variant& variant, int block_n, Value ones)
     : b_(b),
       variant_(variant),
-      product_(pv_product(variant)),
+      product_(ir::wgmma_of(variant.p.type, variant.v.type, variant.pv_accumulator.inner)),
       step_keys_(keys_of_product(variant.p.type)),
       row_bytes_(padded_value_head_dim(variant) * bits_of(variant.v.type) / 8),
       num_columns_(padded_value_head_dim(variant) / kFragmentColumns),

@@ -46,7 +46,7 @@ void WgmmaBlock::initialize() {
   if (ones) {
     b.when(b.less(b.tid(), constant(wgmma_ones_bytes(variant) / 4)), [&] {
       const Value word = b.add(ones, b.mul(b.tid(), constant(4)));
-      b.emit(Op::kStSharedI32, {word, constant(0), constant(packed_ones(variant.p.type))});
+      b.emit(Op::kStSharedI32, {word, constant(0), constant(packed_ones(variant.v.type))});
       b.emit(Op::kFenceAsyncShared, {});
     });
   }

@@ -2,7 +2,6 @@
 
 #include "compiler/layout/core_matrix.h"
 #include "compiler/schedule/schedule.h"
-#include "compiler/support/error.h"
 
 namespace sagejit {
 
@@ -42,23 +41,6 @@ Value moved(ir::Builder& b, Value descriptor, int bytes) {
 
 Value ones_descriptor(ir::Builder& b, Value units) {
   return descriptor(b, units, kCoreBytes, kCoreBytes);
-}
-
-Op pv_product(const Variant& variant) {
-  switch (variant.p.type) {
-    case DType::kS8:
-      return Op::kWgmmaS8;
-    case DType::kU8:
-      return Op::kWgmmaU8S8;
-    case DType::kE4M3:
-      return Op::kWgmmaE4M3F32;
-    case DType::kF16:
-      return variant.pv_accumulator.inner == DType::kF16 ? Op::kWgmmaF16F16 : Op::kWgmmaF16F32;
-    case DType::kBF16:
-      return Op::kWgmmaBF16F32;
-    default:
-      fail(ErrorKind::kInternal, "P has a type without a warpgroup product");
-  }
 }
 
 }  // namespace sagejit

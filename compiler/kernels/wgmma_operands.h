@@ -18,6 +18,4 @@ ir::Value ones_descriptor(ir::Builder& b, ir::Value units);
 // The descriptor of what lies `bytes` (a multiple of 16) further.
 ir::Value moved(ir::Builder& b, ir::Value descriptor, int bytes);
 
-ir::Op pv_product(const Variant& variant);
-
 }  // namespace sagejit

@@ -1,7 +1,6 @@
 #include "compiler/kernels/wgmma_row_sum.h"
 
 #include "compiler/kernels/pv_operands.h"
-#include "compiler/support/error.h"
 
 namespace sagejit {
 
@@ -13,25 +12,12 @@ namespace {
 
 constexpr int kColumns = 2;  // that a thread holds of a row
 
-// Sums of floats are f32, whatever P V adds up in.
-Op sum_product(DType p) {
-  switch (p) {
-    case DType::kE4M3:
-      return Op::kWgmmaE4M3F32;
-    case DType::kBF16:
-      return Op::kWgmmaBF16F32;
-    case DType::kF16:
-      return Op::kWgmmaF16F32;
-    default:
-      fail(ErrorKind::kInternal, "rows of P of this type are not summed by warpgroup products");
-  }
-}
-
 }  // namespace
 
 WgmmaRowSum::WgmmaRowSum(ir::Builder& b, const Variant& variant, Value ones) : b_(b), ones_(ones) {
   if (!ones) return;
-  product_ = sum_product(variant.p.type);
+  // Whatever P V adds up in.
+  product_ = ir::wgmma_of(variant.p.type, variant.v.type, DType::kF32);
   for (int row = 0; row < rows_of_thread(1); ++row) {
     rows_.push_back(b.var(constant_f32(0)));
     for (int column = 0; column < kColumns; ++column) {

@@ -122,7 +122,7 @@ int pieces_of(const ValuePlan& plan) {
 
 // Symmetric codes (SageAttention 2, arXiv 2411.10958): int8 without -128, int4 without -8.
 float largest_code(DType type) {
-  return type == DType::kS4 ? 7.0f : 127.0f;
+  return static_cast<float>(largest_p_range(type));
 }
 
 // Whether a launch packs query heads (packed_heads.h), 1 or 0. That pays where one head's queries
@@ -158,8 +158,9 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   plan.input = v.input;
   plan.head_dim = v.head_dim;
   plan.padded_head_dim = padded_head_dim(v, schedule);
+  plan.type = (is_q ? v.q : v.k).type;
   plan.code_bits = qk_code_bits(schedule);
-  plan.code_max = largest_code((is_q ? v.q : v.k).type);
+  plan.code_max = largest_code(plan.type);
   // Eight loads a thread.
   const int span = std::max(1, plan.groups.span);
   const int rows = plan.padded_head_dim <= 64 ? 256 : plan.padded_head_dim <= 128 ? 128 : 64;
@@ -621,8 +622,8 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
   if (schedule.wgmma) return;
   require(bits_of(v.v.type) == 8 || v.v.type == v.input,
           "without wgmma, V of 16 bits must have the type of the input");
-  require(v.v.type != DType::kE4M3 || target.native_fp8_mma,
-          fmt::format("without wgmma, {} has no products of e4m3", target.name));
+  require((!is_fp8(v.v.type) && !is_fp8(v.q.type)) || target.native_fp8_mma,
+          fmt::format("without wgmma, {} has no products of 8-bit floats", target.name));
 }
 
 }  // namespace

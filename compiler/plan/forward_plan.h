@@ -53,6 +53,7 @@ struct QuantizePlan {
   DType input = DType::kF16;
   int head_dim = 0;
   int padded_head_dim = 0;  // codes past head_dim are 0
+  DType type = DType::kS8;  // of the codes
   int code_bits = 8;
   float code_max = 0;  // codes are within [-code_max, code_max]
   int tile_rows = 0;   // tokens a team quantizes at a time; whole spans
@@ -91,8 +92,8 @@ inline constexpr int kMeanScoreKeys = kPrepareThreads;  // of a tile, one for ea
 // caller's 16-bit V and has none of this.
 struct ValuePlan {
   bool is_prepared = false;
-  // Codes are e4m3 or int8, with v_scales f32 [b, hkv, columns] = amax / range; if the mean is
-  // subtracted before, [b, hkv, 2, columns]: the scales, and the means.
+  // Codes are e4m3, e5m2 or int8, with v_scales f32 [b, hkv, columns] = amax / range; if the mean
+  // is subtracted before, [b, hkv, 2, columns]: the scales, and the means.
   bool is_scaled = false;
   bool subtract_mean = false;
   // What is folded over its tokens.

@@ -56,6 +56,10 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
 constexpr int qk_code_bits(const Schedule& s) {
   return s.int4_mma ? 4 : 8;
 }
+// What the tensor core takes them as: without products of int4, its codes are int8.
+constexpr DType qk_operand_type(const Variant& v, const Schedule& s) {
+  return v.q.type == DType::kS4 && !s.int4_mma ? DType::kS8 : v.q.type;
+}
 // Head dims as the tensor-core products need them: zero-padded to whole steps, of 32 bytes for Q
 // and K.
 inline constexpr int kQkStepBytes = 32;

@@ -44,8 +44,9 @@ Variant nearest_supported(const Variant& variant, const Target& target);
 // instead: one text each, caution_about_speed's among them.
 std::vector<std::string> cautions_about(const Variant& variant, const Target& target);
 
-// Products of 8-bit codes that the tensor cores make slower than those of 16 bits, and what to do
-// instead; empty: none. Not about int4, of which cautions_about says where it gains nothing.
+// Products of 8-bit codes that the tensor cores make slower than those of 16 bits, or of Q and K in
+// e4m3 than of int8, and what to do instead; empty: none. Not about int4, of which cautions_about
+// says where it gains nothing.
 std::string caution_about_speed(const Variant& variant, const Throughput& throughput);
 
 }  // namespace sagejit

@@ -134,6 +134,7 @@ class Formulas {
     std::vector<std::string> lines = {
         fmt::format("s[i, j] = sum over d of Qhat[i, d] Khat[j, d], in {}{}",
                     name_of(v_.qk_accumulator), v_.qk_accumulator == DType::kS32 ? ", exact" : "")};
+    if (is_fp8(v_.q.type)) add_short_sums(lines);
     // Of K as it was before a rotation.
     const std::string correction =
         smooths(v_.smooth_q) ? fmt::format(" + {:.9g} qmean . {}", scale * std::numbers::log2e,
@@ -219,6 +220,14 @@ class Formulas {
                           range, "to nearest even, saturating")});
   }
 
+  // specs/numerics.md, 4.2.
+  void add_short_sums(std::vector<std::string>& lines) const {
+    if (target_.sm != 90) return;
+    lines.push_back(
+        "products of 8-bit floats on this target: aligned to the largest, cut off 13 bits behind "
+        "its point");
+  }
+
   void add_accumulators() {
     const Accumulator& a = v_.pv_accumulator;
     std::vector<std::string> lines;
@@ -231,10 +240,7 @@ class Formulas {
       lines.push_back(
           fmt::format("acc = alpha acc + sum of {}, in {}", products, name_of(a.inner)));
     }
-    if (v_.p.type == DType::kE4M3 && a.inner == DType::kF32 && target_.sm == 90) {
-      lines.push_back(
-          "e4m3 products of this target: aligned to the largest, cut off 13 bits behind its point");
-    }
+    if (is_fp8(v_.p.type) && a.inner == DType::kF32) add_short_sums(lines);
     lines.push_back(
         v_.row_sum == RowSum::kExact
             ? "l = alpha l + sum of p[j], in f32, before p is rounded"

@@ -16,9 +16,6 @@ bool one_of(DType type, std::initializer_list<DType> types) {
 bool is_half(DType type) {
   return one_of(type, {DType::kF16, DType::kBF16});
 }
-bool is_fp8(DType type) {
-  return one_of(type, {DType::kE4M3, DType::kE5M2});
-}
 bool is_int(DType type) {
   return one_of(type, {DType::kS8, DType::kU8, DType::kS4});
 }

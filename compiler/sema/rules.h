@@ -22,7 +22,6 @@ inline constexpr int kMaxSpan = 1 << 16;  // tokens
 
 bool one_of(DType type, std::initializer_list<DType> types);
 bool is_half(DType type);  // f16, bf16
-bool is_fp8(DType type);   // e4m3, e5m2
 bool is_int(DType type);   // int8, uint8, int4
 bool has_span(Granularity g);
 

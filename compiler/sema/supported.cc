@@ -15,7 +15,7 @@
 namespace sagejit {
 namespace {
 
-// Two levels of e4m3 P and V by wgmma: both accumulators stay in registers.
+// Two levels of 8-bit floats P and V by wgmma: both accumulators stay in registers.
 constexpr int kMostTwoLevelChannels = 176;
 
 struct Limit {
@@ -33,8 +33,14 @@ bool is_half(DType type) {
   return type == DType::kF16 || type == DType::kBF16;
 }
 
-bool is_symmetric_int(DType type) {
-  return type == DType::kS8 || type == DType::kS4;
+// What codes of Q and K are products of: integers, or e4m3 where the target has products of it.
+bool is_qk_type(DType type) {
+  return type == DType::kS8 || type == DType::kS4 || type == DType::kE4M3;
+}
+
+// Where the products of Q and K add up.
+DType qk_sum_of(const Variant& v) {
+  return v.q.type == DType::kE4M3 ? DType::kF32 : DType::kS32;
 }
 
 bool has_span(Granularity g) {
@@ -51,14 +57,14 @@ void mend_span(Quantization& o) {
 
 // The limits on P, V and their accumulator ask for one family of kernels or the other: mma.sync
 // takes V of 16 bits as the caller has it, wgmma has it prepared and converted. Both take int8 P
-// and V; e4m3 where the target has products of it.
-bool is_e4m3(const Variant& v) {
-  return v.p.type == DType::kE4M3;
+// and V; 8-bit floats where the target has products of them.
+bool has_fp8_p(const Variant& v) {
+  return is_fp8(v.p.type);
 }
 bool is_int8(const Variant& v) {
   return v.p.type == DType::kS8 || v.p.type == DType::kU8;
 }
-bool has_e4m3(const Target& t) {
+bool has_fp8(const Target& t) {
   return t.wgmma || t.native_fp8_mma;
 }
 
@@ -67,11 +73,11 @@ bool has_e4m3(const Target& t) {
 struct Intervals {
   int least, most;
 };
-constexpr Intervals kIntervals16{16, 128}, kIntervals8{32, 128}, kIntervalsWgmmaE4M3{32, 256};
+constexpr Intervals kIntervals16{16, 128}, kIntervals8{32, 128}, kIntervalsWgmmaFp8{32, 256};
 
 const Intervals& intervals_of(const Variant& v, const Target& t) {
   if (bits_of(v.p.type) != 8) return kIntervals16;
-  return is_e4m3(v) && t.wgmma ? kIntervalsWgmmaE4M3 : kIntervals8;
+  return has_fp8_p(v) && t.wgmma ? kIntervalsWgmmaFp8 : kIntervals8;
 }
 
 template <const Intervals& kIntervals>
@@ -103,7 +109,7 @@ bool is_input_p(const Variant& v) {
 }
 
 bool p_holds_with_wgmma(const Variant& v) {
-  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} || is_e4m3(v) ||
+  return is_input_p(v) || v.p == ProbabilityOperand{DType::kF16, 1.0, false} || has_fp8_p(v) ||
          is_int8(v);
 }
 
@@ -116,8 +122,9 @@ void mend_p_with_e4m3(Variant& v) {
   set_p(v, {DType::kE4M3, std::min(v.p.range, largest_p_range(DType::kE4M3)), false});
 }
 
-// What V is multiplied by P as.
+// What V is beside such P; of two 8-bit floats each is what it is.
 DType v_type_for(const Variant& v) {
+  if (has_fp8_p(v) && is_fp8(v.v.type)) return v.v.type;
   return is_int8(v) ? DType::kS8 : v.p.type;
 }
 
@@ -141,21 +148,21 @@ constexpr Limit kLimits[] = {
     {"input", "q, k and v in memory must be f16 or bf16",
      [](const Variant& v, const Target&) { return is_half(v.input); },
      [](Variant& v) { v.input = DType::kF16; }},
-    {"q", "q must be int8 or int4",
-     [](const Variant& v, const Target&) { return is_symmetric_int(v.q.type); },
-     [](Variant& v) {
-       if (v.q.type == DType::kE2M1) v.q = default_quantization(DType::kS8, Operand::kQ);
-       v.q.type = DType::kS8;
-     }},
+    {"q", "q must be int8, int4 or e4m3",
+     [](const Variant& v, const Target&) { return is_qk_type(v.q.type); },
+     [](Variant& v) { v.q = default_quantization(DType::kS8, Operand::kQ); }},
+    {"q", "without fp8 products, q must be int8 or int4",
+     [](const Variant& v, const Target& t) { return has_fp8(t) || v.q.type != DType::kE4M3; },
+     [](Variant& v) { v.q.type = DType::kS8; }},
     {"q", "the span must be a multiple of 16 up to 128",
      [](const Variant& v, const Target&) { return span_holds(v.q); },
      [](Variant& v) { mend_span(v.q); }},
-    {"k", "k must be int8 or int4",
-     [](const Variant& v, const Target&) { return is_symmetric_int(v.k.type); },
-     [](Variant& v) {
-       if (v.k.type == DType::kE2M1) v.k = default_quantization(DType::kS8, Operand::kK);
-       v.k.type = DType::kS8;
-     }},
+    {"k", "k must be int8, int4 or e4m3",
+     [](const Variant& v, const Target&) { return is_qk_type(v.k.type); },
+     [](Variant& v) { v.k = default_quantization(DType::kS8, Operand::kK); }},
+    {"k", "without fp8 products, k must be int8 or int4",
+     [](const Variant& v, const Target& t) { return has_fp8(t) || v.k.type != DType::kE4M3; },
+     [](Variant& v) { v.k.type = DType::kS8; }},
     {"k", "the span must be a multiple of 16 up to 128",
      [](const Variant& v, const Target&) { return span_holds(v.k); },
      [](Variant& v) { mend_span(v.k); }},
@@ -166,9 +173,9 @@ constexpr Limit kLimits[] = {
            std::max(1, (v.smooth_q_span + kMeanSpanStep / 2) / kMeanSpanStep) * kMeanSpanStep;
        v.smooth_q_span = std::min(v.smooth_q_span, kMaxMeanSpan);
      }},
-    {"qk_accumulator", "products of q and k must add up in s32",
-     [](const Variant& v, const Target&) { return v.qk_accumulator == DType::kS32; },
-     [](Variant& v) { v.qk_accumulator = DType::kS32; }},
+    {"qk_accumulator", "products of q and k must add up in s32 or, of e4m3, in f32",
+     [](const Variant& v, const Target&) { return v.qk_accumulator == qk_sum_of(v); },
+     [](Variant& v) { v.qk_accumulator = qk_sum_of(v); }},
     {"scale",
      "the scale must not be negative",  // row maxima are found before the scores are scaled
      [](const Variant& v, const Target&) { return v.score.scale.value_or(0.0) >= 0; },
@@ -193,17 +200,20 @@ constexpr Limit kLimits[] = {
      [](Variant& v) { v.mask = {}; }},
     {"p",
      "without fp8 products, P must be int8 or uint8, or have the type of the input, and range 1",
-     [](const Variant& v, const Target& t) { return has_e4m3(t) || is_input_p(v) || is_int8(v); },
+     [](const Variant& v, const Target& t) { return has_fp8(t) || is_input_p(v) || is_int8(v); },
      mend_p_to_input},
-    {"p", "P must be e4m3, int8 or uint8, or have the type of the input, and range 1",
+    {"p", "P must be e4m3, e5m2, int8 or uint8, or have the type of the input, and range 1",
      [](const Variant& v, const Target& t) {
-       return t.wgmma || !t.native_fp8_mma || is_input_p(v) || is_int8(v) || is_e4m3(v);
+       return t.wgmma || !t.native_fp8_mma || is_input_p(v) || is_int8(v) || has_fp8_p(v);
      },
      mend_p_with_e4m3},
-    {"p", "P must be e4m3, int8 or uint8, or have range 1 and be f16 or the type of the input",
+    {"p",
+     "P must be e4m3, e5m2, int8 or uint8, or have range 1 and be f16 or the type of the input",
      [](const Variant& v, const Target& t) { return !t.wgmma || p_holds_with_wgmma(v); },
      mend_p_with_e4m3},
-    {"v", "V must have the type of P (int8 for uint8) and, in 8 bits, be scaled per channel",
+    {"v",
+     "V must have the type of P (int8 for uint8, e4m3 or e5m2 for either) and, in 8 bits, be "
+     "scaled per channel",
      v_holds, mend_v},
     {"smooth_v", "V must not be smoothed unless it has 8 bits",
      [](const Variant& v, const Target&) {
@@ -211,9 +221,10 @@ constexpr Limit kLimits[] = {
      },
      [](Variant& v) { v.v.smoothing = Smoothing::kNone; }},
     {"pv_accumulator",
-     "products of e4m3 must add up in f32 or, by mma.sync, on two levels: f16 + f32 every n",
+     "products of 8-bit floats must add up in f32 or, by mma.sync, on two levels: f16 + f32 every "
+     "n",
      [](const Variant& v, const Target& t) {
-       return !is_e4m3(v) || v.pv_accumulator.inner == DType::kF32 ||
+       return !has_fp8_p(v) || v.pv_accumulator.inner == DType::kF32 ||
               (!t.wgmma && v.pv_accumulator.outer);
      },
      mend_accumulator},
@@ -231,13 +242,14 @@ constexpr Limit kLimits[] = {
      mend_interval<kIntervals16>},
     {"pv_accumulator", "the interval must be 32, 64 or 128 keys with 8-bit P",
      interval_holds<kIntervals8>, mend_interval<kIntervals8>},
-    {"pv_accumulator", "the interval must be 32, 64, 128 or 256 keys with e4m3",
-     interval_holds<kIntervalsWgmmaE4M3>, mend_interval<kIntervalsWgmmaE4M3>},
+    {"pv_accumulator", "the interval must be 32, 64, 128 or 256 keys with 8-bit floats",
+     interval_holds<kIntervalsWgmmaFp8>, mend_interval<kIntervalsWgmmaFp8>},
     {"pv_accumulator",
-     "two levels of e4m3 P and V by wgmma must add up values of at most 176 channels: both stay in "
+     "two levels of 8-bit floats P and V by wgmma must add up values of at most 176 channels: both "
+     "stay in "
      "registers",
      [](const Variant& v, const Target& t) {
-       return !v.pv_accumulator.outer || !is_e4m3(v) || !t.wgmma ||
+       return !v.pv_accumulator.outer || !has_fp8_p(v) || !t.wgmma ||
               v.value_head_dim <= kMostTwoLevelChannels;
      },
      [](Variant& v) {
@@ -296,14 +308,14 @@ namespace {
 // specs/numerics.md, 4.2.
 std::string caution_about_sums(const Variant& variant, const Target& target) {
   const bool keeps_13_bits = target.wgmma || (target.sm == 89 && target.native_fp8_mma);
-  if (!keeps_13_bits || !is_e4m3(variant) || variant.pv_accumulator.outer) return "";
+  if (!keeps_13_bits || !has_fp8_p(variant) || variant.pv_accumulator.outer) return "";
   if (variant.v.smoothing == Smoothing::kMean) return "";  // what has no mean is a random walk
   const std::string_view source =
       target.wgmma ? "" : " (by published work, SageAttention 2; not measured here)";
   return fmt::format(
-      "the tensor cores of {} keep 13 bits of e4m3 products' sums and cut off the rest{}: with "
-      "pv_accumulator = f32 the error grows with the number of keys where channels of V have a "
-      "mean\n  note: write smooth_v = mean, or pv_accumulator = f32 + f32 every 64{}",
+      "the tensor cores of {} keep 13 bits of sums of 8-bit floats' products and cut off the "
+      "rest{}: with pv_accumulator = f32 the error grows with the number of keys where channels of "
+      "V have a mean\n  note: write smooth_v = mean, or pv_accumulator = f32 + f32 every 64{}",
       target.name, source,
       target.wgmma ? fmt::format(" for a value_head_dim up to {}", kMostTwoLevelChannels) : "");
 }
@@ -334,21 +346,33 @@ std::string caution_about_product(std::string_view keys, DType type, DType accum
       has_e4m3 ? "e4m3" : "f16", has_e4m3 ? fmt::format("write {} = e4m3", keys) : half);
 }
 
+std::string caution_about_e4m3_scores(const Variant& variant, const Throughput& throughput) {
+  const int rate = tensor_throughput(throughput, DType::kE4M3, DType::kF32);
+  const int of_int8 = tensor_throughput(throughput, DType::kS8, DType::kS32);
+  if (variant.q.type != DType::kE4M3 || rate >= of_int8) return "";
+  return fmt::format(
+      "the tensor cores of {} make {} e4m3 operations a clock of a multiprocessor, and {} of int8\n"
+      "  note: write q and k = int8, which are finer, too",
+      throughput.target, rate, of_int8);
+}
+
 }  // namespace
 
 std::string caution_about_speed(const Variant& variant, const Throughput& throughput) {
-  const std::string scores =
+  std::string scores =
       caution_about_product("q and k", variant.q.type, variant.qk_accumulator, throughput,
                             "attention that does not quantize q and k is faster there");
+  if (scores.empty()) scores = caution_about_e4m3_scores(variant, throughput);
   const std::string values = caution_about_product(
       "p and v", variant.v.type, variant.pv_accumulator.inner, throughput, "write p and v = f16");
   return scores + (scores.empty() || values.empty() ? "" : "\n") + values;
 }
 
 std::vector<std::string> cautions_about(const Variant& variant, const Target& target) {
+  const Throughput* throughput = find_throughput(target);
   std::vector<std::string> cautions = {caution_about_sums(variant, target),
                                        caution_about_int4(variant, target),
-                                       caution_about_speed(variant, throughput_of(target))};
+                                       throughput ? caution_about_speed(variant, *throughput) : ""};
   std::erase(cautions, "");
   return cautions;
 }

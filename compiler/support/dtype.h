@@ -40,6 +40,10 @@ constexpr int bits_of(DType type) {
   return 0;
 }
 
+constexpr bool is_fp8(DType type) {
+  return type == DType::kE4M3 || type == DType::kE5M2;
+}
+
 // The name the DSL, the IR and messages use: "f16", "bf16", "f32", "e4m3", "e5m2", "fp4", "int8",
 // "uint8", "int4", "s32".
 constexpr std::string_view name_of(DType type) {

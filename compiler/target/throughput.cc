@@ -19,10 +19,15 @@ constexpr Throughput kThroughputs[] = {
 
 }  // namespace
 
-const Throughput& throughput_of(const Target& target) {
+const Throughput* find_throughput(const Target& target) {
   for (const Throughput& row : kThroughputs) {
-    if (row.target == target.name) return row;
+    if (row.target == target.name) return &row;
   }
+  return nullptr;
+}
+
+const Throughput& throughput_of(const Target& target) {
+  if (const Throughput* row = find_throughput(target)) return *row;
   fail(ErrorKind::kUnsupported,
        "the speed of {}'s units is not known: compiler/target/throughput.def has no row for it",
        target.name);

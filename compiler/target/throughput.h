@@ -25,7 +25,9 @@ struct Throughput {
 inline constexpr int kIssuePerClock = 128;
 inline constexpr int kSmemBytesPerClock = 128;
 
-// Throws Error{kUnsupported} for a target without a row.
+// Null for a target without a row: its rates are not published.
+const Throughput* find_throughput(const Target& target);
+// Throws Error{kUnsupported} there.
 const Throughput& throughput_of(const Target& target);
 
 // Operations per clock of dense products of two operands of type `operand`, added up in

@@ -137,12 +137,17 @@ TEST_CASE("shipped variants for Hopper by every back end and through CUDA C++",
   compare_shipped(Lab::wgmma(), find_target("sm_90a"));
 }
 
-// 8-bit P and V, whose products, conversions and sums differ from target to target.
+// 8-bit P and V, and e4m3 Q and K, whose products, conversions and sums differ from target to
+// target.
 TEST_CASE("8-bit P and V by every back end and through CUDA C++", "[emulated][ptx][eight_bit]") {
   constexpr std::string_view kTypes[] = {
       "v = e4m3; pv_accumulator = f32 + f32 every 64",
       "p = e4m3 range 448; v = e4m3 range 2.25; pv_accumulator = f16 + f32 every 64",
-      "p = int8; v = int8", "p = uint8; v = int8"};
+      "p = int8; v = int8",
+      "p = uint8; v = int8",
+      "p = e5m2; v = e5m2; row_sum = quantized; pv_accumulator = f32 + f32 every 64",
+      "p = e5m2 range 448; v = e4m3 range 2.25; pv_accumulator = f16 + f32 every 64",
+      "q = e4m3 per thread(32); k = e4m3 per token; p = e4m3; v = e5m2"};
   for (const char* target : {"sm_89", "sm_120"}) {
     CAPTURE(target);
     Lab& lab = Lab::emulated(target);

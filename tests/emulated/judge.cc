@@ -29,6 +29,8 @@ double rounding_of(DType type) {
       return 0x1p-8;
     case DType::kE4M3:
       return 0x1p-4;
+    case DType::kE5M2:
+      return 0x1p-3;
     default:
       return 0x1p-24;
   }
@@ -60,6 +62,7 @@ struct Findings {
   const Variant& variant;
   const AttentionResult& exact;
   const AttentionResult& model;
+  std::vector<double> score_loss;  // [b, h, m], natural-log units; empty: none
   std::vector<double> o, lse;
   std::vector<std::string> lines;
 
@@ -151,9 +154,9 @@ double rms_about(const std::vector<double>& mean, const AttentionResult& o, int6
 }
 
 // Keys whose P the tensor core adds up for a row sum, before f32 carries on: a key tile of the
-// wgmma kernel's; 0 where e4m3 is not summed.
+// wgmma kernel's; 0 where no 8-bit floats are summed.
 int64_t keys_of_a_sum(const Variant& variant, const Problem& problem) {
-  if (variant.row_sum == RowSum::kExact || variant.p.type != DType::kE4M3) return 0;
+  if (variant.row_sum == RowSum::kExact || !is_fp8(variant.p.type)) return 0;
   return parse_schedule(problem.kernel().artifact().schedule_text).block_n;
 }
 
@@ -200,27 +203,30 @@ void check_against_model(Findings& f, const Problem& problem) {
     const double* y = f.model.o.data() + head * per_head;
     const double error = rms_difference(f.o.data() + head * per_head, y, per_head);
     if (error == 0) continue;
-    const bool is_e4m3 = f.variant.p.type == DType::kE4M3;
-    const double tolerance = model_tolerance(
-        f.variant, f.exact.m, num_keys, is_e4m3 ? one_sidedness(v, smoothing, f.model, head) : 0,
-        keys_of_a_sum(f.variant, problem));
+    const double tolerance =
+        model_tolerance(f.variant, f.exact.m, num_keys,
+                        is_fp8(f.variant.p.type) ? one_sidedness(v, smoothing, f.model, head) : 0,
+                        keys_of_a_sum(f.variant, problem));
     const std::vector<double> mean = value_mean(v, smoothing, f.model, head);
     const double summed = rms_about(mean, f.model, head);
     const bool has_mean = smoothing == Smoothing::kMean;
     const double whole =
         (has_mean ? (rounding_of(f.variant.output) + 0x1p-19) * rms(y, per_head) : 0) +
         (is_int8(f.variant.p.type) ? int8_p_error(f, v, mean, head) : 0);
-    if (error <= tolerance * summed + whole) continue;
+    // A score that is off by x makes its P off by as much of itself.
+    const double of_scores =
+        f.score_loss.empty() ? 0 : rms(f.score_loss.data() + head * f.exact.m, f.exact.m);
+    if (error <= (tolerance + of_scores) * summed + whole) continue;
     f.add(
         "(b{}, h{}) is {:.3g} from the model of the variant, more than {:.3g} of {:.3g} and {:.3g}",
-        head / f.exact.h, head % f.exact.h, error, tolerance, summed, whole);
+        head / f.exact.h, head % f.exact.h, error, tolerance + of_scores, summed, whole);
     return;
   }
 }
 
 // Section 5: f32 sums of up to d products and of n probabilities. With quantized row sums the
 // error of every P enters, relative to another maximum than the model's, and what the tensor core's
-// sums lose. Where the scores' bias
+// sums lose, of e4m3 scores too (fp8_score_loss). Where the scores' bias
 // goes through the multiply-add that scales them, each exponent moves by up to 0.75 c, c at most
 // 2^-11 (online_softmax.cc); without that, kernels are within 1e-5 of the model.
 void check_lse_against_model(Findings& f, const Problem& problem) {
@@ -234,7 +240,8 @@ void check_lse_against_model(Findings& f, const Problem& problem) {
   for (size_t i = 0; i < f.lse.size(); ++i) {
     const double expected = f.model.lse[i];
     if (std::isinf(expected) && f.lse[i] == expected) continue;
-    const double tolerance = rounding + kFoldedBias + 1e-5 * (1 + std::fabs(expected));
+    const double of_scores = f.score_loss.empty() ? 0 : 2 * f.score_loss[i];
+    const double tolerance = rounding + kFoldedBias + of_scores + 1e-5 * (1 + std::fabs(expected));
     if (!(std::fabs(f.lse[i] - expected) <= tolerance)) {
       f.add("LSE [{}] is {:.6g}, the model's {:.6g}", i, f.lse[i], expected);
       return;
@@ -265,7 +272,13 @@ Demand demand_for(const Variant& variant, std::string_view input) {
   const bool smoothed = variant.smooth_k == Smoothing::kMean;
   const bool is_narrow = bits_of(variant.p.type) == 8;
   const bool is_int4 = variant.q.type == DType::kS4;
-  const Demand demand = is_int4     ? Demand{.cosine = 0.96, .head_cosine = 0.94, .lse = 1.0}
+  const bool has_e5m2 = variant.p.type == DType::kE5M2 || variant.v.type == DType::kE5M2;
+  const bool is_e4m3 = variant.q.type == DType::kE4M3;
+  const Demand demand = is_int4 ? Demand{.cosine = 0.96, .head_cosine = 0.94, .lse = 1.0}
+                        : has_e5m2 && is_e4m3
+                            ? Demand{.cosine = 0.995, .head_cosine = 0.993, .lse = 0.2}
+                        : has_e5m2  ? Demand{.cosine = 0.996, .head_cosine = 0.994}
+                        : is_e4m3   ? Demand{.cosine = 0.998, .head_cosine = 0.997, .lse = 0.2}
                         : is_narrow ? Demand{.cosine = 0.999, .head_cosine = 0.998}
                                     : Demand{};
   const Demand none = {.cosine = 0, .head_cosine = 0, .lse = kInfinity};
@@ -281,9 +294,9 @@ Demand demand_for(const Variant& variant, std::string_view input) {
 namespace {
 
 // P is rounded relative to the running maximum, the model's to the final one: two errors, each at
-// most half a unit. For 16-bit types that bound is small enough. An e4m3 P is off by 1/16, and the
-// bound of two would let a lost key pass; but O is judged by RMS, and in
-//   dO = sum dp v / l,   |dp| <= u p,   u = 2^-4
+// most half a unit. For 16-bit types that bound is small enough. An e4m3 P is off by 1/16, e5m2 by
+// 1/8, and the bound of two would let a lost key pass; but O is judged by RMS, and in
+//   dO = sum dp v / l,   |dp| <= u p,   u = 2^-4 or 2^-3
 // the roundings of different keys are independent and without bias, so that
 //   E dO^2 = E dp^2/p^2 sum p^2 v^2 / l^2 <= u^2 / 3 sum p^2 v^2 / l^2
 // for each of the two. Of codes written directly dp has the line's part besides, whose mean leaves
@@ -295,7 +308,7 @@ namespace {
 double p_rounding(const ProbabilityOperand& p, int64_t num_rows) {
   if (is_int8(p.type)) return 0;  // int8_p_error() instead
   const double u = rounding_of(p.type);
-  if (p.type != DType::kE4M3) return 2 * u;
+  if (!is_fp8(p.type)) return 2 * u;
   const double stray = 1 + 3 / std::sqrt(static_cast<double>(num_rows));
   const double line = p.direct_code ? kRmsLineError : 0;
   return std::min(2 * most_p_error(p), std::sqrt(2 * (u * u / 3 + line * line) * stray));
@@ -327,7 +340,7 @@ double model_tolerance(const Variant& variant, int64_t num_rows, int64_t num_key
   // Each product of 16 keys is rounded to the accumulator's type: a random walk.
   double tolerance = rounding_of(pv.inner) * steps(pv.outer ? pv.interval : num_keys);
   if (pv.inner == DType::kF16) tolerance *= 2;  // products within one instruction are rounded too
-  if (variant.p.type == DType::kE4M3) tolerance += fp8_sum_rounding(pv, num_keys, one_sidedness);
+  if (is_fp8(variant.p.type)) tolerance += fp8_sum_rounding(pv, num_keys, one_sidedness);
   tolerance += p_rounding(variant.p, num_rows) + fp8_row_sum_rounding(sum_keys);
   tolerance += rounding_of(variant.output);
   // ex2.approx, f32 sums, and the bias of the scores (see check_lse_against_model).
@@ -354,9 +367,11 @@ std::vector<std::string> judge(const Variant& variant, const Problem& problem,
                                const Demand& demand) {
   const Inputs& in = problem.inputs();
   const AttentionResult exact = reference::exact_attention(variant, in.q, in.k, in.v);
-  const AttentionResult model = reference::quantized_attention(
-      variant, in.q, in.k, in.v, mean_of(problem, "k_mean"), mean_of(problem, "q_mean"));
-  Findings findings{variant, exact, model, problem.o().to_f64(), {}, {}};
+  const std::vector<float> k_mean = mean_of(problem, "k_mean"), q_mean = mean_of(problem, "q_mean");
+  const AttentionResult model =
+      reference::quantized_attention(variant, in.q, in.k, in.v, k_mean, q_mean);
+  Findings findings{variant, exact, model, {}, problem.o().to_f64(), {}, {}};
+  findings.score_loss = reference::fp8_score_loss(variant, in.q, in.k, in.v, k_mean, q_mean);
   if (variant.lse) findings.lse = problem.lse().to_f64();
   check_against_truth(findings, demand);
   check_against_model(findings, problem);

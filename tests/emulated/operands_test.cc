@@ -254,7 +254,7 @@ void check_operands(const Fixture& f, const Inputs& inputs, Layout layout) {
   CHECK(problem.damage() == "");
 }
 
-// Of V's three types and input's: a copy, a conversion, and codes of either.
+// Of V's four types and input's: a copy, a conversion, and codes of either.
 constexpr std::string_view kValues[] = {
     "input = f16; v = f16",
     "input = bf16; v = f16; smooth_k = mean",
@@ -264,6 +264,8 @@ constexpr std::string_view kValues[] = {
     "input = bf16; v = e4m3; smooth_v = mean; smooth_k = mean",
     "input = f16; v = int8; smooth_k = mean",
     "input = bf16; v = int8 range 63; smooth_v = mean",
+    "input = f16; v = e5m2; smooth_v = mean",
+    "input = bf16; p = e4m3; v = e5m2 range 7",
 };
 
 TEST_CASE("operands of the wgmma kernel in every head dim", "[emulated][operands]") {
@@ -294,7 +296,7 @@ TEST_CASE("8-bit V for the mma.sync kernel in every head dim", "[emulated][opera
          {"input = f16; v = int8; pv_accumulator = s32 + f32 every 32",
           "input = bf16; v = int8 range 100; smooth_v = mean; pv_accumulator = s32 + f32 every 32",
           "input = bf16; v = e4m3 range 2.25; smooth_k = mean",
-          "input = f16; v = e4m3; smooth_v = mean"}) {
+          "input = f16; v = e4m3; smooth_v = mean", "input = f16; v = e5m2; smooth_v = mean"}) {
       f.use_mma_sync(fmt::format("head_dim = {}; {}", d, values));
       for (const int64_t length : {1, 7, 63, 65, 129, 300}) {
         reference::ProblemShape shape = {.b = 1, .hq = 2, .hkv = 2, .m = 20, .n = length};
@@ -317,7 +319,8 @@ TEST_CASE("operands of the wgmma kernel in every granularity", "[emulated][opera
        {"q = int8 per tensor; k = int8 per head", "q = int8 per head; k = int8 per tensor",
         "q = int8 per block(48); k = int8 per warp(80)", "q = int8 per token; k = int8 per token",
         "q = int8 per thread(112); k = int8 per thread(16); lse = on",
-        "q = int4 per thread(32); k = int4 per token"}) {
+        "q = e4m3 per thread(32); k = e4m3 per block(64); smooth_k = mean",
+        "q = e4m3 per head; k = e4m3 per token", "q = int4 per thread(32); k = int4 per token"}) {
     f.use(fmt::format("head_dim = 40; value_head_dim = 72; v = e4m3; smooth_k = mean; {}", scales));
     for (const std::string_view input : reference::input_names()) {
       for (const int64_t length : {5, 200}) {

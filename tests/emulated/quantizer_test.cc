@@ -148,8 +148,8 @@ void check_quantization(const std::string& body, reference::ProblemShape shape,
   const Variant variant = variant_of(body);
   shape.d = variant.head_dim;
   shape.dv = variant.value_head_dim;
-  Problem problem(*Lab::mma_sync().kernel(variant), make_inputs(input, shape, variant.input, 3),
-                  layout);
+  Lab& lab = is_fp8(variant.q.type) ? Lab::mma_sync_e4m3() : Lab::mma_sync();
+  Problem problem(*lab.kernel(variant), make_inputs(input, shape, variant.input, 3), layout);
   problem.launch(kQuantizePhase);
   const Schedule schedule = parse_schedule(problem.kernel().artifact().schedule_text);
   const int64_t padded = padded_head_dim(variant, schedule);
@@ -187,6 +187,10 @@ TEST_CASE("codes and scales are the model's, bit for bit", "[emulated][quantizer
       "q = int8 per token; k = int8 per head; smooth_q = mean per block(64); input = bf16",
       "q = int4 per head; k = int4 per token; smooth_q = mean per block(192); smooth_k = mean",
       "q = int8 per block(48); k = int8 per tensor; smooth_k = mean; smooth_q = mean; lse = on",
+      "q = e4m3 per tensor; k = e4m3 per head; smooth_k = mean",
+      "q = e4m3 per block(128); k = e4m3 per token; input = bf16",
+      "q = e4m3 per thread(32); k = e4m3 per thread(64); smooth_k = mean; smooth_q = mean; lse = "
+      "on",
   };
   std::vector<Variant> variants;
   for (const int d : {64, 40}) {
@@ -194,6 +198,7 @@ TEST_CASE("codes and scales are the model's, bit for bit", "[emulated][quantizer
       variants.push_back(variant_of(fmt::format("head_dim = {}; {}", d, body)));
     }
   }
+  std::erase_if(variants, [](const Variant& v) { return is_fp8(v.q.type); });
   Lab::mma_sync().prefetch(variants);
   for (const int d : {64, 40}) {
     for (const std::string_view rest : kBodies) {
@@ -220,6 +225,8 @@ TEST_CASE("rotated codes are the model's, bit for bit", "[emulated][quantizer][h
       "head_dim = 128; hadamard = on; q = int4 per thread(32); k = int4 per thread(64); smooth_k = "
       "mean; smooth_q = mean; lse = on",
       "head_dim = 256; hadamard = on; q = int8 per token; k = int8 per head; smooth_q = mean",
+      "head_dim = 64; hadamard = on; q = e4m3 per thread(32); k = e4m3 per block(64); smooth_k = "
+      "mean",
   };
   for (const std::string_view body : kRotated) {
     for (const std::string_view input : reference::input_names()) {

@@ -98,6 +98,8 @@ int fraction_bits(DType type) {
       return 7;
     case DType::kE4M3:
       return 3;
+    case DType::kE5M2:
+      return 2;
     default:
       return 23;
   }
@@ -122,9 +124,9 @@ Tolerance tolerance_for(const Variant& variant, int64_t num_keys) {
   // of a rounding boundary. Each costs an ulp of P; were it all of them, O would move by one.
   const double p_ulp = std::ldexp(1.0, -fraction_bits(variant.p.type));
   const double p_flips = std::sqrt(std::ldexp(1.0, -22) / p_ulp);
-  // Products of 16 keys are added to an accumulator that keeps 13 bits for e4m3 and its own type's
-  // otherwise; f32 sums are cut off, not rounded, at some bits more than 23.
-  const bool fp8 = variant.v.type == DType::kE4M3;
+  // Products of 16 keys are added to an accumulator that keeps 13 bits for 8-bit floats and its own
+  // type's otherwise; f32 sums are cut off, not rounded, at some bits more than 23.
+  const bool fp8 = is_fp8(variant.v.type);
   const int sum_bits = fp8 ? 12 : pv.inner == DType::kF16 ? 10 : 21;
   const double sums = std::ldexp(1.0, -sum_bits);
   // An output whose f32 value hardly moves still flips its last bit now and then.
@@ -290,11 +292,17 @@ TEST_CASE("agreement: types, smoothing, LSE", "[gpu]") {
               "head_dim = 64; ");
 }
 
-TEST_CASE("agreement: 8-bit P and V, where the target has them", "[gpu]") {
+TEST_CASE("agreement: 8-bit floats, where the target has them", "[gpu]") {
   compare_all({{"p = e4m3 range 448; v = e4m3 per channel; pv_accumulator = f32"},
                {"p = e4m3 range 448; v = e4m3 per channel; pv_accumulator = f32 + f32 every 64"},
                {"p = e4m3 range 448; v = e4m3 per channel; pv_accumulator = f32 + f32 every 64; "
-                "mask = causal(top_left)"}});
+                "mask = causal(top_left)"},
+               {"p = e5m2; v = e5m2; pv_accumulator = f32 + f32 every 64"},
+               {"p = e5m2 range 16; v = e4m3; row_sum = quantized; smooth_v = mean"},
+               {"p = e4m3 range 448; v = e5m2; pv_accumulator = f32 + f32 every 64"},
+               {"q = e4m3 per thread(32); k = e4m3 per thread(64); lse = on"},
+               {"q = e4m3 per head; k = e4m3 per token; smooth_k = mean; p = e4m3; v = e4m3; "
+                "pv_accumulator = f32 + f32 every 64"}});
 }
 
 }  // namespace

@@ -58,12 +58,18 @@ std::string integer_operands(Draw& draw) {
   return std::string(draw.of(kOperands));
 }
 
+// Of Q and K.
+std::string codes(Draw& draw, bool has_fp8) {
+  if (has_fp8 && draw.one_in(4)) return "e4m3";
+  return draw.one_in(4) ? "int4" : "int8";
+}
+
 struct Body {
   std::string input, text;  // text: everything but P, V and how they add up
   int64_t d, dv;
 };
 
-Body body(Draw& draw) {
+Body body(Draw& draw, bool has_fp8) {
   constexpr std::string_view kInputs[] = {"f16", "bf16"}, kOutputs[] = {"f16", "bf16", "f32"};
   Body result;
   result.input = draw.of(kInputs);
@@ -74,7 +80,7 @@ Body body(Draw& draw) {
   std::string& text = result.text;
   text = fmt::format("head_dim = {}; value_head_dim = {}; input = {}; output = {}", result.d,
                      result.dv, result.input, draw.of(kOutputs));
-  const std::string_view type = draw.one_in(4) ? "int4" : "int8";
+  const std::string type = codes(draw, has_fp8);
   text += fmt::format("; lse = {}; q = {} per {}", draw.one_in(3) ? "off" : "on", type,
                       granularity(draw));
   text += fmt::format("; k = {} per {}", type, granularity(draw));
@@ -113,6 +119,9 @@ std::string wgmma_products(Draw& draw, const Body& body, const Schedule& schedul
       "p = e4m3 range 112; v = e4m3 per channel range 2.25",
       "p = e4m3 range 16; v = e4m3 per channel; rescale_threshold = 4",
       "p = e4m3 range 16; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 4",
+      "p = e5m2 range 57344; v = e5m2 per channel",
+      "p = e5m2 range 16; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 8",
+      "p = e4m3 range 448; v = e5m2 per channel range 7",
       "p = e4m3 range 448 direct; v = e4m3 per channel",
       "p = e4m3 range 16 direct; v = e4m3 per channel; smooth_v = mean; rescale_threshold = 4"};
   const bool is_bytes = draw.one_in(2);
@@ -147,14 +156,19 @@ std::string eight_bit_products(Draw& draw, const Body& body) {
     return fmt::format("{}; pv_accumulator = s32 + f32 every {}", integer_operands(draw), interval);
   }
   if (draw.one_in(3)) {
-    constexpr std::string_view kRanges[] = {"p = e4m3 range 448; v = e4m3 range 2.25",
-                                            "p = e4m3 range 224; v = e4m3 range 4.5",
-                                            "p = e4m3 range 112; v = e4m3 range 9"};
+    constexpr std::string_view kRanges[] = {
+        "p = e4m3 range 448; v = e4m3 range 2.25", "p = e4m3 range 224; v = e4m3 range 4.5",
+        "p = e4m3 range 112; v = e4m3 range 9", "p = e5m2 range 448; v = e4m3 range 2.25",
+        "p = e5m2 range 448; v = e5m2 range 2"};
     text = fmt::format("{}; pv_accumulator = f16 + f32 every {}", draw.of(kRanges),
                        std::min(interval, 64));
   } else {
     constexpr std::string_view kRanges[] = {
-        "p = e4m3 range 448; v = e4m3", "p = e4m3 range 16; v = e4m3; rescale_threshold = 4",
+        "p = e4m3 range 448; v = e4m3",
+        "p = e4m3 range 16; v = e4m3; rescale_threshold = 4",
+        "p = e5m2; v = e5m2",
+        "p = e5m2 range 16; v = e4m3; rescale_threshold = 8",
+        "p = e4m3; v = e5m2 range 7; smooth_v = mean",
         "p = e4m3 range 16; v = e4m3; smooth_v = mean; rescale_threshold = 4",
         "p = e4m3 range 16 direct; v = e4m3; smooth_v = mean; rescale_threshold = 4"};
     text = draw.of(kRanges);
@@ -199,7 +213,7 @@ void draw_problem(Draw& draw, Case& result) {
 
 Case random_case(uint64_t seed) {
   Draw draw(seed);
-  const Body variant = body(draw);
+  const Body variant = body(draw, false);
   Case result;
   result.variant = fmt::format("{}; pv_accumulator = {}", variant.text,
                                accumulator(draw, variant.input == "f16"));
@@ -211,7 +225,7 @@ Case random_case(uint64_t seed) {
 
 Case random_eight_bit_case(uint64_t seed) {
   Draw draw(seed);
-  const Body variant = body(draw);
+  const Body variant = body(draw, true);
   Case result;
   result.variant =
       fmt::format("{}; {}{}", variant.text, eight_bit_products(draw, variant), scale(draw));
@@ -221,7 +235,7 @@ Case random_eight_bit_case(uint64_t seed) {
 
 Case random_wgmma_case(uint64_t seed) {
   Draw draw(seed);
-  const Body variant = body(draw);
+  const Body variant = body(draw, true);
   Case result;
   result.schedule = wgmma_schedule_for(draw, variant);
   result.variant =

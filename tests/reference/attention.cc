@@ -34,7 +34,8 @@ double rounded(double p, const std::optional<ProbabilityOperand>& to) {
     case DType::kF16:
       return f16_to_f32(f64_to_f16(scaled)) / to->range;
     case DType::kE4M3:
-      return e4m3_to_f32(f64_to_e4m3(scaled)) / to->range;
+    case DType::kE5M2:
+      return fp8_to_f32(to->type, f64_to_fp8(to->type, scaled)) / to->range;
     case DType::kS8:
     case DType::kU8:
       return std::nearbyint(scaled) / to->range;  // at most the range

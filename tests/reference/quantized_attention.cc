@@ -76,13 +76,17 @@ void add_block_scores(const QuantizedInputs& in, int64_t b, int64_t h, QueryOper
   }
 }
 
+double decoded(DType type, int8_t code) {
+  return decoded_value(type, static_cast<uint8_t>(code));
+}
+
 QueryOperand load_queries(const QuantizedInputs& in, int64_t b, int64_t h) {
   const int64_t hq = in.q.shape()[1], m = in.q.shape()[2], d = in.q.shape()[3];
   const int64_t head = b * hq + h;
   const double scale = reference::score_scale(in.variant);
   const int8_t* codes = in.q_codes.codes.data() + head * m * d;
   QueryOperand operand;
-  operand.rows.assign(codes, codes + m * d);
+  for (int64_t i = 0; i < m * d; ++i) operand.rows.push_back(decoded(in.variant.q.type, codes[i]));
   for (int64_t i = 0; i < m; ++i) {
     const size_t group = static_cast<size_t>(head * in.q_codes.num_groups + in.q_rule.group_of(i));
     operand.row_factor.push_back(in.q_codes.scales[group] * scale);
@@ -107,7 +111,7 @@ KeyOperand load_keys(const QuantizedInputs& in, int64_t b, int64_t h) {
   for (int64_t j = 0; j < n; ++j) {
     const size_t group = static_cast<size_t>(head * in.k_codes.num_groups + in.k_rule.group_of(j));
     operand.key_factor.push_back(in.k_codes.scales[group]);
-    for (int64_t c = 0; c < d; ++c) operand.keys.at(c, j) = *code++;
+    for (int64_t c = 0; c < d; ++c) operand.keys.at(c, j) = decoded(in.variant.k.type, *code++);
     for (int64_t c = 0; c < dv; ++c) {
       operand.values.at(j, c) = in.value(b, h, j, c);
     }
@@ -129,41 +133,9 @@ void add_mean(AttentionResult& result, const std::vector<float>& mean, int64_t h
   }
 }
 
-}  // namespace
-
-bool models_quantization(const Variant& variant, std::string* why) {
-  const char* missing = nullptr;
-  const auto is_modelled = [](DType type) { return type == DType::kS8 || type == DType::kS4; };
-  if (!is_modelled(variant.q.type) || !is_modelled(variant.k.type)) {
-    missing = "Q or K other than int8 or int4";
-  }
-  if (!is_half(variant.p.type) && variant.p.type != DType::kE4M3 && !is_int8(variant.p.type)) {
-    missing = "P other than f16, bf16, e4m3, int8 or uint8";
-  }
-  if (!is_half(variant.v.type) && variant.v.type != DType::kE4M3 && variant.v.type != DType::kS8) {
-    missing = "V other than f16, bf16, e4m3 or int8";
-  }
-  if (!is_half(variant.v.type) && variant.v.granularity != Granularity::kChannel) {
-    missing = "8-bit V with scales other than per channel";
-  }
-  if (variant.v.smoothing != Smoothing::kNone && is_half(variant.v.type)) {
-    missing = "smoothing of 16-bit V";
-  }
-  if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
-    missing = "a softcap over smoothed K";
-  }
-  if (missing && why) *why = missing;
-  return missing == nullptr;
-}
-
-AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
-                                    const HostTensor& k, const HostTensor& v,
-                                    const std::vector<float>& k_mean,
-                                    const std::vector<float>& q_mean) {
-  check_problem(variant, q, k, v);
-  if (std::string why; !models_quantization(variant, &why)) {
-    fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
-  }
+QuantizedInputs quantized_inputs(const Variant& variant, const HostTensor& q, const HostTensor& k,
+                                 const HostTensor& v, const std::vector<float>& k_mean,
+                                 const std::vector<float>& q_mean) {
   QuantizedInputs in{variant,
                      q,
                      k,
@@ -189,6 +161,78 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
     for (float& mean : in.v_mean) mean = std::isfinite(mean) ? mean : 0;
     in.v_codes = quantize_values(v, variant.v.type, value_range(variant), in.v_mean);
   }
+  return in;
+}
+
+// What fp8 tensor cores may lose of one score, in units of its sum: those that cut off each addend,
+// and then the sum, 13 bits behind the largest of them, in steps of 32 products. A product of two
+// e4m3 numbers has 7 bits behind its leading one: where it is no more than 2^7 times smaller than
+// the largest addend, nothing of it is lost.
+double lost_of_sum(const double* q, const double* k, int64_t d) {
+  constexpr int kFraction = 13;
+  constexpr int64_t kStep = 32;
+  double sum = 0, largest = 0;
+  for (int64_t c = 0; c < d; ++c) {
+    sum += q[c] * k[c];
+    largest =
+        std::max({largest, std::fabs(q[c] * k[c]), c % kStep == kStep - 1 ? std::fabs(sum) : 0});
+  }
+  largest = std::max(largest, std::fabs(sum));
+  if (largest == 0) return 0;
+  const double grid = std::ldexp(1.0, std::ilogb(largest) - kFraction);
+  int64_t num_cut = 0, surplus = 0;
+  for (int64_t c = 0; c < d; ++c) {
+    const double product = q[c] * k[c];
+    if (std::fmod(product, grid) == 0) continue;
+    ++num_cut;
+    surplus += product > 0 ? 1 : -1;
+  }
+  if (num_cut == 0) return 0;
+  // Half a grid each on average, give or take a twelfth of its square; the sums' own losses, two a
+  // step, have one sign.
+  const int64_t num_sums = 2 * ((d + kStep - 1) / kStep);
+  const auto of_one_sign = static_cast<double>(std::abs(surplus) + num_sums) / 2;
+  return grid * (std::sqrt(static_cast<double>(num_cut + num_sums) / 3) + of_one_sign);
+}
+
+}  // namespace
+
+bool models_quantization(const Variant& variant, std::string* why) {
+  const char* missing = nullptr;
+  const auto is_modelled = [](DType type) {
+    return type == DType::kS8 || type == DType::kS4 || type == DType::kE4M3;
+  };
+  if (!is_modelled(variant.q.type) || !is_modelled(variant.k.type)) {
+    missing = "Q or K other than int8, int4 or e4m3";
+  }
+  if (!is_half(variant.p.type) && !is_fp8(variant.p.type) && !is_int8(variant.p.type)) {
+    missing = "P other than f16, bf16, e4m3, e5m2, int8 or uint8";
+  }
+  if (!is_half(variant.v.type) && !is_fp8(variant.v.type) && variant.v.type != DType::kS8) {
+    missing = "V other than f16, bf16, e4m3, e5m2 or int8";
+  }
+  if (!is_half(variant.v.type) && variant.v.granularity != Granularity::kChannel) {
+    missing = "8-bit V with scales other than per channel";
+  }
+  if (variant.v.smoothing != Smoothing::kNone && is_half(variant.v.type)) {
+    missing = "smoothing of 16-bit V";
+  }
+  if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
+    missing = "a softcap over smoothed K";
+  }
+  if (missing && why) *why = missing;
+  return missing == nullptr;
+}
+
+AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
+                                    const HostTensor& k, const HostTensor& v,
+                                    const std::vector<float>& k_mean,
+                                    const std::vector<float>& q_mean) {
+  check_problem(variant, q, k, v);
+  if (std::string why; !models_quantization(variant, &why)) {
+    fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
+  }
+  const QuantizedInputs in = quantized_inputs(variant, q, k, v, k_mean, q_mean);
   AttentionEngine engine{variant,      q.shape()[0],
                          q.shape()[1], k.shape()[1],
                          q.shape()[2], k.shape()[2],
@@ -199,6 +243,38 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
   AttentionResult result = run_engine(engine);
   add_mean(result, in.v_mean, k.shape()[1]);
   return result;
+}
+
+std::vector<double> fp8_score_loss(const Variant& variant, const HostTensor& q, const HostTensor& k,
+                                   const HostTensor& v, const std::vector<float>& k_mean,
+                                   const std::vector<float>& q_mean) {
+  if (variant.q.type != DType::kE4M3) return {};
+  const QuantizedInputs in = quantized_inputs(variant, q, k, v, k_mean, q_mean);
+  const int64_t hq = q.shape()[1], m = q.shape()[2], n = k.shape()[2], d = variant.head_dim;
+  std::vector<double> loss(static_cast<size_t>(q.shape()[0] * hq * m), 0.0);
+  parallel_for(q.shape()[0] * hq, [&](int64_t head) {
+    const int64_t kv_head = head / hq * in.hkv + head % hq / (hq / in.hkv);
+    const QueryOperand queries = load_queries(in, head / hq, head % hq);
+    std::vector<double> keys, factors;
+    for (int64_t j = 0; j < n; ++j) {
+      for (int64_t c = 0; c < d; ++c) {
+        keys.push_back(decoded(variant.k.type,
+                               in.k_codes.codes[static_cast<size_t>((kv_head * n + j) * d + c)]));
+      }
+      factors.push_back(in.k_codes.scales[static_cast<size_t>(kv_head * in.k_codes.num_groups +
+                                                              in.k_rule.group_of(j))]);
+    }
+    for (int64_t i = 0; i < m; ++i) {
+      const KeyRange range = visible_keys(variant.mask, i, m, n);
+      double& most = loss[static_cast<size_t>(head * m + i)];
+      for (int64_t j = range.begin; j < range.end; ++j) {
+        const double lost = lost_of_sum(queries.rows.data() + i * d, keys.data() + j * d, d);
+        most = std::max(most, lost * factors[static_cast<size_t>(j)]);
+      }
+      most *= std::fabs(queries.row_factor[static_cast<size_t>(i)]);
+    }
+  });
+  return loss;
 }
 
 }  // namespace sagejit::reference

@@ -28,15 +28,21 @@
 namespace sagejit::reference {
 
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
-// than int8 or int4 Q and K with f16, bf16 or (V per channel) e4m3 or int8 P and V, smoothing of
-// 16-bit V.
-// k_mean, q_mean: the f32 means [b, hkv, d] and [b, hq, blocks, d] that K and Q are smoothed by;
-// empty: the model's own. A kernel's may differ in the last bits (numerics.md, section 2), which
-// turn over a code now and then.
+// than int8, int4 or e4m3 Q and K with f16, bf16 or (V per channel) e4m3, e5m2 or int8 P and V,
+// smoothing of 16-bit V. k_mean, q_mean: the f32 means [b, hkv, d] and [b, hq, blocks, d] that K
+// and Q are smoothed by; empty: the model's own. A kernel's may differ in the last bits
+// (numerics.md, section 2), which turn over a code now and then.
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                                     const HostTensor& k, const HostTensor& v,
                                     const std::vector<float>& k_mean = {},
                                     const std::vector<float>& q_mean = {});
+
+// What fp8 tensor cores whose sums keep 13 bits (numerics.md, 4.2) may lose of the scores of a row,
+// which the model adds up exactly: of the key that loses most, RMS, in natural-log units, [b, hq,
+// m]. Empty where Q and K are not e4m3. The means as above.
+std::vector<double> fp8_score_loss(const Variant& variant, const HostTensor& q, const HostTensor& k,
+                                   const HostTensor& v, const std::vector<float>& k_mean = {},
+                                   const std::vector<float>& q_mean = {});
 
 // Whether quantized_attention models the variant; if not, `why` says what is missing.
 bool models_quantization(const Variant& variant, std::string* why);

@@ -13,23 +13,23 @@ namespace {
 constexpr float kMaxS8 = 127.0f, kMaxS4 = 7.0f;  // codes of Q and K are symmetric
 
 GroupRule make_rule(const Quantization& quantization, const char* operand, int64_t thread_groups) {
-  if (quantization.type != DType::kS8 && quantization.type != DType::kS4) {
-    fail(ErrorKind::kUnsupported, "the reference models int8 and int4 {}, not {}", operand,
-         name_of(quantization.type));
+  const DType type = quantization.type;
+  if (type != DType::kS8 && type != DType::kS4 && type != DType::kE4M3) {
+    fail(ErrorKind::kUnsupported, "the reference models int8, int4 and e4m3 {}, not {}", operand,
+         name_of(type));
   }
-  const float largest = quantization.type == DType::kS4 ? kMaxS4 : kMaxS8;
   switch (quantization.granularity) {
     case Granularity::kTensor:
-      return {0, 1, true, largest};
+      return {0, 1, true, type};
     case Granularity::kHead:
-      return {0, 1, false, largest};
+      return {0, 1, false, type};
     case Granularity::kToken:
-      return {1, 1, false, largest};
+      return {1, 1, false, type};
     case Granularity::kBlock:
     case Granularity::kWarp:
-      return {quantization.span, 1, false, largest};
+      return {quantization.span, 1, false, type};
     case Granularity::kThread:
-      return {quantization.span, thread_groups, false, largest};
+      return {quantization.span, thread_groups, false, type};
     default:
       fail(ErrorKind::kUnsupported,
            "{} can have scales per tensor, head, block, warp, thread or token, not per channel or "
@@ -38,9 +38,11 @@ GroupRule make_rule(const Quantization& quantization, const char* operand, int64
   }
 }
 
-int8_t encode(float smoothed, float inverse, float largest) {
+int8_t encode(const GroupRule& rule, float smoothed, float inverse) {
   const float scaled = smoothed * inverse;
   if (std::isnan(scaled)) return 0;
+  if (rule.type == DType::kE4M3) return static_cast<int8_t>(f64_to_e4m3(scaled));
+  const float largest = rule.largest_code();
   return static_cast<int8_t>(std::clamp(std::nearbyintf(scaled), -largest, largest));
 }
 
@@ -79,6 +81,10 @@ std::vector<float> group_maxima(const HeadView& view, const GroupRule& rule) {
 }
 
 }  // namespace
+
+float GroupRule::largest_code() const {
+  return type == DType::kE4M3 ? kMaxE4m3 : type == DType::kS4 ? kMaxS4 : kMaxS8;
+}
 
 int64_t GroupRule::num_groups(int64_t num_tokens) const {
   if (span == 0) return 1;
@@ -123,12 +129,12 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const Means& mean
     int8_t* code = result.codes.data() + head * x.shape()[2] * x.shape()[3];
     for (int64_t t = 0; t < x.shape()[2]; ++t) {
       const float amax = maxima[static_cast<size_t>(head)][static_cast<size_t>(rule.group_of(t))];
-      const float inverse = amax == 0 ? 0.0f : rule.largest_code / amax;
-      for (const float xs : view.row(t)) *code++ = encode(xs, inverse, rule.largest_code);
+      const float inverse = amax == 0 ? 0.0f : rule.largest_code() / amax;
+      for (const float xs : view.row(t)) *code++ = encode(rule, xs, inverse);
     }
   });
   for (const auto& head : maxima) {
-    for (float amax : head) result.scales.push_back(amax / rule.largest_code);
+    for (float amax : head) result.scales.push_back(amax / rule.largest_code());
   }
   return result;
 }
@@ -150,7 +156,7 @@ namespace {
 
 uint8_t encode_value(DType type, float scaled) {
   if (std::isnan(scaled)) return 0;
-  if (type == DType::kE4M3) return f64_to_e4m3(scaled);
+  if (is_fp8(type)) return f64_to_fp8(type, scaled);
   const float code = std::clamp(std::nearbyintf(scaled), -kMaxS8 - 1, kMaxS8);
   return static_cast<uint8_t>(static_cast<int8_t>(code));
 }
@@ -158,7 +164,7 @@ uint8_t encode_value(DType type, float scaled) {
 }  // namespace
 
 float decoded_value(DType type, uint8_t code) {
-  return type == DType::kE4M3 ? e4m3_to_f32(code) : static_cast<float>(static_cast<int8_t>(code));
+  return is_fp8(type) ? fp8_to_f32(type, code) : static_cast<float>(static_cast<int8_t>(code));
 }
 
 QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
@@ -188,7 +194,9 @@ QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
 
 float value_range(const Variant& variant) {
   if (variant.v.range != 0) return static_cast<float>(variant.v.range);
-  return variant.v.type == DType::kE4M3 ? kMaxE4m3 : kMaxS8;
+  return variant.v.type == DType::kE4M3   ? kMaxE4m3
+         : variant.v.type == DType::kE5M2 ? kMaxE5m2
+                                          : kMaxS8;
 }
 
 std::vector<double> token_mean(const HostTensor& x) {

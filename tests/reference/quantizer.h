@@ -1,13 +1,14 @@
-// Bit-exact CPU model of the int8 and int4 quantizers of Q and K, of K's mean, and of V's
-// quantizers to e4m3 and int8.
+// Bit-exact CPU model of the int8, int4 and e4m3 quantizers of Q and K, of K's mean, and of V's
+// quantizers to e4m3, e5m2 and int8.
 //
 // For every element x of a scale group, in f32 with every operation rounded to nearest even:
 //   xs    = f32(x) - mean[d]                        (only x where there is no mean)
 //   xs    = rotated(xs)                             a row at a time, where the variant rotates
 //   amax  = max |xs| over the group
-//   scale = amax / c                                c is 127 for int8, 7 for int4
+//   scale = amax / c                                c is 127 for int8, 7 for int4, 448 for e4m3
 //   inv   = amax == 0 ? 0 : c / amax
-//   code  = clamp(round_half_even(xs * inv), -c, c);  a NaN becomes 0
+//   code  = clamp(round_half_even(xs * inv), -c, c), or e4m3(xs * inv), to nearest even and
+//           saturating;                             a NaN becomes 0
 // The group of token t of one (batch, head) is (t / span) * groups + (t % 8) * groups / 8, where
 // `groups` is 1 except for the per-thread granularity. specs/numerics.md states the same for the
 // kernels.
@@ -26,19 +27,21 @@ struct GroupRule {
   int64_t span;             // tokens per tile of groups; 0: the whole (batch, head) is one group
   int64_t groups_per_tile;  // 1, 4 or 8
   bool whole_tensor;        // one scale for all batches and heads
-  float largest_code = 127.0f;
+  DType type = DType::kS8;  // of the codes
+
+  float largest_code() const;
 
   int64_t num_groups(int64_t num_tokens) const;  // of one (batch, head); 1 at least
   int64_t group_of(int64_t token) const;
 };
 // Throws Error{kUnsupported} for granularities Q or K cannot have, and for types other
-// than int8 and int4.
+// than int8, int4 and e4m3.
 GroupRule query_groups(const Variant& variant);
 GroupRule key_groups(const Variant& variant);
 
 struct Quantized {
   int64_t num_groups = 0;     // per (batch, head)
-  std::vector<int8_t> codes;  // [b, h, t, d]
+  std::vector<int8_t> codes;  // [b, h, t, d]; of e4m3 the bits
   std::vector<float> scales;  // [b, h, num_groups]; with whole_tensor all are the same value
 };
 
@@ -59,20 +62,20 @@ Quantized quantize(const HostTensor& x, const GroupRule& rule, const Means& mean
 // differences at the strides 1, 2, 4, ..., d / 2 in turn, then one product with 1 / sqrt(d).
 void rotate(std::vector<float>& x);
 
-// V in e4m3 or int8 with a scale per channel. For every channel of a (batch, head), in f32 with
-// every operation rounded to nearest even:
+// V in e4m3, e5m2 or int8 with a scale per channel. For every channel of a (batch, head), in f32
+// with every operation rounded to nearest even:
 //   x     = x - mean where there is one
 //   amax  = max |x| over the tokens, a NaN is passed over
 //   scale = amax / range
 //   inv   = amax == 0 ? 0 : range / amax
-//   code  = e4m3(x * inv), or int8, to nearest even, saturating;  a NaN becomes 0
+//   code  = e4m3(x * inv), e5m2 or int8, to nearest even, saturating;  a NaN becomes 0
 struct QuantizedValues {
   std::vector<uint8_t> codes;  // [b, h, t, dv]
   std::vector<float> scales;   // [b, h, dv]
 };
 
-// x is f16 or bf16 [b, h, t, dv]; range in (0, 448], or (0, 127]. mean: f32 [b, h, dv], or empty
-// for none.
+// x is f16 or bf16 [b, h, t, dv]; range in (0, 448], (0, 57344] or (0, 127]. mean: f32 [b, h, dv],
+// or empty for none.
 QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
                                 const std::vector<float>& mean = {});
 // What a code stands for, before it is scaled.

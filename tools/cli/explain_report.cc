@@ -78,6 +78,11 @@ std::string units_text(const Explanation& e) {
 }
 
 std::string limit_text(const Explanation& e) {
+  if (!e.throughput) {
+    return fmt::format(
+        "predicted limit: none, as the rates of mma.sync's products on {} are not published\n",
+        e.target->name);
+  }
   const Throughput& t = *e.throughput;
   const ExplainedProblem& p = e.problem;
   return fmt::format(
@@ -130,6 +135,7 @@ json plan_json(const Explanation& e) {
 }
 
 json limit_json(const Explanation& e) {
+  if (!e.throughput) return nullptr;
   const Throughput& t = *e.throughput;
   json units = json::object();
   for (int i = 0; i < cost::kNumUnits; ++i) {

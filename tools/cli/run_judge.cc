@@ -15,6 +15,8 @@ struct Bar {
 };
 constexpr Bar kBars[] = {{16, 0.9995}, {8, 0.999}, {4, 0.995}};
 constexpr double kInt4Bar = 0.96;  // with int4 Q and K, whatever P and V are
+// specs/numerics.md, 6. Where two hold, both errors add up.
+constexpr double kE5M2Bar = 0.996, kE4M3ScoresBar = 0.998, kE4M3ScoresE5M2Bar = 0.995;
 
 std::vector<std::string> failures_of(const Judgement& judgement, const DeviceResult& result,
                                      double bar) {
@@ -39,6 +41,10 @@ std::vector<std::string> failures_of(const Judgement& judgement, const DeviceRes
 
 double cosine_bar(const Variant& variant) {
   if (variant.q.type == DType::kS4) return kInt4Bar;
+  const bool has_e5m2 = variant.p.type == DType::kE5M2 || variant.v.type == DType::kE5M2;
+  const bool has_e4m3_scores = variant.q.type == DType::kE4M3;
+  if (has_e5m2) return has_e4m3_scores ? kE4M3ScoresE5M2Bar : kE5M2Bar;
+  if (has_e4m3_scores) return kE4M3ScoresBar;
   const int bits = std::min(bits_of(variant.p.type), bits_of(variant.v.type));
   for (const Bar& bar : kBars) {
     if (bits >= bar.min_bits) return bar.cosine;

@@ -20,17 +20,20 @@ constexpr CudaRelease kReleases[] = {{12, 0, 80}, {12, 1, 81}, {12, 2, 82}, {12,
                                      {12, 4, 84}, {12, 5, 85}, {12, 6, 85}, {12, 7, 86},
                                      {12, 8, 87}, {12, 9, 88}, {13, 0, 90}, {13, 1, 91}};
 
+bool is_fp8_product(Op op) {
+  const ir::MmaInfo* mma = ir::find_mma(op);
+  return mma && is_fp8(mma->a);
+}
+
 // Of an instruction that came later than its target; otherwise 0. PTX ISA, "PTX ISA Notes" of mma,
 // wgmma.mma_async and cvt.
 int ptx_version_of(Op op, const Target& target) {
+  if (is_fp8_product(op)) return ir::mma_info(op).c == DType::kF16 ? 87 : 84;
   switch (op) {
-    case Op::kMmaE4M3F32:
-      return 84;
-    case Op::kMmaE4M3F16:
-      return 87;
     case Op::kWgmmaU8S8:
       return 84;
     case Op::kPackE4M3:
+    case Op::kPackE5M2:
       return target.sm == 89 ? 81 : 0;  // newer targets had it first
     default:
       return 0;
@@ -48,8 +51,7 @@ int ptx_version_of(const ir::Block& block, const Target& target) {
 
 bool has(const Target& target, Op op) {
   if (ir::find_wgmma(op)) return target.wgmma;
-  const bool is_fp8_product = op == Op::kMmaE4M3F32 || op == Op::kMmaE4M3F16;
-  return target.sm >= ir::info(op).min_sm && (target.native_fp8_mma || !is_fp8_product);
+  return target.sm >= ir::info(op).min_sm && (target.native_fp8_mma || !is_fp8_product(op));
 }
 
 std::string text_of(int ptx_version) {

@@ -168,7 +168,7 @@ TEST_CASE("llvm: products of a warpgroup write their registers in place") {
 TEST_CASE("llvm: targets that it does not know are refused, with another back end named") {
   const auto llvm = find_llvm();
   if (!llvm) return;
-  for (const char* name : {"sm_120", "sm_120a"}) {
+  for (const char* name : {"sm_100a", "sm_103a", "sm_120", "sm_120a"}) {
     const Error error = thrown_by([&] { llvm->to_ptx(function_of(""), find_target(name)); });
     CHECK(error.kind() == ErrorKind::kUnsupported);
     CHECK_THAT(error.message(),

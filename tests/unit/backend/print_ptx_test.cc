@@ -210,11 +210,14 @@ TEST_CASE("PTX versions: of CUDA releases, and what is beyond them") {
   CHECK(ptx_version_for_any_kernel(find_target("sm_80")) == 80);
   CHECK(ptx_version_for_any_kernel(find_target("sm_89")) == 87);
   CHECK(ptx_version_for_any_kernel(find_target("sm_90a")) == 84);
-  CHECK(kernels_beyond(87) == "");
+  CHECK(kernels_beyond(88) == "");
+  CHECK(kernels_beyond(87) == "sm_103a takes PTX 8.8 (CUDA 12.9)");
   CHECK(kernels_beyond(80, find_target("sm_86")) == "");
-  CHECK(kernels_beyond(84) ==
-        "some kernels for sm_89 take PTX 8.7 (CUDA 12.8), sm_120 takes PTX 8.7 (CUDA 12.8), "
-        "sm_120a takes PTX 8.7 (CUDA 12.8)");
+  CHECK(
+      kernels_beyond(84) ==
+      "some kernels for sm_89 take PTX 8.7 (CUDA 12.8), sm_100a takes PTX 8.6 (CUDA 12.7), "
+      "sm_103a takes PTX 8.8 (CUDA 12.9), sm_120 takes PTX 8.7 (CUDA 12.8), sm_120a takes PTX 8.7 "
+      "(CUDA 12.8)");
 }
 
 TEST_CASE("every product of a warpgroup is accepted by the assembler, none is serialized") {

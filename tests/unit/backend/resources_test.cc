@@ -29,7 +29,8 @@
 namespace sagejit {
 namespace {
 
-constexpr std::string_view kTargets[] = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_120"};
+constexpr std::string_view kTargets[] = {"sm_80",  "sm_86",   "sm_89", "sm_90",
+                                         "sm_90a", "sm_100a", "sm_120"};
 
 struct Job {
   Variant variant;

@@ -219,7 +219,8 @@ TEST_CASE("without any tool, doctor says what would mend it, and kernels run on 
 
 TEST_CASE("PTX and the emulator load nothing of NVIDIA's, on any target") {
   const std::string variant = variant_file("sage1_b.attn") + " --no-cache --set head_dim=64";
-  for (const char* target : {"sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_120", "sm_120a"}) {
+  for (const char* target :
+       {"sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100a", "sm_103a", "sm_120", "sm_120a"}) {
     const Outcome outcome = sagejit_with_loader_trace(
         "compile " + variant + " --kernel attention --emit ptx --target " + target);
     CHECK(outcome.exit_code == 0);

@@ -113,7 +113,8 @@ TEST_CASE("every generated kernel of the family can be explained on every target
           "head_dim = 128; mask = window(10, 3); q = int8 per token; k = int8 per token"}) {
       CAPTURE(target.name, entries);
       const Explanation e = explain(request(entries, target.name), {});
-      CHECK(e.roofline.bound_tflops > 0);
+      CHECK((e.roofline.bound_tflops > 0) == (e.throughput != nullptr));
+      CHECK((e.throughput != nullptr) == (target.sm / 10 != 10));  // not published
       CHECK(e.kernels.size() == e.plan.launches.size());
     }
   }

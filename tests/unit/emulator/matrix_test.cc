@@ -198,21 +198,31 @@ TEST_CASE("floating-point mma equals the matrix product") {
 
 namespace {
 
-float e4m3(uint8_t x) {
-  const int e = x >> 3 & 15, m = x & 7;
-  const double v = e == 0 ? std::ldexp(m, -9) : std::ldexp(8 + m, e - 10);
-  return static_cast<float>((x & 0x80) != 0 ? -v : v);
-}
+struct Float8 {
+  std::string name;
+  int mantissa, bias;
+
+  float value(uint8_t x) const {
+    const int e = (x & 127) >> mantissa, m = x & ((1 << mantissa) - 1), one = 1 << mantissa;
+    const int scale = (e == 0 ? 1 : e) - bias - mantissa;
+    const double v = std::ldexp(e == 0 ? m : one + m, scale);
+    return static_cast<float>((x & 0x80) != 0 ? -v : v);
+  }
+  uint32_t power(int exponent) const { return static_cast<uint32_t>(exponent + bias) << mantissa; }
+};
+const Float8 kE4M3{"e4m3", 3, 7}, kE5M2{"e5m2", 2, 15};
 
 }  // namespace
 
 // Multiples of 1/8 up to 1, whose sums are exact in f16, and in the 13 bits of sm_89.
-TEST_CASE("mma of e4m3 equals the matrix product") {
+TEST_CASE("mma of 8-bit floats equals the matrix product") {
   constexpr unsigned kK = 32, kA = 4, kB = 2;
   std::mt19937 random(5);
   for (const std::string target : {"sm_89", "sm_90", "sm_120"}) {
-    for (const unsigned rc : {4u, 2u}) {
-      CAPTURE(target, rc);
+    for (const unsigned form : {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u}) {
+      const unsigned rc = form % 2 == 0 ? 4 : 2;
+      const Float8 &type_a = form / 2 % 2 ? kE5M2 : kE4M3, &type_b = form / 4 ? kE5M2 : kE4M3;
+      CAPTURE(target, rc, type_a.name, type_b.name);
       const unsigned stride = kA + kB + rc;
       std::vector<uint32_t> in(32 * stride);
       for (size_t i = 0; i < in.size(); ++i) {
@@ -223,15 +233,17 @@ TEST_CASE("mma of e4m3 equals the matrix product") {
           continue;
         }
         // Powers of 2 from 1/8 to 1, of either sign, and zeros.
+        const Float8& type = i % stride < kA ? type_a : type_b;
         for (int byte = 0; byte < 4; ++byte) {
-          const uint32_t code = random() % 5 == 0 ? 0 : (4 + random() % 4) << 3;
+          const uint32_t code = random() % 5 == 0 ? 0 : type.power(-static_cast<int>(random() % 4));
           in[i] |= (code | (random() % 2) << 7) << 8 * byte;
         }
       }
       const Matrices m = unpack(in, {kK, 8}, kA, kB, stride);
       const std::string c = rc == 4 ? "f32" : "f16";
-      const std::vector<uint32_t> d = run_mma(
-          "mma.sync.aligned.m16n8k32.row.col." + c + ".e4m3.e4m3." + c, kA, kB, rc, in, target);
+      const std::vector<uint32_t> d = run_mma("mma.sync.aligned.m16n8k32.row.col." + c + "." +
+                                                  type_a.name + "." + type_b.name + "." + c,
+                                              kA, kB, rc, in, target);
       for (unsigned lane = 0; lane < 32; ++lane) {
         for (unsigned i = 0; i < 4; ++i) {
           const unsigned row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + (i & 1);
@@ -241,8 +253,8 @@ TEST_CASE("mma of e4m3 equals the matrix product") {
           };
           float sum = read(in[lane * stride + kA + kB + word]);
           for (unsigned k = 0; k < kK; ++k) {
-            sum += e4m3(static_cast<uint8_t>(m.a[row * kK + k])) *
-                   e4m3(static_cast<uint8_t>(m.b[k * 8 + column]));
+            sum += type_a.value(static_cast<uint8_t>(m.a[row * kK + k])) *
+                   type_b.value(static_cast<uint8_t>(m.b[k * 8 + column]));
           }
           REQUIRE(read(d[lane * rc + word]) == sum);
         }
@@ -253,19 +265,30 @@ TEST_CASE("mma of e4m3 equals the matrix product") {
 
 // 32 products of 1 beside a C of 2^13 count, beside one of 2^14 they are cut off, where the tensor
 // core keeps 13 bits; elsewhere nothing is lost.
-TEST_CASE("mma of e4m3 on sm_89 keeps 13 bits of a sum") {
-  for (const int exponent : {13, 14}) {
-    std::vector<uint32_t> in(32 * 10);
-    const float c = std::ldexp(1.0f, exponent);
-    for (size_t i = 0; i < in.size(); ++i) {
-      in[i] = i % 10 < 6 ? 0x38383838 : std::bit_cast<uint32_t>(c);
+TEST_CASE("mma of 8-bit floats on sm_89 keeps 13 bits of a sum") {
+  constexpr uint32_t kOneE4M3 = 0x38383838, kOneE5M2 = 0x3c3c3c3c;
+  struct Form {
+    std::string types;
+    uint32_t one_a, one_b;
+  };
+  for (const Form& form : {Form{"e4m3.e4m3", kOneE4M3, kOneE4M3},
+                           {"e4m3.e5m2", kOneE4M3, kOneE5M2},
+                           {"e5m2.e4m3", kOneE5M2, kOneE4M3},
+                           {"e5m2.e5m2", kOneE5M2, kOneE5M2}}) {
+    for (const int exponent : {13, 14}) {
+      CAPTURE(form.types, exponent);
+      std::vector<uint32_t> in(32 * 10);
+      const float c = std::ldexp(1.0f, exponent);
+      for (size_t i = 0; i < in.size(); ++i) {
+        in[i] = i % 10 < 4 ? form.one_a : i % 10 < 6 ? form.one_b : std::bit_cast<uint32_t>(c);
+      }
+      const auto sum = [&](const std::string& target) {
+        const std::string op = "mma.sync.aligned.m16n8k32.row.col.f32." + form.types + ".f32";
+        return std::bit_cast<float>(run_mma(op, 4, 2, 4, in, target)[77]);
+      };
+      CHECK(sum("sm_89") == (exponent == 13 ? c + 32 : c));
+      CHECK(sum("sm_120") == c + 32);
     }
-    const auto sum = [&](const std::string& target) {
-      const std::string op = "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32";
-      return std::bit_cast<float>(run_mma(op, 4, 2, 4, in, target)[77]);
-    };
-    CHECK(sum("sm_89") == (exponent == 13 ? c + 32 : c));
-    CHECK(sum("sm_120") == c + 32);
   }
 }
 

@@ -42,12 +42,24 @@ TEST_CASE("codes of a hand-computed group") {
 
 TEST_CASE("int4 codes of a hand-computed group") {
   const HostTensor x = rows_of({{7, 0.5, 1.5, 2.5}, {-7, -0.5, -1.5, -6.5}});
-  const Quantized result = quantize(x, {2, 1, false, 7.0f}, {});
+  const Quantized result = quantize(x, {2, 1, false, DType::kS4}, {});
   CHECK(result.scales == std::vector<float>{1.0f});
   CHECK(result.codes == std::vector<int8_t>{7, 0, 2, 2, -7, 0, -2, -6});
   Variant variant = with_key(Granularity::kToken, 0);
   variant.k.type = DType::kS4;
-  CHECK(key_groups(variant).largest_code == 7.0f);
+  CHECK(key_groups(variant).largest_code() == 7.0f);
+}
+
+TEST_CASE("e4m3 codes of a hand-computed group") {
+  const HostTensor x = rows_of({{448, 1, 17, 18}, {-448, -0.0, 0.0009765625, 2.125}});
+  const Quantized result = quantize(x, {2, 1, false, DType::kE4M3}, {});
+  CHECK(result.scales == std::vector<float>{1.0f});
+  // 17 and 2.125 lie between two codes, and go to the even one; 2^-10 is half of the least.
+  const std::vector<uint8_t> codes = {0x7e, 0x38, 0x58, 0x59, 0xfe, 0x80, 0x00, 0x40};
+  CHECK(result.codes == std::vector<int8_t>(codes.begin(), codes.end()));
+  Variant variant = with_key(Granularity::kToken, 0);
+  variant.k.type = DType::kE4M3;
+  CHECK(key_groups(variant).largest_code() == 448.0f);
 }
 
 TEST_CASE("the mean is subtracted in f32 before anything else") {
@@ -62,7 +74,7 @@ TEST_CASE("means of blocks, the last of which is short") {
   CHECK(block_mean(x, 2) == std::vector<double>{2, 6, 8, -2});
   CHECK(token_mean(x) == std::vector<double>{4, 10.0 / 3});
   const Means means{{2, 6, 8, -2}, 2};
-  const Quantized result = quantize(x, {1, 1, false, 7.0f}, means);
+  const Quantized result = quantize(x, {1, 1, false, DType::kS4}, means);
   CHECK(result.codes == std::vector<int8_t>{-7, -7, 7, 7, 0, 0});
   CHECK(result.scales == std::vector<float>{1 / 7.0f, 1 / 7.0f, 0.0f});
 }
@@ -89,7 +101,7 @@ TEST_CASE("rotation is by the orthonormal Hadamard matrix") {
   std::vector<float> x = {3, 1, -2, 5};
   rotate(x);
   CHECK(x == std::vector<float>{3.5f, -2.5f, 0.5f, 4.5f});
-  const Quantized result = quantize(rows_of({{3, 1, -2, 5}}), {1, 1, false, 7.0f}, {}, true);
+  const Quantized result = quantize(rows_of({{3, 1, -2, 5}}), {1, 1, false, DType::kS4}, {}, true);
   CHECK(result.scales == std::vector<float>{4.5f / 7.0f});
   CHECK(result.codes == std::vector<int8_t>{5, -4, 1, 7});
 }

@@ -86,7 +86,7 @@ TEST_CASE("what the generators make is supported on every target") {
 
 TEST_CASE("what no generator makes is not supported") {
   for (const char* body : {"input = f32",
-                           "q = e4m3",
+                           "q = e4m3\nqk_accumulator = f16",
                            "q = fp4",
                            "q = int8 per block(136)",
                            "k = int8 per block(24)",
@@ -101,7 +101,7 @@ TEST_CASE("what no generator makes is not supported") {
                            "mask = tensor(bool)",
                            "mask = tensor(additive)",
                            "p = f16 range 2",
-                           "v = e5m2",
+                           "v = e5m2 per head",
                            "v = int8 per head",
                            "v = bf16",
                            "v = e4m3 per head",
@@ -133,12 +133,16 @@ TEST_CASE("what needs V prepared in 16 bits, or long intervals, is supported wit
   }
 }
 
-TEST_CASE("e4m3 P and V are supported where the target has products of them") {
+TEST_CASE("8-bit floats are supported where the target has products of them") {
   for (const char* body :
        {"v = e4m3", "p = e4m3 range 16\nrescale_threshold = 4",
         "p = e4m3 range 0.5\nv = e4m3 range 2.25", "v = e4m3\npv_accumulator = f32 + f32 every 32",
         "v = e4m3\npv_accumulator = f32 + f32 every 128", "v = e4m3\ninput = bf16",
-        "v = e4m3\nsmooth_v = mean", "v = e4m3\nrow_sum = quantized",
+        "v = e4m3\nsmooth_v = mean", "v = e4m3\nrow_sum = quantized", "q = e4m3",
+        "q = e4m3 per token\nk = e4m3 per thread(64)\nsmooth_q = mean\nsmooth_k = mean",
+        "q = e4m3\nhadamard = on\np = int8", "v = e5m2", "p = e5m2 range 57344\nv = e4m3",
+        "p = e4m3 range 16\nv = e5m2\nsmooth_v = mean\nrow_sum = quantized",
+        "p = e5m2 range 16\nrescale_threshold = 11",
         "p = e4m3 range 16 direct\nrow_sum = quantized\nrescale_threshold = 4"}) {
     INFO(body);
     const Variant v = resolve(body);
@@ -152,7 +156,8 @@ TEST_CASE("e4m3 P and V are supported where the target has products of them") {
 TEST_CASE("sums of e4m3 products in f16 are supported by mma.sync alone, on two levels") {
   for (const char* ranges :
        {"p = e4m3 range 448\nv = e4m3 range 2.25", "p = e4m3 range 224\nv = e4m3 range 4.5",
-        "p = e4m3 range 112\nv = e4m3 range 9"}) {
+        "p = e4m3 range 112\nv = e4m3 range 9", "p = e5m2 range 112\nv = e4m3 range 9",
+        "p = e5m2 range 448\nv = e5m2 range 2"}) {
     const Variant v = resolve(std::string(ranges) + "\npv_accumulator = f16 + f32 every 64");
     for (const Target& target : all_targets()) {
       INFO(target.name << " " << ranges);
@@ -241,18 +246,19 @@ TEST_CASE("8-bit P and V stay 8-bit where there is a kernel for them") {
     CHECK(unsupported_message(v, find_target(target)) ==
           "variant `x` is valid, but no generator makes it for " + std::string(target) +
               " yet\n"
-              "  v = int8 per head range 127: V must have the type of P (int8 for uint8) and, in 8 "
-              "bits, be scaled per channel\n"
+              "  v = int8 per head range 127: V must have the type of P (int8 for uint8, e4m3 or "
+              "e5m2 for either) and, in 8 bits, be scaled per channel\n"
               "  pv_accumulator = s32 + f32 every 96: the interval must be 32, 64 or 128 keys with "
               "8-bit P\n"
               "the nearest variant that is supported has these lines instead:\n"
               "  v = int8 per channel range 127\n"
               "  pv_accumulator = s32 + f32 every 64");
   }
-  const Variant wide = resolve("p = e5m2\nv = e5m2 range 2.25");
+  const Variant wide = resolve("p = e5m2\nv = e5m2 per block range 2.25");
   const Variant nearest = nearest_supported(wide, find_target("sm_89"));
-  CHECK(nearest.p == ProbabilityOperand{DType::kE4M3, 448.0, false});
-  CHECK(nearest.v.type == DType::kE4M3);
+  CHECK(nearest.p == ProbabilityOperand{DType::kE5M2, 57344.0, false});
+  CHECK(nearest.v.type == DType::kE5M2);
+  CHECK(nearest.v.granularity == Granularity::kChannel);
   CHECK(nearest.v.range == 2.25);
 }
 
@@ -265,10 +271,34 @@ TEST_CASE("one level of e4m3 sums is cautioned against where they keep 13 bits")
     CHECK(cautions("v = e4m3", target));
     CHECK(!cautions("v = e4m3\nsmooth_v = mean", target));
     CHECK(!cautions("v = e4m3\npv_accumulator = f32 + f32 every 64", target));
+    CHECK(cautions("v = e5m2", target));
+    CHECK(cautions("p = e5m2\nv = e4m3", target));
     CHECK(!cautions("v = int8", target));
     CHECK(!cautions("", target));
   }
   CHECK(!cautions("v = e4m3", "sm_120"));
+}
+
+TEST_CASE("e4m3 scores are cautioned against where int8 is faster, not for their 13 bits") {
+  for (const char* target : {"sm_89", "sm_120"}) {
+    INFO(target);
+    const std::vector<std::string> cautions =
+        cautions_about(resolve("q = e4m3"), find_target(target));
+    REQUIRE(cautions.size() == 1);
+    CHECK_THAT(cautions[0], Catch::EndsWith("write q and k = int8, which are finer, too"));
+  }
+  CHECK(cautions_about(resolve("q = e4m3"), find_target("sm_90a")).empty());
+}
+
+TEST_CASE("without fp8 products, e4m3 Q and K become int8") {
+  const Variant v = resolve("q = e4m3 per token\nk = e4m3 per thread(64)");
+  for (const char* target : {"sm_80", "sm_90"}) {
+    CHECK_THAT(
+        unsupported_message(v, find_target(target)),
+        Catch::Contains("  q = e4m3 per token: without fp8 products, q must be int8 or int4") &&
+            Catch::EndsWith("lines instead:\n  q = int8 per token\n  k = int8 per "
+                            "thread(64)\n  qk_accumulator = s32"));
+  }
 }
 
 TEST_CASE("a caution says what it rests on where that was not measured") {

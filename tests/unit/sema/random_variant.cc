@@ -86,6 +86,7 @@ void randomize_products(Rng& rng, Variant& v) {
   v.p.range = random_double(rng, 0.25, largest_p_range(v.p.type));
   v.p.direct_code = v.p.type == DType::kE4M3 && chance(rng, 2);
   v.v.type = v.p.type == DType::kU8 ? DType::kS8 : v.p.type;
+  if (is_fp8(v.p.type)) v.v.type = pick(rng, {DType::kE4M3, DType::kE5M2});
   if (largest_v_range(v.v.type) != 0.0) {
     v.v.granularity = pick(rng, {Granularity::kTensor, Granularity::kHead, Granularity::kChannel,
                                  Granularity::kBlock});

@@ -46,7 +46,8 @@ TEST_CASE("shipped variants resolve cleanly and are supported where their produc
     for (const Variant& v : resolved.variants) {
       INFO(v.name);
       for (const Target& target : all_targets()) {
-        const bool has_products = v.p.type != DType::kE4M3 || target.native_fp8_mma ||
+        const bool is_narrow_float = is_fp8(v.p.type) || is_fp8(v.q.type);
+        const bool has_products = !is_narrow_float || target.native_fp8_mma ||
                                   (target.wgmma && v.pv_accumulator.inner == DType::kF32);
         INFO(target.name);
         CHECK(is_supported(v, target) == has_products);

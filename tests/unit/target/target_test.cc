@@ -19,8 +19,8 @@ TEST_CASE("an unknown target is refused with the known ones") {
   const Error error = thrown_by([] { find_target("sm_75"); });
   CHECK(error.kind() == ErrorKind::kUnsupported);
   CHECK(error.message() ==
-        "target 'sm_75' is not known; known targets: sm_80, sm_86, sm_89, sm_90, sm_90a, sm_120, "
-        "sm_120a");
+        "target 'sm_75' is not known; known targets: sm_80, sm_86, sm_89, sm_90, sm_90a, "
+        "sm_100a, sm_103a, sm_120, sm_120a");
 }
 
 TEST_CASE("a device gets the best target that runs on it") {
@@ -28,8 +28,9 @@ TEST_CASE("a device gets the best target that runs on it") {
     int major, minor;
     std::string_view target;
   };
-  const Row rows[] = {{8, 0, "sm_80"},  {8, 6, "sm_86"},    {8, 7, "sm_86"},  {8, 9, "sm_89"},
-                      {9, 0, "sm_90a"}, {12, 0, "sm_120a"}, {12, 1, "sm_120"}};
+  const Row rows[] = {{8, 0, "sm_80"},    {8, 6, "sm_86"},    {8, 7, "sm_86"},
+                      {8, 9, "sm_89"},    {9, 0, "sm_90a"},   {10, 0, "sm_100a"},
+                      {10, 3, "sm_103a"}, {12, 0, "sm_120a"}, {12, 1, "sm_120"}};
   for (const Row& row : rows) {
     INFO(row.major << "." << row.minor);
     CHECK(target_for_device(row.major, row.minor).name == row.target);
@@ -37,7 +38,7 @@ TEST_CASE("a device gets the best target that runs on it") {
 }
 
 TEST_CASE("a device without a target is refused") {
-  for (const auto& [major, minor] : {std::pair(7, 5), std::pair(10, 0), std::pair(6, 1)}) {
+  for (const auto& [major, minor] : {std::pair(7, 5), std::pair(10, 1), std::pair(6, 1)}) {
     const Error error = thrown_by([&] { target_for_device(major, minor); });
     CHECK(error.kind() == ErrorKind::kUnsupported);
     CHECK(error.message() ==

@@ -83,10 +83,11 @@ struct F16 {
   using Value = double;
   static Value value(Raw x) { return f16_to_f32(x); }
 };
+template <class F>
 struct Float8 {
   using Raw = uint8_t;
   using Value = double;
-  static Value value(Raw x) { return float8_to_f32<E4M3>(x); }
+  static Value value(Raw x) { return float8_to_f32<F>(x); }
 };
 struct BF16 {
   using Raw = uint16_t;
@@ -168,7 +169,7 @@ void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) 
   }
 }
 
-enum MmaFlags : uint32_t { kSatfinite = 1 };
+enum MmaFlags : uint32_t { kSatfinite = 1, kE5M2A = 2, kE5M2B = 4 };
 
 // Accumulator kinds.
 struct AccS32 {
@@ -245,9 +246,12 @@ void exec_float8_sm_89(Warp& w, const Instr& in) {
     const Place p = place_b(lane, r, 0, kElements);
     return Place{p.column, p.row};
   });
+  const auto type_of = [&](uint32_t is_e5m2) {
+    return (in.aux & is_e5m2) != 0 ? MmaElement::kE5M2 : MmaElement::kE4M3;
+  };
   WarpFloat8Sum sum;
-  for (unsigned i = 0; i < kM; ++i) sum.set_row(i, MmaElement::kE4M3, false, a[i]);
-  for (unsigned j = 0; j < kN; ++j) sum.set_column(j, MmaElement::kE4M3, b[j]);
+  for (unsigned i = 0; i < kM; ++i) sum.set_row(i, type_of(kE5M2A), false, a[i]);
+  for (unsigned j = 0; j < kN; ++j) sum.set_column(j, type_of(kE5M2B), b[j]);
   const auto each = [&](auto visit) {
     for (unsigned r = 0; r < rc; ++r) {
       for (unsigned lane = 0; lane < kWarpLanes; ++lane) visit(r, lane, place_c32(lane, r));
@@ -263,8 +267,21 @@ void exec_float8_sm_89(Warp& w, const Instr& in) {
   for (unsigned r = 0; r < rc; ++r) w.defined[in.op[r].defined] = kAllLanes;
 }
 
+// Segments of a row's pattern: ..., D type, A type, B type, C type.
+template <class Acc>
 void bind_float8(const Match& m, Instr& in) {
-  in.exec = m.target == "sm_89" ? exec_float8_sm_89 : exec_mma<Float8, Float8, AccF32, 32>;
+  constexpr size_t kTypesAt = 5;
+  const bool wide_a = m.segments[kTypesAt + 1] == "e5m2",
+             wide_b = m.segments[kTypesAt + 2] == "e5m2";
+  if (std::is_same_v<Acc, AccF32> && m.target == "sm_89") {
+    in.aux = (wide_a ? kE5M2A : 0u) | (wide_b ? kE5M2B : 0u);
+    in.exec = exec_float8_sm_89;
+    return;
+  }
+  using Narrow = Float8<E4M3>;
+  using Wide = Float8<E5M2>;
+  in.exec = wide_a ? (wide_b ? exec_mma<Wide, Wide, Acc, 32> : exec_mma<Wide, Narrow, Acc, 32>)
+                   : (wide_b ? exec_mma<Narrow, Wide, Acc, 32> : exec_mma<Narrow, Narrow, Acc, 32>);
 }
 
 template <class A, class B, class Acc, unsigned kK>
@@ -290,10 +307,10 @@ constexpr Row kShapes[] = {
      bind_mma<F16, F16, AccF32, 16>},
     {"mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16", "d:b32*2 s:b32*4 s:b32*2 s:b32*2",
      bind_mma<F16, F16, AccF16, 16>},
-    {"mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
-     bind_float8},
-    {"mma.sync.aligned.m16n8k32.row.col.f16.e4m3.e4m3.f16", "d:b32*2 s:b32*4 s:b32*2 s:b32*2",
-     bind_mma<Float8, Float8, AccF16, 32>},
+    {"mma.sync.aligned.m16n8k32.row.col.f32.e4m3|e5m2.e4m3|e5m2.f32",
+     "d:b32*4 s:b32*4 s:b32*2 s:b32*4", bind_float8<AccF32>},
+    {"mma.sync.aligned.m16n8k32.row.col.f16.e4m3|e5m2.e4m3|e5m2.f16",
+     "d:b32*2 s:b32*4 s:b32*2 s:b32*2", bind_float8<AccF16>},
     {"mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*2 s:b32*1 s:b32*4",
      bind_mma<BF16, BF16, AccF32, 8>},
     {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
