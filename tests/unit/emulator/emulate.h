@@ -47,7 +47,8 @@ MemoryRange range(const std::vector<T>& v, std::string name, bool writable = tru
 // A module with one kernel `k` that takes `params` ("u64 a, u32 n") and has `body`. The registers
 // %p0-9, %h0-9 (16 bit), %r0-39, %f0-19, %rd0-19, %fd0-9 are declared.
 inline std::string kernel_text(std::string_view params, std::string_view body,
-                               std::string_view module_scope = "") {
+                               std::string_view module_scope = "",
+                               std::string_view target = "sm_90") {
   std::string list;
   for (size_t begin = 0; begin < params.size();) {
     const size_t end = std::min(params.find(", ", begin), params.size());
@@ -55,7 +56,7 @@ inline std::string kernel_text(std::string_view params, std::string_view body,
             std::string(params.substr(begin, end - begin));
     begin = end + 2;
   }
-  return std::string(".version 8.0\n.target sm_90\n.address_size 64\n") +
+  return std::string(".version 8.0\n.target ") + std::string(target) + "\n.address_size 64\n" +
          std::string(module_scope) + "\n.visible .entry k(" + list + ")\n{\n" +
          ".reg .pred %p<10>; .reg .b16 %h<10>; .reg .b32 %r<40>; .reg .f32 %f<20>; .reg .b64 "
          "%rd<20>; "

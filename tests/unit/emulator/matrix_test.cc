@@ -55,10 +55,7 @@ std::vector<uint32_t> run_mma(const std::string& op, unsigned ra, unsigned rb, u
     body += "st.global.u32 [%rd1+" + std::to_string(4 * i) + "], %r" +
             std::to_string(ra + rb + rc - 1 - i) + ";\n";
   const MemoryRange memory[] = {range(in, "in", false), range(out, "out")};
-  std::string text = kernel_text("u64 in, u64 out", body);
-  const std::string named = ".target sm_90\n";
-  text.replace(text.find(named), named.size(), ".target " + target + "\n");
-  run_text(text, {1, 32}, Params(in, out), memory);
+  run_text(kernel_text("u64 in, u64 out", body, "", target), {1, 32}, Params(in, out), memory);
   return out;
 }
 

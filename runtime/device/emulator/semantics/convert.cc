@@ -1,4 +1,5 @@
 // cvt among scalars, packed conversions, cvt.pack.
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -360,11 +361,31 @@ struct ToF16x2 {
   static constexpr ExecFn kExec = exec_f16x2_float8<F>;
 };
 
+// cvt.rn.satfinite.e2m1x2.f32 d, a, b: a becomes the high nibble. aux: relu.
+void exec_e2m1_f32(Warp& w, const Instr& in) {
+  w.require_sources(in);
+  const float* a = w.src<float>(in.op[1]);
+  const float* b = w.src<float>(in.op[2]);
+  uint8_t* d = w.dst<uint8_t>(in.op[0]);
+  const auto code = [&](float x) {
+    return uint32_t{f32_to_e2m1(in.aux != 0 && x <= 0.0f ? 0.0f : x)};
+  };
+  for_lanes(w.mask, [&](unsigned l) { d[l] = static_cast<uint8_t>(code(a[l]) << 4 | code(b[l])); });
+  w.defined[in.op[0].defined] |= w.mask;
+}
+void bind_e2m1(const Match& m, Instr& in) {
+  constexpr std::string_view kTargets[] = {"sm_100a", "sm_103a", "sm_120a", "sm_121a"};
+  if (std::find(std::begin(kTargets), std::end(kTargets), m.target) == std::end(kTargets)) return;
+  in.aux = m.has("relu") ? 1 : 0;
+  in.exec = exec_e2m1_f32;
+}
+
 constexpr Row kRows[] = {
     {"cvt.rn|rz|rm|rp|rni|rzi|rmi|rpi?.ftz?.relu?.sat?.$scalar.$scalar", "d:0~ s:1~", bind_cvt},
     {"cvt.rn|rz.relu?.f16x2|bf16x2.f32", "d:b32 s:f32 s:f32", bind_cvt_x2},
     {"cvt.rn.satfinite.relu?.e4m3x2|e5m2x2.f32", "d:b16 s:f32 s:f32", bind_float8<FromF32>},
     {"cvt.rn.satfinite.relu?.e4m3x2|e5m2x2.f16x2", "d:b16 s:b32", bind_float8<FromF16x2>},
+    {"cvt.rn.satfinite.relu?.e2m1x2.f32", "d:b8 s:f32 s:f32", bind_e2m1},
     {"cvt.rn.relu?.f16x2.e4m3x2|e5m2x2", "d:b32 s:b16", bind_float8<ToF16x2>},
     {"cvt.rna.tf32.f32", "d:b32 s:f32", bind_fixed<uint32_t, ToTf32, uint32_t>},
     {"cvt.pack.sat.s16|u16.s32|u32", "d:b32 s:b32 s:b32", bind_pack},

@@ -6,6 +6,12 @@
 //   B (k x 8):  register r, element i: row t * e + i + 4 * e * r, column g
 //   C, D (16 x 8), 32-bit: register r: row g + 8 * (r / 2), column 2 * t + r % 2
 //   C, D (16 x 8), 16-bit: register r, element i: row g + 8 * r, column 2 * t + i
+// and of the scale factors of .block_scale.scale_vec::4X, ue4m3 (PTX ISA, "Block Scaling for
+// mma.sync"), of which byte i belongs to the elements 16 i .. 16 i + 15 along k:
+//   A: row g + 8 * (t % 2), in the threads with t / 2 == thread-id-a
+//   B: column g, in the thread with t == thread-id-b
+#include <fmt/format.h>
+
 #include "runtime/device/emulator/machine/block.h"
 #include "runtime/device/emulator/semantics/bind.h"
 #include "runtime/device/emulator/semantics/collective.h"
@@ -78,6 +84,11 @@ struct S4 {
     return static_cast<Value>(bits < 8 ? bits : bits - 16);
   }
 };
+struct Float4 {
+  using Raw = uint8_t;  // two, the first in the lower bits
+  using Value = double;
+  static Value value(Raw x, unsigned i) { return e2m1_to_f32(x >> 4 * i & 15); }
+};
 struct F16 {
   using Raw = uint16_t;
   using Value = double;
@@ -99,6 +110,8 @@ template <class T>
 constexpr unsigned kElementsOfRaw = 1;
 template <>
 constexpr unsigned kElementsOfRaw<S4> = 2;
+template <>
+constexpr unsigned kElementsOfRaw<Float4> = 2;
 
 template <class T>
 typename T::Value element(const typename T::Raw* row, unsigned k) {
@@ -129,9 +142,32 @@ struct Product {
   alignas(64) Value sum[kM][kN] = {};
 };
 
+// A and B as numbers. Rows of N as vectors of the host's smallest SIMD width: left to itself, GCC
+// vectorises along k and shuffles, and it spills wider vector types.
+template <class Value, unsigned kK>
+struct Operands {
+  typedef Value Vector __attribute__((vector_size(16)));
+  static constexpr unsigned kWidth = 16 / sizeof(Value);
+  static constexpr unsigned kParts = kN / kWidth;
+  alignas(64) Value a[kM][kK];
+  alignas(64) Vector b[kK][kParts];
+
+  void multiply(Product<Value>& out) const {
+    constexpr unsigned kTogether = 8 / kParts;  // rows: 8 independent sums in flight
+    for (unsigned i = 0; i < kM; i += kTogether) {
+      Vector sum[kTogether][kParts] = {};
+      for (unsigned k = 0; k < kK; ++k) {
+        for (unsigned j = 0; j < kTogether; ++j) {
+          for (unsigned p = 0; p < kParts; ++p) sum[j][p] += a[i + j][k] * b[k][p];
+        }
+      }
+      std::memcpy(out.sum[i], sum, sizeof(sum));
+    }
+  }
+};
+
 template <class A, class B, unsigned kK>
-void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) {
-  using Value = typename A::Value;
+void load(const Warp& w, const Operand* s, Operands<typename A::Value, kK>& out) {
   constexpr unsigned e = 4 / sizeof(typename A::Raw) * kElementsOfRaw<A>;
   static_assert(layouts_cover(kK, e));
   constexpr unsigned ra = kM * kK / (kWarpLanes * e);
@@ -144,28 +180,12 @@ void multiply(const Warp& w, const Operand* s, Product<typename A::Value>& out) 
     const Place p = place_b(lane, r, 0, e);
     return Place{p.column, p.row};
   });
-  // Rows of N as vectors of the host's smallest SIMD width: left to itself, GCC vectorises along k
-  // and shuffles, and it spills wider vector types.
-  typedef Value Vector __attribute__((vector_size(16)));
-  constexpr unsigned kWidth = 16 / sizeof(Value);
-  constexpr unsigned kParts = kN / kWidth;
-  alignas(64) Value a[kM][kK];
-  alignas(64) Vector b[kK][kParts];
+  constexpr unsigned kWidth = Operands<typename A::Value, kK>::kWidth;
   for (unsigned i = 0; i < kM; ++i) {
-    for (unsigned k = 0; k < kK; ++k) a[i][k] = element<A>(raw_a[i], k);
+    for (unsigned k = 0; k < kK; ++k) out.a[i][k] = element<A>(raw_a[i], k);
   }
   for (unsigned n = 0; n < kN; ++n) {
-    for (unsigned k = 0; k < kK; ++k) b[k][n / kWidth][n % kWidth] = element<B>(raw_b[n], k);
-  }
-  constexpr unsigned kTogether = 8 / kParts;  // rows: 8 independent sums in flight
-  for (unsigned i = 0; i < kM; i += kTogether) {
-    Vector sum[kTogether][kParts] = {};
-    for (unsigned k = 0; k < kK; ++k) {
-      for (unsigned j = 0; j < kTogether; ++j) {
-        for (unsigned p = 0; p < kParts; ++p) sum[j][p] += a[i + j][k] * b[k][p];
-      }
-    }
-    std::memcpy(out.sum[i], sum, sizeof(sum));
+    for (unsigned k = 0; k < kK; ++k) out.b[k][n / kWidth][n % kWidth] = element<B>(raw_b[n], k);
   }
 }
 
@@ -228,8 +248,10 @@ void exec_mma(Warp& w, const Instr& in) {
   require_whole_warp(w);
   w.require_sources(in);
   ++w.block->report.mma;
+  Operands<typename A::Value, kK> operands;
+  load<A, B, kK>(w, in.op + in.num_dst, operands);
   Product<typename A::Value> product;
-  multiply<A, B, kK>(w, in.op + in.num_dst, product);
+  operands.multiply(product);
   accumulate<Acc>(w, in, in.op + in.num_ops - Acc::kRegisters, product);
 }
 
@@ -290,6 +312,72 @@ void bind_mma(const Match& m, Instr& in) {
   in.exec = exec_mma<A, B, Acc, kK>;
 }
 
+// mma of e2m1 with a ue4m3 scale factor for every 16 elements along k. Products of codes and scale
+// factors are multiples of 2^-20 below 2^28, so that double holds every sum of them exactly: one
+// rounding, of the sum with the accumulator. How the hardware rounds is not documented, and was not
+// measured.
+namespace block_scaled {
+
+constexpr unsigned kK = 64, kGroup = 16, kA = 4, kB = 2, kC = 4;
+// Behind A, B and C.
+struct ScaleOperand {
+  const Operand& data;
+  const Operand& byte_id;
+  const Operand& thread_id;
+};
+
+// One of the selector, which all lanes must agree on; anything above `most` is undefined.
+unsigned selector(const Warp& w, const Operand& operand, unsigned most) {
+  const uint16_t* ids = w.src<uint16_t>(operand);
+  for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
+    if (ids[lane] <= most && ids[lane] == ids[0]) continue;
+    w.fail(ErrorKind::kUnsupported, lane,
+           fmt::format("a selector of scale factors is {}, beyond {} or not the same in all lanes",
+                       ids[lane], most));
+  }
+  return ids[0];
+}
+
+double factor(const Warp& w, const ScaleOperand& scale, unsigned lane, unsigned group) {
+  const auto code = static_cast<uint8_t>(w.src<uint32_t>(scale.data)[lane] >> 8 * group);
+  if (code & 0x80) {
+    w.fail(ErrorKind::kUnsupported, lane,
+           fmt::format("scale factor {:#x} has bit 7 set: ue4m3 has no sign", code));
+  }
+  return float8_to_f32<E4M3>(code);
+}
+
+void exec(Warp& w, const Instr& in) {
+  require_whole_warp(w);
+  w.require_sources(in);
+  ++w.block->report.mma;
+  const Operand* s = in.op + in.num_dst;
+  const Operand* last = s + kA + kB + kC;
+  const ScaleOperand a{last[0], last[1], last[2]}, b{last[3], last[4], last[5]};
+  for (const ScaleOperand& scale : {a, b}) selector(w, scale.byte_id, 0);
+  const unsigned thread_a = selector(w, a.thread_id, 1), thread_b = selector(w, b.thread_id, 3);
+  Operands<double, kK> operands;
+  load<Float4, Float4, kK>(w, s, operands);
+  constexpr unsigned kWidth = Operands<double, kK>::kWidth;
+  for (unsigned k = 0; k < kK; ++k) {
+    for (unsigned row = 0; row < kM; ++row) {
+      operands.a[row][k] *= factor(w, a, row % 8 * 4 + 2 * thread_a + row / 8, k / kGroup);
+    }
+    for (unsigned n = 0; n < kN; ++n) {
+      operands.b[k][n / kWidth][n % kWidth] *= factor(w, b, 4 * n + thread_b, k / kGroup);
+    }
+  }
+  Product<double> product;
+  operands.multiply(product);
+  accumulate<AccF32>(w, in, s + kA + kB, product);
+}
+
+void bind(const Match& m, Instr& in) {
+  if (m.target == "sm_120a" || m.target == "sm_121a") in.exec = exec;
+}
+
+}  // namespace block_scaled
+
 constexpr Row kShapes[] = {
     {"mma.sync.aligned.m16n8k16.row.col.satfinite?.s32.s8.s8.s32",
      "d:b32*4 s:b32*2 s:b32*1 s:b32*4", bind_mma<S8, S8, AccS32, 16>},
@@ -315,6 +403,9 @@ constexpr Row kShapes[] = {
      bind_mma<BF16, BF16, AccF32, 8>},
     {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "d:b32*4 s:b32*4 s:b32*2 s:b32*4",
      bind_mma<BF16, BF16, AccF32, 16>},
+    {"mma.sync.aligned.m16n8k64.row.col.kind::mxf4nvf4.block_scale.scale_vec::4X.f32.e2m1.e2m1.f32."
+     "ue4m3",
+     "d:b32*4 s:b32*4 s:b32*2 s:b32*4 s:b32 s:b16*2 s:b32 s:b16*2", block_scaled::bind},
 };
 
 }  // namespace

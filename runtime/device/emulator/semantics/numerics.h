@@ -8,8 +8,9 @@
 // products of one instruction and the accumulator in double, and round once to the accumulator's
 // type (tensor cores truncate while aligning, with an unspecified order). Only 8-bit floats into
 // f32 by wgmma, and by mma.sync of sm_89, are modelled bit by bit, as they lose much there:
-// float8_sum.h. Measured against an H100: ex2, rcp, rsqrt, sqrt, div.full within 2 ulp; f32 mma of
-// |x| < 4 within 8e-6; sin and cos only in [-pi, pi], where the device promises accuracy too.
+// float8_sum.h. Products of e2m1 with scale factors round once, too: no device was measured.
+// Measured against an H100: ex2, rcp, rsqrt, sqrt, div.full within 2 ulp; f32 mma of |x| < 4 within
+// 8e-6; sin and cos only in [-pi, pi], where the device promises accuracy too.
 #pragma once
 
 #include <bit>
@@ -239,6 +240,26 @@ inline constexpr Float8Table kFloat8 = make_float8_table<F>();
 template <class F>
 inline float float8_to_f32(uint8_t x) {
   return kFloat8<F>.value[x];
+}
+
+// e2m1: 0, 0.5, 1, 1.5, 2, 3, 4, 6 behind a sign; no infinity, no NaN.
+inline constexpr float kE2M1[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+inline float e2m1_to_f32(uint32_t code) {
+  return code & 8 ? -kE2M1[code & 7] : kE2M1[code & 7];
+}
+
+// Nearest, ties to the even code; beyond 6 it stays 6, and a NaN is +6 (PTX ISA, "cvt",
+// .satfinite).
+inline uint8_t f32_to_e2m1(float x) {
+  if (x != x) return 7;
+  const float magnitude = std::abs(x);
+  uint32_t code = 0;
+  while (code < 7) {
+    const float middle = (kE2M1[code] + kE2M1[code + 1]) / 2;
+    if (magnitude < middle || (magnitude == middle && code % 2 == 0)) break;
+    ++code;
+  }
+  return static_cast<uint8_t>(code | (std::signbit(x) ? 8 : 0));
 }
 
 // A double, exact or rounded to odd, to an f32 that rounds to f16 or bf16 like it.
