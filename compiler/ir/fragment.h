@@ -5,6 +5,11 @@
 //   A (m x k, row): register r holds row g + 8 (r % 2), the 4 bytes from byte 4t + 16 (r / 2) of
 //   that row B (k x n, col): register r holds column g, the 4 bytes from byte 4t + 16 r of that
 //   column C (m x n):      element e of a thread is row g + 8 (e / 2), column 2t + e % 2
+// The scale factors of fp4 products (PTX ISA, "Block Scaling for mma.sync"), ue4m3, one for 16
+// elements along k, four to a register, the first lowest; a thread that the selectors leave out may
+// hold anything:
+//   A: the threads with t / 2 == thread_a (0 or 1) hold those of row g + 8 (t % 2)
+//   B: the thread with t == thread_b (0 to 3) holds those of column g
 // The layouts depend on bytes alone, so one definition serves 4-bit (k = 64), 8-bit (k = 32) and
 // 16-bit (k = 16) shapes.
 #pragma once
@@ -31,6 +36,19 @@ constexpr int c_elements(const MmaInfo& mma) {
 }
 constexpr int c_registers(const MmaInfo& mma) {
   return c_elements(mma) * bits_of(mma.c) / 8 / kRegisterBytes;
+}
+
+constexpr bool has_scale_factors(const MmaInfo& mma) {
+  return mma.a == DType::kE2M1;
+}
+// That share a scale factor, along k.
+inline constexpr int kScaleGroup = 16;
+// Row of A, and column of B, whose scale factors a thread holds.
+constexpr int a_scale_row(int lane) {
+  return lane / 4 + 8 * (lane % 2);
+}
+constexpr int b_scale_column(int lane) {
+  return lane / 4;
 }
 
 // Element `i` (from the lowest bits up) of register `r` of A: row of m, column of k.

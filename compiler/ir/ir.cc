@@ -22,12 +22,14 @@ constexpr WgmmaInfo kWgmmas[] = {
 #undef WGMMA
 };
 
-// PTX ISA, "mma": 8-bit floats came with sm_89, the other types of the table with sm_80.
+// PTX ISA, "mma": 8-bit floats came with sm_89, scale factors with sm_120a, the other types of the
+// table with sm_80.
 constexpr int min_sm(const MmaInfo& mma) {
-  return is_fp8(mma.a) ? 89 : 80;
+  return is_fp8(mma.a) ? 89 : has_scale_factors(mma) ? 120 : 80;
 }
 
-// An mma's operand letters and PTX template follow from its shape: D, A, B, C in 32-bit registers.
+// An mma's operand letters and PTX template follow from its shape: D, A, B, C in 32-bit registers,
+// and for each of A and B, where it has scale factors, their register and the selector of threads.
 struct MmaRow {
   std::string results, operands, ptx;
 
@@ -42,6 +44,11 @@ struct MmaRow {
       ptx += group ? ", {" : " {";
       for (int i = 0; i < counts[group]; ++i) ptx += fmt::format("{}${}", i ? ", " : "", number++);
       ptx += "}";
+    }
+    for (int scale = 0; scale < (has_scale_factors(mma) ? 2 : 0); ++scale) {
+      operands += "ri";
+      ptx += fmt::format(", ${}, {{0, ${}}}", number, number + 1);
+      number += 2;
     }
     ptx += ";";
   }

@@ -6,6 +6,7 @@
 #include "compiler/kernels/mask_regions.h"
 #include "compiler/kernels/online_softmax.h"
 #include "compiler/kernels/output.h"
+#include "compiler/kernels/scale_factors.h"
 #include "compiler/kernels/scores.h"
 #include "compiler/kernels/value_accumulator.h"
 #include "compiler/kernels/value_tiles.h"
@@ -48,9 +49,10 @@ class AttentionKernel {
                               heads_.tokens_of(first_row_, schedule_.block_m), schedule_.block_n);
     q_address_ = b_.smem("q", q_tile(variant_, schedule_).bytes(), 128);
     load_q();
-    ir::CopyRing ring(b_, "kv", schedule_.stages, stage_bytes());
+    ir::CopyRing ring(b_, "kv", schedule_.stages, key_stage_bytes(variant_, schedule_));
     const QueryTile tile = {batch_, head_, kv_head_, first_row_};
     const ValueTiles values(b_, plan_, args_, tile);
+    if (plan_.k.group_scales) k_factors_.emplace(b_, plan_, args_, tile);
     const ir::CopyRing::Load load_kv = kv_loader(values);
     ring.fill(regions.first_tile(), regions.end_tile(), load_kv);
     const std::vector<Value> row_numbers = rows_of_thread(b_, tile, num_row_tiles_, b_.tid());
@@ -60,11 +62,18 @@ class AttentionKernel {
       row_factors.push_back(load_row_factor(b_, plan_, args_, tile, row));
     }
     const QueryRows rows(b_, regions, tokens, row_factors);
-    const KeyScales key_scales = KeyScales::global(b_, plan_, args_, tile, schedule_.block_n);
+    std::optional<KeyScales> key_scales;  // else they are factors of the products
+    if (!k_factors_) {
+      key_scales.emplace(KeyScales::global(b_, plan_, args_, tile, schedule_.block_n));
+    }
+    const Value warp_row =
+        b_.add(first_row_, b_.mul(b_.warp(), constant(num_row_tiles_ * kMmaRows)));
     std::optional<MeanScores> mean_scores;
     if (plan_.mean_scores.exists) {
-      const Value warp_row = b_.mul(b_.warp(), constant(num_row_tiles_ * kMmaRows));
-      mean_scores.emplace(MeanScores::global(b_, plan_, args_, tile, b_.add(first_row_, warp_row)));
+      mean_scores.emplace(MeanScores::global(b_, plan_, args_, tile, warp_row));
+    }
+    if (plan_.q.group_scales) {
+      q_factors_ = load_query_scale_factors(b_, plan_, args_, tile, warp_row, num_row_tiles_);
     }
 
     const ir::FragmentReader k_reader(b_, k_tile(variant_, schedule_),
@@ -77,13 +86,14 @@ class AttentionKernel {
       b_.loop(run.begin, run.end, constant(1), [&](Value key_tile) {
         const Value slot = ring.next(key_tile, regions.end_tile(), load_kv);
         const Value first_key = b_.mul(key_tile, constant(schedule_.block_n));
-        Dequantization factors = {rows.factors(), key_scales.load(first_key)};
+        Dequantization factors = {rows.factors(), {}};
+        if (key_scales) factors.key_factors = key_scales->load(first_key);
         Scores s = scores(k_reader, slot);  // S = Q K^T
-        key_scales.apply(s, first_key);
+        if (key_scales) key_scales->apply(s, first_key);
         if (mean_scores) factors = mean_scores->add_to(s, factors, first_key);
         if (run.masked) rows.mask(s, first_key);
-        o.rescale(softmax.step(s, factors, run.masked));                        // P = 2^(S - m)
-        o.accumulate(s, values, values.at(b_.add(slot, constant(k_bytes()))));  // O += P V
+        o.rescale(softmax.step(s, factors, run.masked));                    // P = 2^(S - m)
+        o.accumulate(s, values, values.at(v_of(slot), v_scales_of(slot)));  // O += P V
       });
     }
     store(tile, softmax, o, values);
@@ -91,8 +101,15 @@ class AttentionKernel {
   }
 
  private:
-  int k_bytes() const { return k_tile(variant_, schedule_).bytes(); }
-  int stage_bytes() const { return k_bytes() + v_tile(variant_, schedule_).bytes(); }
+  // A stage of the ring: the codes of K and of V, then the scales of either, as far as there are
+  // any.
+  Value v_of(Value slot) { return b_.add(slot, constant(k_tile(variant_, schedule_).bytes())); }
+  Value k_scales_of(Value slot) {
+    return b_.add(v_of(slot), constant(v_tile(variant_, schedule_).bytes()));
+  }
+  Value v_scales_of(Value slot) {
+    return b_.add(k_scales_of(slot), constant(k_scale_tile_bytes(variant_, schedule_)));
+  }
 
   Value first_head() {
     const Value pack = b_.emit1(Op::kBlockY, {});
@@ -128,12 +145,14 @@ class AttentionKernel {
   ir::CopyRing::Load kv_loader(const ValueTiles& values) {
     const TileLayout k = k_tile(variant_, schedule_);
     k_loader_.emplace(b_, k, k.row_chunks, b_.zext(constant(k.row_bytes())));
-    const Value k_head = codes_row("k", kv_head_, args_["hkv"], args_["n"], constant(0));
-    return [this, &values, k, k_head](Value slot, Value tile) {
+    const Value tokens = args_[plan_.k.token_multiple > 1 ? "padded_n" : "n"];
+    const Value k_head = codes_row("k", kv_head_, args_["hkv"], tokens, constant(0));
+    return [this, &values, k, k_head, tokens](Value slot, Value tile) {
       const Value key = b_.mul(tile, constant(schedule_.block_n));
       const Value k_row = b_.mul64(b_.zext(key), b_.zext(constant(k.row_bytes())));
-      k_loader_->load(slot, b_.add64(k_head, k_row), b_.sub(args_["n"], key));
-      values.load(b_.add(slot, constant(k_bytes())), tile);
+      k_loader_->load(slot, b_.add64(k_head, k_row), b_.sub(tokens, key));
+      if (k_factors_) k_factors_->load(k_scales_of(slot), key);
+      values.load(v_of(slot), v_scales_of(slot), tile);
     };
   }
 
@@ -166,6 +185,8 @@ class AttentionKernel {
     std::vector<std::vector<std::vector<Value>>> s(
         num_row_tiles_, std::vector<std::vector<Value>>(
                             num_key_tiles_, std::vector<Value>(4, score_zero(variant_))));
+    Factors k_factors;
+    if (k_factors_) k_factors = k_factors_->read(k_scales_of(slot));
     for (int step = 0; step < num_k_steps(); ++step) {
       std::vector<std::vector<Value>> q;
       for (int row = 0; row < num_row_tiles_; ++row) {
@@ -180,12 +201,29 @@ class AttentionKernel {
             std::vector<Value> operands = q[row];
             operands.insert(operands.end(), {k[2 * half], k[2 * half + 1]});
             operands.insert(operands.end(), c.begin(), c.end());
+            if (k_factors_) add_factors(operands, k_factors, {row, tile + half, step});
             c = b_.emit(product, operands);
           }
         }
       }
     }
-    Scores result{.tiles = {}, .biased = sums_are_biased(variant_)};
+    return to_scores(s);
+  }
+
+  using Factors = std::vector<std::vector<Value>>;  // [tiles that share a register][step]
+  struct Product {
+    int row_tile, key_tile, step;
+  };
+  void add_factors(std::vector<Value>& operands, const Factors& k_factors,
+                   const Product& at) const {
+    operands.insert(
+        operands.end(),
+        {q_factors_[at.row_tile / 2][at.step], constant(at.row_tile % 2),
+         k_factors[at.key_tile / kScaledTiles][at.step], constant(at.key_tile % kScaledTiles)});
+  }
+
+  Scores to_scores(const std::vector<std::vector<std::vector<Value>>>& s) {
+    Scores result{.tiles = {}, .biased = sums_are_biased(variant_), .keys = plan_.k.order};
     for (const auto& row : s) {
       result.tiles.emplace_back();
       for (const auto& tile : row) {
@@ -232,6 +270,8 @@ class AttentionKernel {
   std::optional<ir::FragmentReader> q_reader_;
   std::vector<Value> q_addresses_;
   std::vector<std::vector<Value>> q_fragments_;  // [k step][row tile]
+  std::optional<KeyScaleFactors> k_factors_;     // of fp4
+  Factors q_factors_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Preparation of V: 8-bit codes for either attention kernel, 16-bit ones for that of wgmma.
 #include "compiler/kernels/generators.h"
+#include "compiler/kernels/group_scales.h"
 #include "compiler/kernels/prepare.h"
 #include "compiler/layout/core_matrix.h"
 
@@ -43,14 +44,17 @@ class ValueTile {
   }
 
   // The tile's codes are one range of memory: the address of its first.
-  Value codes() const {
-    const int token_bytes = plan_.columns * bits_of(plan_.type) / 8;
-    const Value first =
-        b_.add64(b_.mul64(b_.zext(batch_head_), b_.zext(args_["padded_n"])), b_.zext(first_token_));
-    return b_.add64(args_["v_codes"], b_.mul64(first, b_.zext(constant(token_bytes))));
-  }
+  Value codes() const { return first_of("v_codes", plan_.token_bytes()); }
+  // And their group scales, whose tokens are whole blocks of kScaleWordElements.
+  Value group_scales() const { return first_of("v_scales", plan_.scale_token_bytes()); }
 
  private:
+  Value first_of(const std::string& buffer, int token_bytes) const {
+    const Value first =
+        b_.add64(b_.mul64(b_.zext(batch_head_), b_.zext(args_["padded_n"])), b_.zext(first_token_));
+    return b_.add64(args_[buffer], b_.mul64(first, b_.zext(constant(token_bytes))));
+  }
+
   Builder& b_;
   const KernelArgs& args_;
   const ValuePlan& plan_;
@@ -311,11 +315,140 @@ class ValueQuantizer {
   Value codes_;
 };
 
+// Quantizes a tile in groups of 16 tokens, fp4 with a scale for each channel of a group. A thread
+// has eight channels of a group, eight threads those of 64 channels, side by side, and 32 the four
+// groups whose scales make a word.
+class ValueGroupQuantizer {
+ public:
+  ValueGroupQuantizer(Builder& b, const KernelArgs& args, const ValuePlan& plan,
+                      const TilePlace& place)
+      : b_(b), args_(args), plan_(plan), tile_(b, args, plan, place) {}
+
+  void run(const LastWork& last_work) const {
+    const int warps = (plan_.columns / kLaneElements + kPiecesOfWarp - 1) / kPiecesOfWarp;
+    const int count = plan_.tile_tokens / kScaleWordElements * warps * kThreadsOfWord;
+    for_each_item(b_, count, [&](Value index, Value in_range) {
+      const Item item = item_of(index, in_range, warps);
+      Pieces pieces(b_);
+      load(item, pieces);
+      if (last_work) last_work();
+      for (int pair = 0; pair < kLaneElements / 2; ++pair) quantize_pair(item, pieces, pair);
+    });
+  }
+
+ private:
+  static constexpr int kPiecesOfWarp = 8, kThreadsOfWord = kPiecesOfWarp * kScaleWordBytes;
+
+  struct Item {
+    Value in_range;  // unset: always
+    Value block;     // of 64 tokens, in the tile
+    Value group;     // of 16 tokens, in the block
+    Value channel;   // the first of eight
+    Value token;     // the group's first
+  };
+  Item item_of(Value index, Value in_range, int warps) const {
+    Item item;
+    item.in_range = in_range;
+    const Value warp = b_.div(index, constant(kThreadsOfWord));
+    item.block = b_.div(warp, constant(warps));
+    item.group = b_.rem(b_.div(index, constant(kPiecesOfWarp)), constant(kScaleWordBytes));
+    const Value piece = b_.add(b_.mul(b_.rem(warp, constant(warps)), constant(kPiecesOfWarp)),
+                               b_.rem(index, constant(kPiecesOfWarp)));
+    item.channel = b_.mul(piece, constant(kLaneElements));
+    const Value in_tile = b_.add(b_.mul(item.block, constant(kScaleWordElements)),
+                                 b_.mul(item.group, constant(kGroupElements)));
+    item.token = b_.add(tile_.first_token(), in_tile);
+    return item;
+  }
+
+  void load(const Item& item, Pieces& pieces) const {
+    Value address = tile_.address(item.token, item.channel);
+    for (int i = 0; i < kGroupElements; ++i) {
+      if (i > 0) address = b_.add64(address, args_["v_stride_n"]);
+      const Value token = b_.add(item.token, constant(i));
+      pieces.load(address, both_if_set(b_, tile_.exists(token, item.channel), item.in_range));
+    }
+  }
+
+  // Two channels of the group: 16 codes of each, and their scales.
+  void quantize_pair(const Item& item, const Pieces& pieces, int pair) const {
+    constexpr int kWordCodes = 8;
+    std::vector<Value> x[2];
+    Value amax[2] = {constant_f32(0), constant_f32(0)};
+    for (int i = 0; i < kGroupElements; ++i) {
+      const std::vector<Value> elements = unpack(b_, plan_.input, {pieces.pairs(i)[pair]});
+      for (int c = 0; c < 2; ++c) {
+        x[c].push_back(without_nan(b_, elements[c]));
+        amax[c] = b_.fmax(amax[c], b_.emit1(Op::kAbsF32, {x[c].back()}));
+      }
+    }
+    const Value scales = pack_group_scales(b_, {amax[0], amax[1]}, plan_.range);
+    const Value exists = b_.less(item.token, args_["padded_n"]);
+    const Value stored = both_if_set(
+        b_, b_.both(exists, b_.less(item.channel, constant(plan_.columns))), item.in_range);
+    for (int c = 0; c < 2; ++c) {
+      const Value inverse = b_.fdiv(constant_f32(1), group_divisor(b_, scales, c));
+      const auto word = [&](int first) {
+        return pack_group_codes(b_, {x[c].begin() + first, x[c].begin() + first + kWordCodes},
+                                inverse);
+      };
+      const Value low = word(0), high = word(kWordCodes);
+      b_.when(stored, [&] {
+        b_.emit(Op::kStGlobalV2,
+                {code_address(item), constant((2 * pair + c) * kCoreRowBytes), low, high});
+      });
+    }
+    store_scales(item, scales, pair, exists);
+  }
+
+  // kChannelRows (core_matrix.h), two tokens to a byte.
+  Value code_address(const Item& item) const {
+    constexpr int kRowTokens = 2 * kCoreRowBytes, kGroupBytes = kGroupElements / 2;
+    const Value token = b_.sub(item.token, tile_.first_token());
+    const Value chunk = b_.address(tile_.codes(), b_.div(token, constant(kRowTokens)),
+                                   kCoreRowBytes * plan_.columns);
+    const Value core = b_.mul(b_.div(item.channel, constant(kCoreRows)), constant(kCoreBytes));
+    const Value half = b_.mul(b_.rem(item.group, constant(2)), constant(kGroupBytes));
+    return b_.address(chunk, b_.add(core, half), 1);
+  }
+
+  // The words of two channels: what the four threads with their groups have in the two lower bytes,
+  // transposed. The thread of group `pair` stores them.
+  void store_scales(const Item& item, Value scales, int pair, Value exists) const {
+    constexpr int kLowHalves = 0x5410, kEvenBytes = 0x6420, kOddBytes = 0x7531;
+    const auto exchange = [&](Value own, int bit) {
+      const Value other = b_.emit1(Op::kShflXorI32, {own, constant(bit * kPiecesOfWarp)});
+      const Value is_upper = b_.not_equal(b_.bit_and(item.group, constant(bit)), constant(0));
+      return std::pair(b_.select(is_upper, other, own), b_.select(is_upper, own, other));
+    };
+    const auto [low, high] = exchange(scales, 1);
+    const auto [first, second] =
+        exchange(b_.emit1(Op::kPrmt, {low, high, constant(kLowHalves)}), 2);
+    const Value even = b_.emit1(Op::kPrmt, {first, second, constant(kEvenBytes)});
+    const Value odd = b_.emit1(Op::kPrmt, {first, second, constant(kOddBytes)});
+    const Value is_mine = b_.both(b_.equal(item.group, constant(pair)),
+                                  b_.less(item.channel, constant(plan_.scale_columns)));
+    b_.when(both_if_set(b_, b_.both(exists, is_mine), item.in_range), [&] {
+      const Value block =
+          b_.address(tile_.group_scales(), item.block, plan_.scale_columns * kScaleWordBytes);
+      b_.emit(Op::kStGlobalV2, {b_.address(block, item.channel, kScaleWordBytes),
+                                constant(2 * pair * kScaleWordBytes), even, odd});
+    });
+  }
+
+  Builder& b_;
+  const KernelArgs& args_;
+  const ValuePlan& plan_;
+  ValueTile tile_;
+};
+
 }  // namespace
 
 void prepare_values(Builder& b, const KernelArgs& args, const ValuePlan& v, const TilePlace& place,
                     Value scratch, const LastWork& last_work) {
-  if (v.is_scaled) {
+  if (v.group_scales) {
+    ValueGroupQuantizer(b, args, v, place).run(last_work);
+  } else if (v.is_scaled) {
     ValueQuantizer(b, args, v, place, scratch).run(last_work);
   } else {
     ValueConverter(b, args, v, place).run(last_work);

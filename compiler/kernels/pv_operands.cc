@@ -2,6 +2,9 @@
 
 #include <array>
 
+#include "compiler/kernels/group_scales.h"
+#include "compiler/layout/key_order.h"
+
 namespace sagejit {
 
 using ir::constant;
@@ -49,10 +52,67 @@ Value pack_codes(ir::Builder& b, const Variant& variant, const std::array<Value,
   return pack_integers(b, p);
 }
 
+// fp4 P of 64 keys of a 16-row tile, in two levels or one: the range is in P already (SageAttention
+// 3, arXiv 2505.11594, two-level quantization). A thread has eight neighbouring keys of a row's
+// first and last 32, half a group each; the next thread has the other half.
+class GroupFragment {
+ public:
+  GroupFragment(ir::Builder& b, const Scores& p, int row_tile, int first_key) : b_(b) {
+    for (int half = 0; half < 2; ++half) {
+      for (int tile = 0; tile < kOrderedKeys / kFragmentColumns; ++tile) {
+        const int key_tile = (first_key + half * kOrderedKeys) / kFragmentColumns + tile;
+        const std::array<Value, 4> e = p.elements(b, row_tile, key_tile);
+        for (int i = 0; i < 4; ++i) x_[half][i / 2].push_back(e[i]);
+      }
+    }
+  }
+
+  std::vector<Value> registers() const {
+    std::vector<Value> amax;
+    for (const auto& rows : x_) {
+      for (const std::vector<Value>& x : rows) amax.push_back(group_max(x));
+    }
+    const Value scales = pack_group_scales(b_, amax, kLargestE2M1);  // [half][row]
+    std::vector<Value> registers;
+    for (int i = 0; i < 4; ++i) {
+      // Half of an ulp more or less decides between codes that are equally far from P.
+      const Value inverse = b_.emit1(Op::kRcpApprox, {group_divisor(b_, scales, i)});
+      registers.push_back(pack_group_codes(b_, x_[i / 2][i % 2], inverse));
+    }
+    registers.push_back(scale_word(scales));
+    return registers;
+  }
+
+ private:
+  Value group_max(const std::vector<Value>& x) const {
+    Value amax = x[0];
+    for (size_t i = 1; i < x.size(); ++i) amax = b_.fmax(amax, x[i]);
+    return b_.fmax(amax, b_.emit1(Op::kShflXorF32, {amax, constant(1)}));
+  }
+
+  // Of row 8 (t % 2) + lane / 4: the first pair of a quad has the groups 0 and 2, the second 1
+  // and 3.
+  Value scale_word(Value scales) const {
+    constexpr int kEvenBytesInterleaved = 0x6240;
+    const Value lane = b_.lane();
+    const auto is_set = [&](int bit) {
+      return b_.not_equal(b_.bit_and(lane, constant(bit)), constant(0));
+    };
+    const Value own = b_.select(is_set(1), b_.shr(scales, 8), scales);
+    const Value other = b_.emit1(Op::kShflXorI32, {own, constant(2)});
+    const Value first = b_.select(is_set(2), other, own), second = b_.select(is_set(2), own, other);
+    return b_.emit1(Op::kPrmt, {first, second, constant(kEvenBytesInterleaved)});
+  }
+
+  ir::Builder& b_;
+  std::vector<Value> x_[2][2];  // [half of the keys][row lane / 4 or that + 8]
+};
+
 }  // namespace
 
 std::vector<Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p, int row_tile,
                               int first_key) {
+  if (variant.p.type == DType::kE2M1) return GroupFragment(b, p, row_tile, first_key).registers();
   const int tile = first_key / kFragmentColumns;
   std::vector<Value> registers;
   if (bits_of(variant.p.type) == 8) {

@@ -22,7 +22,9 @@ constexpr bool is_integer(DType p) {
 }
 
 // P of keys [first_key, first_key + k) of a 16-row tile as an A operand: the thread's own elements,
-// converted. 8-bit P relies on the permutation of V's tokens (core_matrix.h).
+// converted. 8-bit P relies on the permutation of V's tokens (core_matrix.h), fp4 P on that of the
+// keys (key_order.h); behind its registers comes one of scales, valid in every thread of a quad for
+// thread_a = 0.
 std::vector<ir::Value> p_fragment(ir::Builder& b, const Variant& variant, const Scores& p,
                                   int row_tile, int first_key);
 

@@ -3,6 +3,7 @@
 
 #include "compiler/kernels/core_rows.h"
 #include "compiler/kernels/generators.h"
+#include "compiler/kernels/group_scales.h"
 #include "compiler/kernels/row_tile.h"
 #include "compiler/layout/core_matrix.h"
 #include "compiler/support/error.h"
@@ -52,15 +53,23 @@ std::vector<Value> pack_codes(Builder& b, const QuantizePlan& plan, const std::v
   return words;
 }
 
-// The codes of this thread, eight a pass. Passes are whole bands of core matrices apart, so that in
-// either layout they are as far apart as their rows are long.
+// column_of_key (key_order.h) of a token.
+Value row_of_token(Builder& b, KeyOrder order, Value token) {
+  if (order == KeyOrder::kByColumn) return token;
+  const Value in_block = b.bit_or(b.shl(b.bit_and(token, constant(0b00110)), 2),
+                                  b.shr(b.bit_and(token, constant(0b11000)), 2));
+  return b.bit_or(b.bit_and(token, constant(~0b11110)), in_block);
+}
+
+// The codes of this thread, eight a pass. Passes are whole bands of core matrices apart, and the
+// tile's first token a multiple of the keys that are permuted: in every layout they are as far
+// apart in all threads.
 class CodeRows {
  public:
   CodeRows(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile)
       : b_(b),
         plan_(plan),
         tile_(tile),
-        pass_bytes_(tile.lanes().rows_per_pass * plan.row_bytes()),
         in_row_(b.less(tile.lanes().first, constant(plan.padded_head_dim))) {
     if (tile.lanes().rows_per_pass % kCoreRows != 0) {
       fail(ErrorKind::kInternal, "a pass is not of whole core matrices");
@@ -73,8 +82,10 @@ class CodeRows {
     if (plan.core_matrices) {
       address_ = token_rows_address(b, pack, row, first, plan.row_bytes());
     } else {
-      address_ = b.address(b.add64(pack, b.mul64(b.zext(row), row_bytes)), first, 1);
+      const Value placed = b.zext(row_of_token(b, plan.order, row));
+      address_ = b.address(b.add64(pack, b.mul64(placed, row_bytes)), first, 1);
     }
+    if (plan.group_scales) scale_address_ = first_scales(args);
   }
 
   // Rows outside the tensor have codes 0.
@@ -86,19 +97,73 @@ class CodeRows {
     if (is_fp8(plan_.type)) {  // which have a -0, of a negative number times 0
       for (Value& word : words) word = b_.select(in_tensor, word, constant(0));
     }
+    store_words(pass, words);
+  }
+
+  // With scales of 16 elements, those of two neighbouring lanes; rows outside the tensor have
+  // scales and codes 0.
+  void store_groups(int pass) const {
+    std::vector<Value> x = tile_.operand(pass);
+    const Value exists = tile_.in_tensor(pass);
+    Value amax = constant_f32(0);
+    for (Value& element : x) {
+      element = b_.select(exists, without_nan(b_, element), constant_f32(0));
+      amax = b_.fmax(amax, b_.emit1(Op::kAbsF32, {element}));
+    }
+    amax = b_.fmax(amax, b_.emit1(Op::kShflXorF32, {amax, constant(1)}));
+    const Value scale = pack_group_scales(b_, {amax}, kLargestE2M1);
+    const Value inverse = b_.fdiv(constant_f32(1), group_divisor(b_, scale, 0));
+    store_words(pass, {pack_group_codes(b_, x, inverse)});
+    store_scale(pass, scale);
+  }
+
+ private:
+  int pass_row(int pass) const {
+    return column_of_key(plan_.order, pass * tile_.lanes().rows_per_pass);
+  }
+
+  void store_words(int pass, const std::vector<Value>& words) const {
     b_.when(b_.both(tile_.has_codes(pass), in_row_), [&] {
-      std::vector<Value> operands = {address_, constant(pass * pass_bytes_)};
+      std::vector<Value> operands = {address_, constant(pass_row(pass) * plan_.row_bytes())};
       operands.insert(operands.end(), words.begin(), words.end());
       b_.emit(words.size() == 1 ? Op::kStGlobalI32 : Op::kStGlobalV2, operands);
     });
   }
 
- private:
+  // Of the thread's first row, the word that its lane's scale belongs to.
+  Value first_scales(const KernelArgs& args) const {
+    const Value stride = args[plan_.operand + "_scales_stride_h"];
+    const Value head =
+        b_.add64(args[plan_.operand + "_scales"], b_.mul64(b_.zext(tile_.batch_head()), stride));
+    const Value row = b_.zext(row_of_token(b_, plan_.order, tile_.token(0)));
+    const Value first = b_.add64(head, b_.mul64(row, b_.zext(constant(plan_.scale_row_bytes()))));
+    return b_.address(first, b_.div(tile_.lanes().lane, constant(kLanesOfWord)), kScaleWordBytes);
+  }
+
+  // Eight lanes' scales, one of every two, meet in a word.
+  void store_scale(int pass, Value scale) const {
+    const Value place = b_.bit_and(b_.shr(tile_.lanes().lane, 1), constant(kScaleWordBytes - 1));
+    Value word = constant(0);
+    for (int byte = 0; byte < kScaleWordBytes; ++byte) {
+      word = b_.select(b_.equal(place, constant(byte)), b_.shl(scale, 8 * byte), word);
+    }
+    for (const int distance : {2, 4}) {
+      word = b_.bit_or(word, b_.emit1(Op::kShflXorI32, {word, constant(distance)}));
+    }
+    const Value is_first =
+        b_.equal(b_.rem(tile_.lanes().lane, constant(kLanesOfWord)), constant(0));
+    b_.when(b_.both(b_.both(tile_.has_codes(pass), in_row_), is_first), [&] {
+      b_.emit(Op::kStGlobalI32,
+              {scale_address_, constant(pass_row(pass) * plan_.scale_row_bytes()), word});
+    });
+  }
+
+  static constexpr int kLanesOfWord = kScaleWordElements / kLaneElements;
+
   Builder& b_;
   const QuantizePlan& plan_;
   const RowTile& tile_;
-  int pass_bytes_;
-  Value in_row_, address_;
+  Value in_row_, address_, scale_address_;
 };
 
 void clear_counters(Builder& b, const KernelArgs& args, const RowTile& tile) {
@@ -129,7 +194,7 @@ void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int
 // floats order like integers, so integer maxima do, in any order.
 RowQuantizer::RowQuantizer(Builder& b, const KernelArgs& args, const QuantizePlan& plan)
     : b_(b), args_(args), plan_(plan), turn_(b.var(constant(0))) {
-  if (plan.groups.is_dynamic()) return;
+  if (plan.group_scales || plan.groups.is_dynamic()) return;
   num_groups_ = plan.tile_rows / plan.groups.span * plan.groups.groups;
   maxima_ = b.smem(plan.operand + "_maxima", 2 * num_groups_ * 4);
   for_each_group([&](Value group) {
@@ -166,7 +231,10 @@ void RowQuantizer::run(const TilePlace& place, const LastWork& last_work) const 
   // First, while nothing else is in registers; Q's own mean is, where it is subtracted.
   const bool biases_first = plan_.lse_bias && !plan_.subtract_mean;
   if (biases_first) store_lse_biases(), tile.forget_elements();
-  if (plan_.groups.is_dynamic()) {
+  if (plan_.group_scales) {
+    const CodeRows codes(b_, args_, plan_, tile);
+    for (int pass = 0; pass < tile.num_passes(); ++pass) codes.store_groups(pass);
+  } else if (plan_.groups.is_dynamic()) {
     quantize_with_one_scale(tile);
   } else {
     quantize_groups(tile);

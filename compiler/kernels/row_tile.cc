@@ -23,8 +23,9 @@ RowTile::RowTile(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
       pieces_(b) {}
 
 RowTile::CodeRows RowTile::code_rows() const {
-  const Value padded =
-      plan_.core_matrices ? args_["padded_" + std::string(names_of(plan_).tokens)] : num_tokens_;
+  const Value padded = plan_.token_multiple > 1
+                           ? args_["padded_" + std::string(names_of(plan_).tokens)]
+                           : num_tokens_;
   const auto first_of = [&](Value pack) { return b_.mul64(b_.zext(pack), b_.zext(padded)); };
   if (plan_.packed_heads.empty()) return {first_of(batch_head()), constant(0), padded};
   const Value packed = args_["packed_heads"], alone = b_.equal(packed, constant(1));

@@ -35,9 +35,13 @@ Value scales_base(ir::Builder& b, const KernelArgs& args, const std::string& ope
   return b.add64(args[operand + "_scales"], b.mul64(offset, b.zext(constant(4))));
 }
 
-// First column that the thread holds of each 8-column tile.
+// The first key of a tile that the thread holds; the key of its first column, where they are in
+// that order.
+Value first_key_of_thread(ir::Builder& b, KeyOrder order) {
+  return b.mul(b.bit_and(b.lane(), constant(3)), constant(keys_between_threads(order)));
+}
 Value first_column(ir::Builder& b) {
-  return b.mul(b.bit_and(b.lane(), constant(3)), constant(2));
+  return first_key_of_thread(b, KeyOrder::kByColumn);
 }
 
 }  // namespace
@@ -90,13 +94,13 @@ std::vector<Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int num
 
 Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                       const QueryTile& tile, Value row) {
+  const auto scale_log2 = static_cast<float>(score_scale(plan.variant) * std::numbers::log2e);
+  if (plan.q.group_scales) return constant_f32(scale_log2);
   const PackedHeads heads(b, plan, args);
   const RowPlace place = heads.place_of(tile, b.min(row, b.sub(heads.num_rows(), constant(1))));
   const Value scales = scales_base(b, args, "q", batch_head_of(b, args, place.batch, place.head));
   const Value address = b.address(scales, scale_index(b, plan.q.groups, place.token), 4);
-  const double scale_log2 = score_scale(plan.variant) * std::numbers::log2e;
-  return b.fmul(b.emit1(Op::kLdGlobalF32, {address, constant(0)}),
-                constant_f32(static_cast<float>(scale_log2)));
+  return b.fmul(b.emit1(Op::kLdGlobalF32, {address, constant(0)}), constant_f32(scale_log2));
 }
 
 QueryRows::QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vector<Value>& tokens,
@@ -106,14 +110,14 @@ QueryRows::QueryRows(ir::Builder& b, const MaskRegions& regions, const std::vect
 }
 
 void QueryRows::mask(Scores& s, Value first_key) const {
-  const Value column = b_.add(first_key, first_column(b_));
+  const Value column = b_.add(first_key, first_key_of_thread(b_, s.keys));
   for (size_t row = 0; row < bounds_.size(); ++row) {
     const Value high = b_.sub(bounds_[row].high, column);
     Value low;
     if (bounds_[row].low) low = b_.sub(bounds_[row].low, column);
     for (int key_tile = 0; key_tile < s.num_key_tiles(); ++key_tile) {
       for (int e = 0; e < 2; ++e) {
-        const Value key = constant(key_tile * kFragmentColumns + e);
+        const Value key = constant(key_of_element(s.keys, key_tile, e));
         Value visible = b_.emit1(Op::kGeS32, {high, key});
         if (low) visible = b_.both(visible, b_.less_equal(low, key));
         const ir::Var score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
@@ -147,7 +151,7 @@ MeanScores MeanScores::global(ir::Builder& b, const ForwardPlan& plan, const Ker
                               const QueryTile& tile, Value first_row) {
   const Value row =
       mean_scores_row(b, plan, args, batch_head_of(b, args, tile.batch, tile.head), first_row);
-  const Value mine = b.address(row, first_column(b), 4);
+  const Value mine = b.address(row, first_key_of_thread(b, plan.k.order), 4);
   return MeanScores(b, [&b, mine](Value origin, int key) {
     return b.emit(Op::kLdGlobalV2F32, {b.address(mine, origin, 4), constant(key * 4)});
   });
@@ -165,7 +169,8 @@ Dequantization MeanScores::add_to(Scores& s, const Dequantization& dequantizatio
   const std::vector<Value>& keys = dequantization.key_factors;
   const size_t run_tiles = keys.empty() ? 0 : s.tiles[0].size() / keys.size();
   for (size_t key_tile = 0; key_tile < s.tiles[0].size(); ++key_tile) {
-    const std::vector<Value> of_mean = load_(origin, static_cast<int>(key_tile) * kFragmentColumns);
+    const std::vector<Value> of_mean =
+        load_(origin, key_of_element(s.keys, static_cast<int>(key_tile), 0));
     for (size_t row = 0; row < dequantization.row_factors.size(); ++row) {
       Value factor = dequantization.row_factors[row];
       if (run_tiles > 0) factor = b_.fmul(factor, keys[key_tile / run_tiles]);

@@ -15,6 +15,7 @@
 #include "compiler/kernels/kernel_args.h"
 #include "compiler/kernels/mask_regions.h"
 #include "compiler/kernels/packed_heads.h"
+#include "compiler/layout/key_order.h"
 #include "compiler/plan/forward_plan.h"
 
 namespace sagejit {
@@ -45,6 +46,7 @@ void set_score(ir::Builder& b, const ir::Var& score, ir::Value number);
 struct Scores {
   std::vector<std::vector<std::array<ir::Var, 4>>> tiles;
   bool biased = true;  // kScoreBias + s, comparable as integers; else the number itself
+  KeyOrder keys = KeyOrder::kByColumn;  // which key each element is of
 
   // One tile's elements as f32.
   std::array<ir::Value, 4> elements(ir::Builder& b, int row_tile, int key_tile) const;
@@ -70,7 +72,8 @@ ir::Value batch_kv_head_of(ir::Builder& b, const KernelArgs& args, const QueryTi
 // rows [16 t w, 16 t (w + 1)) for t row tiles.
 std::vector<ir::Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int num_row_tiles,
                                       ir::Value tid);
-// scale log2(e) dq of a row; of one behind the last, that one's.
+// scale log2(e) dq of a row; of one behind the last, that one's. With fp4 dq is part of the
+// products.
 ir::Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                           const QueryTile& tile, ir::Value row);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compiler/kernels/pv_operands.h"
+#include "compiler/kernels/scale_factors.h"
 
 namespace sagejit {
 
@@ -22,6 +23,14 @@ std::vector<Value> concat(std::initializer_list<std::vector<Value>> lists) {
   std::vector<Value> all;
   for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
   return all;
+}
+
+// Of a product of fp4: behind P's registers come its scales, of which those of the lower threads of
+// a quad count.
+std::vector<Value> scaled_operands(const std::vector<Value>& p, const std::vector<Value>& v,
+                                   const std::vector<Value>& sum, Value v_scales, int v_thread) {
+  const std::vector<Value> a(p.begin(), p.end() - 1);
+  return concat({a, v, sum, {p.back(), constant(0), v_scales, constant(v_thread)}});
 }
 
 }  // namespace
@@ -105,7 +114,7 @@ void ValueAccumulator::add_inner(int row_tile, int column_tile, const Fragment& 
 }
 
 void ValueAccumulator::accumulate(const Scores& p, const ValueTiles& values,
-                                  const std::vector<Value>& v_tile) {
+                                  const ValueTiles::Tile& v_tile) {
   const int key_steps = p.num_key_tiles() * kFragmentColumns / step_keys_;
   std::vector<std::vector<Fragment>> a(num_row_tiles_);  // [row tile][key step]
   for (int row = 0; row < num_row_tiles_; ++row) {
@@ -127,7 +136,7 @@ void ValueAccumulator::accumulate(const Scores& p, const ValueTiles& values,
 
 void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, int first_step,
                                    int end_step, int first_column, const ValueTiles& values,
-                                   const std::vector<Value>& v_tile) {
+                                   const ValueTiles::Tile& v_tile) {
   const bool two_levels = variant_.pv_accumulator.outer.has_value();
   const Op product = ir::mma_of(variant_.p.type, variant_.v.type, inner_);
   const int end_column =
@@ -138,13 +147,22 @@ void ValueAccumulator::add_columns(const std::vector<std::vector<Fragment>>& a, 
       c[row].push_back(two_levels ? zeros(inner_) : current(row, column));
     }
   }
+  const bool has_scales = variant_.v.type == DType::kE2M1;
+  Value v_scales;
   for (int step = first_step; step < end_step; ++step) {
     for (int column = first_column; column < end_column; column += 2) {
       const Fragment v = values.read(v_tile, step * step_keys_, column);
+      if (has_scales && (column == first_column || column % kScaledTiles == 0)) {
+        v_scales =
+            values.read_scales(v_tile, step * step_keys_, column / kScaledTiles * kScaledTiles);
+      }
       for (int half = 0; half < 2; ++half) {
         for (int row = 0; row < num_row_tiles_; ++row) {
           Fragment& sum = c[row][column - first_column + half];
-          sum = b_.emit(product, concat({a[row][step], {v[2 * half], v[2 * half + 1]}, sum}));
+          const Fragment b = {v[2 * half], v[2 * half + 1]};
+          sum = b_.emit(product, has_scales ? scaled_operands(a[row][step], b, sum, v_scales,
+                                                              (column + half) % kScaledTiles)
+                                            : concat({a[row][step], b, sum}));
         }
       }
     }

@@ -27,7 +27,7 @@ class ValueAccumulator {
 
   // Adds P V for one key tile. p: as OnlineSoftmax left it, converted to the variant's type here;
   // v_tile: from values.at().
-  void accumulate(const Scores& p, const ValueTiles& values, const std::vector<ir::Value>& v_tile);
+  void accumulate(const Scores& p, const ValueTiles& values, const ValueTiles::Tile& v_tile);
 
   // O's elements in C-fragment order, f32.
   std::array<ir::Value, 4> elements(int row_tile, int column_tile) const;
@@ -35,7 +35,8 @@ class ValueAccumulator {
   std::vector<ir::Value> row_sum() const;  // by row of the thread
 
  private:
-  using Fragment = std::vector<ir::Value>;  // registers of one mma operand
+  using Fragment =
+      std::vector<ir::Value>;  // registers of one mma operand; of fp4 P its scales, too
   using Vars = std::vector<ir::Var>;
 
   // An accumulator of a product into `type`, and what it holds as f32.
@@ -45,8 +46,7 @@ class ValueAccumulator {
   // a: P's fragments, [row tile][key step]; key steps [first_step, end_step) of a group of column
   // tiles.
   void add_columns(const std::vector<std::vector<Fragment>>& a, int first_step, int end_step,
-                   int first_column, const ValueTiles& values,
-                   const std::vector<ir::Value>& v_tile);
+                   int first_column, const ValueTiles& values, const ValueTiles::Tile& v_tile);
   void add_row_sums(const std::vector<std::vector<Fragment>>& a);
   void add_inner(int row_tile, int column_tile, const Fragment& inner);
 

@@ -2,7 +2,8 @@
 // operand of P V; and what its channels are scaled by.
 //
 //   16 bits   the caller's V, a row a token, transposed on the way to registers
-//   8 bits    the prepared codes (core_matrix.h), a row a channel, as they lie
+//   8, 4 bits the prepared codes (core_matrix.h), a row a channel, as they lie; behind those of fp4
+//   their scales
 #pragma once
 
 #include <vector>
@@ -19,15 +20,23 @@ class ValueTiles {
   ValueTiles(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
              const QueryTile& query_tile);
 
-  // Starts the copies of a key tile to shared memory at `address`; by the whole block.
-  void load(ir::Value address, ir::Value key_tile) const;
+  // Starts the copies of a key tile to shared memory at `address`, and of its scales to `scales`;
+  // by the whole block.
+  void load(ir::Value address, ir::Value scales, ir::Value key_tile) const;
 
-  // Fixes the address, a multiple of 128, for all reads of that tile.
-  std::vector<ir::Value> at(ir::Value address) const { return reader_.at(address); }
+  // Fixes the addresses, multiples of 128, for all reads of that tile.
+  struct Tile {
+    std::vector<ir::Value> codes;
+    ir::Value scales;  // this thread's first, with fp4
+  };
+  Tile at(ir::Value address, ir::Value scales) const;
   // The B operands, two registers each, of the product from `first_key` on and 8-column tiles
   // `column_tile` (even) and the next.
-  std::vector<ir::Value> read(const std::vector<ir::Value>& tile, int first_key,
-                              int column_tile) const;
+  std::vector<ir::Value> read(const Tile& tile, int first_key, int column_tile) const;
+
+  // With fp4: a register of scales for four 8-column tiles, from `column_tile` (a multiple of four)
+  // on; thread t of a quad has those of tile column_tile + t.
+  ir::Value read_scales(const Tile& tile, int first_key, int column_tile) const;
 
   bool is_scaled() const { return plan_.v.is_scaled; }
   bool has_means() const { return plan_.v.subtract_mean; }
@@ -36,6 +45,7 @@ class ValueTiles {
   std::vector<ir::Value> means(ir::Value quad_lane, int column_tile) const;
 
  private:
+  ir::Value first_token() const;
   ir::Value head_address() const;
   std::vector<ir::Value> load_channels(ir::Value quad_lane, int column) const;
 
@@ -46,7 +56,8 @@ class ValueTiles {
   TileLayout layout_;
   ir::TileLoader loader_;
   ir::FragmentReader reader_;
-  ir::Value head_address_;  // of key 0
+  ir::Value head_address_;    // of key 0
+  ir::Value scales_address_;  // of key 0's block, with fp4
 };
 
 }  // namespace sagejit

@@ -115,7 +115,8 @@ int pieces_of(const QuantizePlan& plan) {
 }
 int pieces_of(const ValuePlan& plan) {
   if (!plan.is_prepared) return 0;
-  const int together = plan.is_scaled ? 4 : 1;  // make a word of codes of each of their channels
+  // Tokens that make a word of codes of each of their channels, or a group with a scale of its own.
+  const int together = plan.group_scales ? kGroupElements : plan.is_scaled ? 4 : 1;
   const int groups = plan.tile_tokens * plan.columns * kElementBytes / kPieceBytes / together;
   return ceil_div(groups, kPrepareThreads) * together;
 }
@@ -154,12 +155,13 @@ std::string num_packs(const Schedule& schedule) {
 QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q) {
   QuantizePlan plan;
   plan.operand = is_q ? "q" : "k";
-  plan.groups = is_q ? scale_groups_of_q(v.q) : scale_groups_of_k(v.k);
+  plan.group_scales = v.q.type == DType::kE2M1;
+  if (!plan.group_scales) plan.groups = is_q ? scale_groups_of_q(v.q) : scale_groups_of_k(v.k);
   plan.input = v.input;
   plan.head_dim = v.head_dim;
   plan.padded_head_dim = padded_head_dim(v, schedule);
   plan.type = (is_q ? v.q : v.k).type;
-  plan.code_bits = qk_code_bits(schedule);
+  plan.code_bits = qk_code_bits(v, schedule);
   plan.code_max = largest_code(plan.type);
   // Eight loads a thread.
   const int span = std::max(1, plan.groups.span);
@@ -174,6 +176,10 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
     plan.packed_heads = packed_heads(schedule);
   }
   if (plan.core_matrices) plan.token_multiple = is_q ? schedule.block_m : schedule.block_n;
+  if (plan.group_scales && !is_q) {  // whole tiles, with their scales
+    plan.order = key_order(v.p.type);
+    plan.token_multiple = schedule.block_n;
+  }
   return plan;
 }
 
@@ -187,12 +193,19 @@ MeanScoresPlan mean_scores_plan(const Variant& v, const Schedule& schedule) {
           .scale_log2 = static_cast<float>(score_scale(v) * std::numbers::log2e)};
 }
 
+// Groups of 16 tokens and 8 channels of a product's 64 tokens, one for each thread: eight pieces of
+// a row side by side, for the four groups of a word of scales.
+int group_items(const ValuePlan& plan) {
+  return kScaleWordBytes * ceil_div(plan.columns / 8, 8) * 8;
+}
+
 // Tiles keep a thread busy with eight loads of 16 bytes, or nearly, whatever the number of
 // channels.
 ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   ValuePlan plan;
   plan.is_scaled = bits_of(v.v.type) == 8;
-  plan.is_prepared = schedule.wgmma || plan.is_scaled;
+  plan.group_scales = v.v.type == DType::kE2M1;
+  plan.is_prepared = schedule.wgmma || plan.has_scales();
   if (!plan.is_prepared) return plan;
   plan.subtract_mean = v.v.smoothing == Smoothing::kMean;
   plan.input = v.input;
@@ -203,6 +216,11 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   plan.token_multiple = schedule.block_n;
   constexpr unsigned kTileTokens = 64, kTilePieces = 32;
   const auto pieces = static_cast<unsigned>(plan.columns) / 8;  // of 8 elements, a thread's load
+  if (plan.group_scales) {
+    plan.scale_columns = value_scale_columns(v);
+    plan.tile_tokens = kScaleWordElements * std::max(1, kPrepareThreads / group_items(plan));
+    return plan;
+  }
   plan.tile_tokens =
       static_cast<int>(kTileTokens * std::bit_floor(std::max(1u, kTilePieces / pieces)));
   return plan;
@@ -250,7 +268,7 @@ void add_zeroed_buffers(PlanWriter& out, const ForwardPlan& plan) {
   if (plan.schedule.wgmma) out.buffer(kTileCounters, "8", plan.prepares_at_once());
   if (plan.prepares_at_once()) out.buffer(kPrepareCounters, "(1 + 2 * b * hkv) * 4", true);
   for (const QuantizePlan* operand : {&plan.q, &plan.k}) {
-    if (!operand->groups.is_dynamic()) continue;
+    if (!operand->finds_amax_first()) continue;
     out.buffer(operand->operand + "_amax",
                operand->groups.per_head ? fmt::format("b * {} * 4", names_of(*operand).heads) : "4",
                true);
@@ -285,14 +303,22 @@ std::string code_tokens(const QuantizePlan& plan) {
       plan.token_multiple);
 }
 
+// From head to head: in scales of 4 bytes, or in bytes of group scales.
+std::string scales_stride(const QuantizePlan& plan) {
+  if (!plan.group_scales) return scale_head_stride(plan.groups, names_of(plan).tokens);
+  return fmt::format("{} * {}", code_tokens(plan), plan.scale_row_bytes());
+}
+
 void add_quantize_buffers(PlanWriter& out, const QuantizePlan& plan) {
   const auto [heads, tokens] = names_of(plan);
   const std::string& name = plan.operand;
   out.buffer(name + "_codes", fmt::format("b * {} * {} * {}", code_packs(plan), code_tokens(plan),
                                           plan.row_bytes()));
-  const std::string stride = scale_head_stride(plan.groups, tokens);
-  out.buffer(name + "_scales",
-             plan.groups.per_head ? fmt::format("b * {} * ({}) * 4", heads, stride) : "4");
+  const std::string stride = scales_stride(plan);
+  out.buffer(name + "_scales", plan.group_scales ? fmt::format("b * {} * {}", heads, stride)
+                               : plan.groups.per_head
+                                   ? fmt::format("b * {} * ({}) * 4", heads, stride)
+                                   : "4");
   if (plan.subtract_mean) add_mean_buffers(out, plan);
   if (plan.lse_bias) out.buffer("lse_bias", "b * hq * m * 4");
 }
@@ -313,8 +339,11 @@ std::vector<std::string> partials_of(const ValuePlan& v) {
 }
 
 void add_value_buffers(PlanWriter& out, const ValuePlan& v) {
-  out.buffer("v_codes", fmt::format("b * hkv * {} * {}", padded_tokens("n", v.token_multiple),
-                                    v.columns * bits_of(v.type) / 8));
+  const std::string tokens = padded_tokens("n", v.token_multiple);
+  out.buffer("v_codes", fmt::format("b * hkv * {} * {}", tokens, v.token_bytes()));
+  if (v.group_scales) {
+    out.buffer("v_scales", fmt::format("b * hkv * {} * {}", tokens, v.scale_token_bytes()));
+  }
   if (!v.is_scaled) return;
   out.buffer("v_scales", fmt::format("b * hkv * {} * 4", v.scales()));
   out.buffer("v_inverses", fmt::format("b * hkv * {} * 4", v.columns));
@@ -418,12 +447,12 @@ void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
       .i32(name + "_tiles", num_tiles(plan))
       .from_buffer(name + "_codes")
       .from_buffer(name + "_scales")
-      .i64(name + "_scales_stride_h", scale_head_stride(plan.groups, tokens));
-  if (plan.core_matrices) {
+      .i64(name + "_scales_stride_h", scales_stride(plan));
+  if (plan.token_multiple > 1) {
     out.i32(fmt::format("padded_{}", tokens), code_tokens(plan));
   }
   if (!plan.packed_heads.empty()) out.i32("packed_heads", plan.packed_heads);
-  if (plan.groups.is_dynamic()) out.from_buffer(name + "_amax");
+  if (plan.finds_amax_first()) out.from_buffer(name + "_amax");
   if (plan.lse_bias) out.from_buffer("lse_bias");
   if (plan.clears_counters) out.from_buffer(kTileCounters);
 }
@@ -434,6 +463,7 @@ void pass_values(PlanWriter& out, const ValuePlan& v) {
       .i64("v_pair_stride", fmt::format("v.stride_n * {}", kValuePairTokens * kElementBytes))
       .i32("v_tiles", num_tiles(v))
       .from_buffer("v_codes");
+  if (v.group_scales) out.from_buffer("v_scales");
 }
 
 // Of the scores of Q's means, for a K head.
@@ -461,7 +491,7 @@ void pass_mean_scores(PlanWriter& out, const MeanScoresPlan& plan) {
 void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
   pass_quantized(out, plan.k);
   if (plan.v.is_prepared) pass_values(out, plan.v);
-  if (plan.v.is_prepared && !plan.k.core_matrices) {
+  if (plan.v.is_prepared && plan.k.token_multiple == 1) {
     out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
   }
   pass_quantized(out, plan.q);
@@ -513,8 +543,8 @@ void launch_preparation(PlanWriter& out, const ForwardPlan& plan) {
     launch_statistics(out, plan);
     if (plan.has_fold()) launch_fold(out, plan);
   }
-  if (plan.k.groups.is_dynamic()) launch_amax(out, plan.k);
-  if (plan.q.groups.is_dynamic()) launch_amax(out, plan.q);
+  if (plan.k.finds_amax_first()) launch_amax(out, plan.k);
+  if (plan.q.finds_amax_first()) launch_amax(out, plan.q);
   if (plan.prepares_at_once()) {
     launch_prepare(out, plan);
   } else {
@@ -543,7 +573,7 @@ void launch_attention(PlanWriter& out, const ForwardPlan& plan) {
 // multiprocessors busy to the end, and as keep their K and V in the L2 cache.
 std::string num_last_packs(const ForwardPlan& plan) {
   constexpr int kRounds = 3;  // of tiles for every multiprocessor
-  const int token_bytes = plan.k.row_bytes() + plan.v.columns * bits_of(plan.v.type) / 8;
+  const int token_bytes = plan.k.row_bytes() + plan.v.token_bytes();
   return fmt::format(
       "max(1, min(b * {}, min(ceil_div({} * num_sms, max(1, {})), div({}, max(1, n * {})))))",
       num_packs(plan.schedule), kRounds, row_tiles(plan.schedule), kResidentBytes, token_bytes);
@@ -563,13 +593,13 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
   launch_attention(out, plan);
   out.from_buffer("q_codes")
       .from_buffer("q_scales")
-      .i64("q_scales_stride_h", scale_head_stride(plan.q.groups, "m"))
+      .i64("q_scales_stride_h", scales_stride(plan.q))
       .from_buffer("k_codes")
       .from_buffer("k_scales")
-      .i64("k_scales_stride_h", scale_head_stride(plan.k.groups, "n"));
+      .i64("k_scales_stride_h", scales_stride(plan.k));
   if (plan.v.is_prepared) {
     out.from_buffer("v_codes");
-    if (plan.v.is_scaled) out.from_buffer("v_scales");
+    if (plan.v.has_scales()) out.from_buffer("v_scales");
   } else {
     out.tensor("v", "n", bits_of(v.input) / 8);
   }
@@ -592,7 +622,9 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
         .i32("padded_m", code_tokens(plan.q));
   }
   if (plan.packs_heads()) pass_packs(out, plan.schedule);
-  if (plan.v.is_prepared) out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
+  if (plan.v.is_prepared || plan.k.token_multiple > 1) {
+    out.i32("padded_n", padded_tokens("n", plan.schedule.block_n));
+  }
   if (plan.mean_scores.exists) {
     out.from_buffer("mean_scores")
         .i32("mean_scores_stride", mean_scores_tokens(plan.mean_scores))
@@ -620,7 +652,7 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
     }
   };
   if (schedule.wgmma) return;
-  require(bits_of(v.v.type) == 8 || v.v.type == v.input,
+  require(bits_of(v.v.type) < 16 || v.v.type == v.input,
           "without wgmma, V of 16 bits must have the type of the input");
   require((!is_fp8(v.v.type) && !is_fp8(v.q.type)) || target.native_fp8_mma,
           fmt::format("without wgmma, {} has no products of 8-bit floats", target.name));

@@ -25,6 +25,7 @@
 #include <string>
 
 #include "compiler/artifact.h"
+#include "compiler/layout/key_order.h"
 #include "compiler/layout/scale_groups.h"
 #include "compiler/schedule/schedule.h"
 #include "compiler/sema/variant.h"
@@ -46,7 +47,9 @@ inline constexpr int kMinChunkTokens = 128;
 
 // Quantization of Q or K: codes [b, h, tokens, padded_head_dim], contiguous, a byte each or two to
 // a byte, the first in the lower bits; with `core_matrices` tokens are padded and each head lies as
-// kTokenRows of core_matrix.h says.
+// kTokenRows of core_matrix.h says. Else with `order` token t lies in row column_of_key(order, t).
+// Scales are f32, by `groups`; of fp4, which has `group_scales`, e4m3 [b, h, tokens,
+// padded_head_dim / 16], rows as the codes'.
 struct QuantizePlan {
   std::string operand;  // "q" or "k"; buffers are named after it
   ScaleGroups groups;
@@ -55,6 +58,8 @@ struct QuantizePlan {
   int padded_head_dim = 0;  // codes past head_dim are 0
   DType type = DType::kS8;  // of the codes
   int code_bits = 8;
+  bool group_scales = false;
+  KeyOrder order = KeyOrder::kByColumn;
   float code_max = 0;  // codes are within [-code_max, code_max]
   int tile_rows = 0;   // tokens a team quantizes at a time; whole spans
   bool subtract_mean = false;
@@ -69,6 +74,9 @@ struct QuantizePlan {
   std::string packed_heads;
 
   int row_bytes() const { return padded_head_dim * code_bits / 8; }
+  int scale_row_bytes() const { return padded_head_dim / kGroupElements; }  // with group_scales
+  // amax is found by a launch of its own.
+  bool finds_amax_first() const { return !group_scales && groups.is_dynamic(); }
 };
 
 // What smoothing took out of Q's scores: mean_scores f32 [b, hq, blocks, tokens] = scale log2(e)
@@ -87,14 +95,17 @@ inline constexpr int kMeanScoreRows = 8;                // blocks of a tile; a t
 inline constexpr int kMeanScoreKeys = kPrepareThreads;  // of a tile, one for each thread
 
 // V as attention reads it, `v_codes` [b, hkv, tokens padded, columns], each head laid out as
-// core_matrix.h says: 8-bit V as kChannelRows, 16-bit V, for the wgmma kernel, as kTokenRows.
-// Channels past value_head_dim and tokens past the end are 0. The mma.sync kernel reads the
-// caller's 16-bit V and has none of this.
+// core_matrix.h says: 8-bit and fp4 V as kChannelRows, 16-bit V, for the wgmma kernel, as
+// kTokenRows. Channels past value_head_dim and tokens past the end are 0. The mma.sync kernel reads
+// the caller's 16-bit V and has none of this.
 struct ValuePlan {
   bool is_prepared = false;
   // Codes are e4m3, e5m2 or int8, with v_scales f32 [b, hkv, columns] = amax / range; if the mean
   // is subtracted before, [b, hkv, 2, columns]: the scales, and the means.
   bool is_scaled = false;
+  // Codes are fp4, with v_scales e4m3 [b, hkv, tokens padded / 64, value_scale_columns, 4]: a word
+  // for the 64 keys of a product and a channel.
+  bool group_scales = false;
   bool subtract_mean = false;
   // What is folded over its tokens.
   int num_folds() const { return !is_scaled ? 0 : subtract_mean ? 3 : 1; }
@@ -102,10 +113,15 @@ struct ValuePlan {
   DType input = DType::kF16;
   DType type = DType::kF16;
   int value_head_dim = 0;
-  int columns = 0;  // channels, padded
-  float range = 0;  // magnitude that a channel's largest element is scaled to
+  int columns = 0;        // channels, padded
+  int scale_columns = 0;  // that group scales are kept for
+  float range = 0;        // magnitude that a channel's largest element is scaled to
   int token_multiple = 1;
   int tile_tokens = 0;  // tokens a team prepares at a time
+
+  bool has_scales() const { return is_scaled || group_scales; }
+  int token_bytes() const { return columns * bits_of(type) / 8; }
+  int scale_token_bytes() const { return scale_columns / kGroupElements; }  // with group_scales
 };
 
 // How the operands' axes are called, in sizes and in kernels' parameters.
@@ -129,7 +145,7 @@ struct ForwardPlan {
   bool has_fold() const { return k.subtract_mean || v.is_scaled; }
   bool prepares_at_once() const {
     const auto waits = [](const QuantizePlan& p) {
-      return p.subtract_mean && p.groups.is_dynamic();
+      return p.subtract_mean && p.finds_amax_first();
     };
     return has_statistics() && !waits(k) && !waits(q);
   }

@@ -22,7 +22,11 @@ int predicted_registers(const Variant& variant, const Schedule& schedule) {
   const int s = row_tiles * schedule.block_n / 8 * 4;
   const int q = row_tiles *
                 (schedule.q_in_registers ? qk_row_bytes(variant, schedule) / kQkStepBytes : 1) * 4;
-  return o + s + q + 2 * row_tiles * kRegistersPerRow + kOtherRegisters;
+  // Scales of Q, and P's codes and scales: a score's registers are free only when all of its group
+  // are coded.
+  const int steps = padded_head_dim(variant, schedule) / kScaleWordElements;
+  const int scales = variant.q.type == DType::kE2M1 ? steps + row_tiles * schedule.block_n / 16 : 0;
+  return o + s + q + scales + 2 * row_tiles * kRegistersPerRow + kOtherRegisters;
 }
 
 bool is_legal(const Variant& variant, const Schedule& schedule, const Target& target) {
@@ -35,7 +39,7 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 }
 
 bool packs_heads(const Variant& variant) {
-  return variant.smooth_q == Smoothing::kNone;
+  return variant.smooth_q == Smoothing::kNone && variant.q.type != DType::kE2M1;
 }
 
 // Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
@@ -142,6 +146,7 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
   // other's products.
   const bool long_interval =
       variant.pv_accumulator.outer.has_value() && variant.pv_accumulator.interval > 64;
+  const bool is_fp4 = variant.p.type == DType::kE2M1;
   const bool int4_mma = variant.q.type == DType::kS4 && target.native_s4_mma;
   std::vector<Schedule> result;
   for (const auto& [block_m, blocks_per_sm] : {std::pair{128, 2}, {64, 3}, {64, 2}, {64, 1}}) {
@@ -167,7 +172,9 @@ std::vector<Schedule> default_schedules(const Variant& variant, const Target& ta
   }
   // The least demanding one closes the list, whatever the model says of it.
   const Schedule smallest = {.block_m = 64,
-                             .block_n = long_interval ? 128 : 32,
+                             .block_n = long_interval ? 128
+                                        : is_fp4      ? 64
+                                                      : 32,
                              .num_warps = 4,
                              .stages = 2,
                              .q_in_registers = false,

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <vector>
 
+#include "compiler/layout/key_order.h"
 #include "compiler/layout/scale_groups.h"
 #include "compiler/support/error.h"
 
@@ -92,8 +93,21 @@ TileLayout k_tile(const Variant& variant, const Schedule& schedule) {
 }
 TileLayout v_tile(const Variant& variant, const Schedule& schedule) {
   const int channels = padded_value_head_dim(variant);
-  if (bits_of(variant.v.type) == 8) return {channels, schedule.block_n / kChunkBytes, true};
+  const int bits = bits_of(variant.v.type);
+  if (bits <= 8) return {channels, schedule.block_n * bits / 8 / kChunkBytes, true};
   return {schedule.block_n, channels * 2 / kChunkBytes};
+}
+
+int k_scale_tile_bytes(const Variant& variant, const Schedule& schedule) {
+  return schedule.block_n * qk_scale_row_bytes(variant, schedule);
+}
+int v_scale_tile_bytes(const Variant& variant, const Schedule& schedule) {
+  if (variant.v.type != DType::kE2M1) return 0;
+  return schedule.block_n / kScaleWordElements * value_scale_columns(variant) * kScaleWordBytes;
+}
+int key_stage_bytes(const Variant& variant, const Schedule& schedule) {
+  return k_tile(variant, schedule).bytes() + v_tile(variant, schedule).bytes() +
+         k_scale_tile_bytes(variant, schedule) + v_scale_tile_bytes(variant, schedule);
 }
 
 namespace {
@@ -137,8 +151,7 @@ int wgmma_smem_bytes(const Variant& variant, const Schedule& schedule) {
 
 int attention_smem_bytes(const Variant& variant, const Schedule& schedule) {
   if (schedule.wgmma) return wgmma_smem_bytes(variant, schedule);
-  const int stage = k_tile(variant, schedule).bytes() + v_tile(variant, schedule).bytes();
-  return q_tile(variant, schedule).bytes() + schedule.stages * stage;
+  return q_tile(variant, schedule).bytes() + schedule.stages * key_stage_bytes(variant, schedule);
 }
 
 namespace {
@@ -197,6 +210,8 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   }
   require(!schedule.pack_heads || variant.smooth_q == Smoothing::kNone,
           "pack_heads must be 0 where queries of one head share a mean");
+  require(!schedule.pack_heads || variant.q.type != DType::kE2M1,
+          "pack_heads must be 0 with fp4: rows of Q lie with their scales, head by head");
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
@@ -213,8 +228,13 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
     require(schedule.block_n > 0 && schedule.block_n % 16 == 0 &&
                 kScaleRunTokens % schedule.block_n == 0,
             "block_n must be 16, 32, 64 or 128");
-    require(bits_of(variant.v.type) == 16 || schedule.block_n % 32 == 0,
-            "block_n must be a multiple of 32, the keys of one product, where P and V have 8 bits");
+    const int keys = variant.v.type == DType::kE2M1 ? 64 : bits_of(variant.v.type) == 8 ? 32 : 16;
+    require(schedule.block_n % keys == 0,
+            fmt::format("block_n must be a multiple of {}, the keys of one product, where P and V "
+                        "have {} bits",
+                        keys, bits_of(variant.v.type)));
+    require(variant.q.type != DType::kE2M1 || schedule.block_n % kOrderedKeys == 0,
+            "block_n must be a multiple of 32 with fp4 K");
     require(!schedule.overlap, "overlap needs wgmma");
     const int warp_rows = schedule.block_m / schedule.num_warps;
     require(variant.smooth_q == Smoothing::kNone || variant.smooth_q_span % warp_rows == 0,

@@ -53,8 +53,8 @@ Schedule default_schedule(const Variant& variant, const Target& target);  // the
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target);
 
 // Bits of an element of Q or K as attention reads it.
-constexpr int qk_code_bits(const Schedule& s) {
-  return s.int4_mma ? 4 : 8;
+constexpr int qk_code_bits(const Variant& v, const Schedule& s) {
+  return v.q.type == DType::kE2M1 || s.int4_mma ? 4 : 8;
 }
 // What the tensor core takes them as: without products of int4, its codes are int8.
 constexpr DType qk_operand_type(const Variant& v, const Schedule& s) {
@@ -64,14 +64,28 @@ constexpr DType qk_operand_type(const Variant& v, const Schedule& s) {
 // and K.
 inline constexpr int kQkStepBytes = 32;
 constexpr int padded_head_dim(const Variant& v, const Schedule& s) {
-  const int step = kQkStepBytes * 8 / qk_code_bits(s);
+  const int step = kQkStepBytes * 8 / qk_code_bits(v, s);
   return (v.head_dim + step - 1) / step * step;
 }
 constexpr int qk_row_bytes(const Variant& v, const Schedule& s) {
-  return padded_head_dim(v, s) * qk_code_bits(s) / 8;
+  return padded_head_dim(v, s) * qk_code_bits(v, s) / 8;
 }
 constexpr int padded_value_head_dim(const Variant& v) {
   return (v.value_head_dim + 15) / 16 * 16;
+}
+
+// The e4m3 scales of fp4, one for every kGroupElements along the sum of a product, and a word of
+// four for what one product takes of a row.
+inline constexpr int kGroupElements = 16, kScaleWordBytes = 4;
+inline constexpr int kScaleWordElements = kGroupElements * kScaleWordBytes;
+// Of a row of Q or K, bytes; 0 where they are not fp4.
+constexpr int qk_scale_row_bytes(const Variant& v, const Schedule& s) {
+  return v.q.type == DType::kE2M1 ? padded_head_dim(v, s) / kGroupElements : 0;
+}
+// Channels that V's scales are kept for: four 8-column tiles take theirs from the threads of a
+// quad.
+constexpr int value_scale_columns(const Variant& v) {
+  return (padded_value_head_dim(v) + 31) / 32 * 32;
 }
 
 inline constexpr int kWarpgroupRows = 64;  // rows of a warpgroup's products
@@ -122,6 +136,11 @@ constexpr int wgmma_query_words(const Variant& v) {
 TileLayout q_tile(const Variant& variant, const Schedule& schedule);
 TileLayout k_tile(const Variant& variant, const Schedule& schedule);
 TileLayout v_tile(const Variant& variant, const Schedule& schedule);
+// And the scales of fp4 K and V that come with a tile, bytes, multiples of 128; 0 for other types.
+int k_scale_tile_bytes(const Variant& variant, const Schedule& schedule);
+int v_scale_tile_bytes(const Variant& variant, const Schedule& schedule);
+// All that a key tile takes.
+int key_stage_bytes(const Variant& variant, const Schedule& schedule);
 
 // Shared memory of the attention kernel, bytes.
 int attention_smem_bytes(const Variant& variant, const Schedule& schedule);

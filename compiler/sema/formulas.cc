@@ -47,7 +47,8 @@ std::vector<std::string> code_lines(DType type, double range, std::string_view x
               scale};
     case DType::kE2M1:
       return {fmt::format("code = e2m1({} / scale)", x),
-              fmt::format("scale = e4m3(amax / {}), {}", range, scope)};
+              fmt::format("scale = e4m3(amax / {}), {}; beyond {} both saturate", range, scope,
+                          range * largest_p_range(DType::kE4M3))};
     default:
       return {fmt::format("code = {}({} * {} / amax), to nearest even, saturating", name_of(type),
                           x, range),
@@ -131,8 +132,11 @@ class Formulas {
 
   void add_scores() {
     const double scale = score_scale(v_);
+    // Scales of groups along the sum are part of the products.
+    const bool grouped = v_.q.type == DType::kE2M1;
     std::vector<std::string> lines = {
-        fmt::format("s[i, j] = sum over d of Qhat[i, d] Khat[j, d], in {}{}",
+        fmt::format("s[i, j] = sum over d of {}, in {}{}",
+                    grouped ? "(scale_q Qhat)[i, d] (scale_k Khat)[j, d]" : "Qhat[i, d] Khat[j, d]",
                     name_of(v_.qk_accumulator), v_.qk_accumulator == DType::kS32 ? ", exact" : "")};
     if (is_fp8(v_.q.type)) add_short_sums(lines);
     // Of K as it was before a rotation.
@@ -140,9 +144,9 @@ class Formulas {
         smooths(v_.smooth_q) ? fmt::format(" + {:.9g} qmean . {}", scale * std::numbers::log2e,
                                            smooths(v_.smooth_k) ? "(K[j] - kmean)" : "K[j]")
                              : "";
-    lines.push_back(fmt::format(
-        "t[i, j] = s[i, j] scale_q[i] scale_k[j] {:.9g}{}    (scale {:.9g} times log2 e)",
-        scale * std::numbers::log2e, correction, scale));
+    lines.push_back(fmt::format("t[i, j] = s[i, j]{} {:.9g}{}    (scale {:.9g} times log2 e)",
+                                grouped ? "" : " scale_q[i] scale_k[j]",
+                                scale * std::numbers::log2e, correction, scale));
     if (v_.score.softcap)
       lines.push_back(
           fmt::format("capped: t = c tanh(t / c), c = {:.9g} log2 e", *v_.score.softcap));
@@ -231,7 +235,9 @@ class Formulas {
   void add_accumulators() {
     const Accumulator& a = v_.pv_accumulator;
     std::vector<std::string> lines;
-    const std::string products = fmt::format("P[j] {}[j]", scales_values() ? "Vhat" : "V");
+    const std::string products = v_.v.type == DType::kE2M1
+                                     ? "(scale P)[j] (scale_v Vhat)[j]"
+                                     : fmt::format("P[j] {}[j]", scales_values() ? "Vhat" : "V");
     if (a.outer) {
       lines.push_back(fmt::format("part = sum of {} over {} keys, in {}, from 0", products,
                                   a.interval, name_of(a.inner)));
@@ -249,7 +255,7 @@ class Formulas {
   }
 
   void add_output() {
-    const bool scaled = scales_values();
+    const bool scaled = scales_values() && v_.v.type != DType::kE2M1;
     std::string o = "O[i] = acc";
     if (v_.p.range != 1) {
       o += fmt::format(" / ({:.9g} l)", v_.p.range);

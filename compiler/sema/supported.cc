@@ -33,14 +33,24 @@ bool is_half(DType type) {
   return type == DType::kF16 || type == DType::kBF16;
 }
 
-// What codes of Q and K are products of: integers, or e4m3 where the target has products of it.
+bool is_fp4(DType type) {
+  return type == DType::kE2M1;
+}
+
+// What codes of Q and K are products of: integers, and e4m3 and fp4 where the target has products
+// of them.
 bool is_qk_type(DType type) {
-  return type == DType::kS8 || type == DType::kS4 || type == DType::kE4M3;
+  return type == DType::kS8 || type == DType::kS4 || type == DType::kE4M3 || is_fp4(type);
 }
 
 // Where the products of Q and K add up.
 DType qk_sum_of(const Variant& v) {
-  return v.q.type == DType::kE4M3 ? DType::kF32 : DType::kS32;
+  return v.q.type == DType::kE4M3 || is_fp4(v.q.type) ? DType::kF32 : DType::kS32;
+}
+
+void mend_to_int8(Quantization& o, Operand operand) {
+  if (is_fp4(o.type)) o = default_quantization(DType::kS8, operand);
+  o.type = DType::kS8;
 }
 
 bool has_span(Granularity g) {
@@ -73,9 +83,11 @@ bool has_fp8(const Target& t) {
 struct Intervals {
   int least, most;
 };
-constexpr Intervals kIntervals16{16, 128}, kIntervals8{32, 128}, kIntervalsWgmmaFp8{32, 256};
+constexpr Intervals kIntervals16{16, 128}, kIntervals8{32, 128}, kIntervals4{64, 128},
+    kIntervalsWgmmaFp8{32, 256};
 
 const Intervals& intervals_of(const Variant& v, const Target& t) {
+  if (is_fp4(v.p.type)) return kIntervals4;
   if (bits_of(v.p.type) != 8) return kIntervals16;
   return has_fp8_p(v) && t.wgmma ? kIntervalsWgmmaFp8 : kIntervals8;
 }
@@ -130,7 +142,15 @@ DType v_type_for(const Variant& v) {
 
 bool v_holds(const Variant& v, const Target&) {
   return v.v.type == v_type_for(v) &&
-         (is_half(v.v.type) || v.v.granularity == Granularity::kChannel);
+         (is_half(v.v.type) || is_fp4(v.v.type) || v.v.granularity == Granularity::kChannel);
+}
+
+// Keys are permuted for fp4 P, and scales of K that several keys share are not made for that.
+bool fp4_p_fits_qk(const Variant& v, const Target&) {
+  return !is_fp4(v.p.type) || is_fp4(v.q.type);
+}
+void mend_fp4_p(Variant& v) {
+  set_p(v, {DType::kE4M3, largest_p_range(DType::kE4M3), false});
 }
 
 void mend_v(Variant& v) {
@@ -148,18 +168,24 @@ constexpr Limit kLimits[] = {
     {"input", "q, k and v in memory must be f16 or bf16",
      [](const Variant& v, const Target&) { return is_half(v.input); },
      [](Variant& v) { v.input = DType::kF16; }},
-    {"q", "q must be int8, int4 or e4m3",
+    {"q", "fp4 products need sm_120a",
+     [](const Variant& v, const Target& t) { return t.fp4_mma || !is_fp4(v.q.type); },
+     [](Variant& v) { mend_to_int8(v.q, Operand::kQ); }},
+    {"q", "q must be int8, int4, fp4 or e4m3",
      [](const Variant& v, const Target&) { return is_qk_type(v.q.type); },
-     [](Variant& v) { v.q = default_quantization(DType::kS8, Operand::kQ); }},
+     [](Variant& v) { mend_to_int8(v.q, Operand::kQ); }},
     {"q", "without fp8 products, q must be int8 or int4",
      [](const Variant& v, const Target& t) { return has_fp8(t) || v.q.type != DType::kE4M3; },
      [](Variant& v) { v.q.type = DType::kS8; }},
     {"q", "the span must be a multiple of 16 up to 128",
      [](const Variant& v, const Target&) { return span_holds(v.q); },
      [](Variant& v) { mend_span(v.q); }},
-    {"k", "k must be int8, int4 or e4m3",
+    {"k", "fp4 products need sm_120a",
+     [](const Variant& v, const Target& t) { return t.fp4_mma || !is_fp4(v.k.type); },
+     [](Variant& v) { mend_to_int8(v.k, Operand::kK); }},
+    {"k", "k must be int8, int4, fp4 or e4m3",
      [](const Variant& v, const Target&) { return is_qk_type(v.k.type); },
-     [](Variant& v) { v.k = default_quantization(DType::kS8, Operand::kK); }},
+     [](Variant& v) { mend_to_int8(v.k, Operand::kK); }},
     {"k", "without fp8 products, k must be int8 or int4",
      [](const Variant& v, const Target& t) { return has_fp8(t) || v.k.type != DType::kE4M3; },
      [](Variant& v) { v.k.type = DType::kS8; }},
@@ -173,7 +199,7 @@ constexpr Limit kLimits[] = {
            std::max(1, (v.smooth_q_span + kMeanSpanStep / 2) / kMeanSpanStep) * kMeanSpanStep;
        v.smooth_q_span = std::min(v.smooth_q_span, kMaxMeanSpan);
      }},
-    {"qk_accumulator", "products of q and k must add up in s32 or, of e4m3, in f32",
+    {"qk_accumulator", "products of q and k must add up in s32 or, of e4m3 and fp4, in f32",
      [](const Variant& v, const Target&) { return v.qk_accumulator == qk_sum_of(v); },
      [](Variant& v) { v.qk_accumulator = qk_sum_of(v); }},
     {"scale",
@@ -198,18 +224,26 @@ constexpr Limit kLimits[] = {
               v.mask.kind == MaskKind::kCausalBottomRight || v.mask.kind == MaskKind::kWindow;
      },
      [](Variant& v) { v.mask = {}; }},
+    {"p", "fp4 products need sm_120a",
+     [](const Variant& v, const Target& t) { return t.fp4_mma || !is_fp4(v.p.type); }, mend_fp4_p},
+    {"p", "fp4 P needs fp4 Q and K", fp4_p_fits_qk, mend_fp4_p},
     {"p",
      "without fp8 products, P must be int8 or uint8, or have the type of the input, and range 1",
-     [](const Variant& v, const Target& t) { return has_fp8(t) || is_input_p(v) || is_int8(v); },
-     mend_p_to_input},
-    {"p", "P must be e4m3, e5m2, int8 or uint8, or have the type of the input, and range 1",
      [](const Variant& v, const Target& t) {
-       return t.wgmma || !t.native_fp8_mma || is_input_p(v) || is_int8(v) || has_fp8_p(v);
+       return has_fp8(t) || is_input_p(v) || is_int8(v) || is_fp4(v.p.type);  // of which above
+     },
+     mend_p_to_input},
+    {"p", "P must be e4m3, e5m2, int8, uint8 or fp4, or have the type of the input, and range 1",
+     [](const Variant& v, const Target& t) {
+       return t.wgmma || !t.native_fp8_mma || is_input_p(v) || is_int8(v) || has_fp8_p(v) ||
+              is_fp4(v.p.type);
      },
      mend_p_with_e4m3},
     {"p",
      "P must be e4m3, e5m2, int8 or uint8, or have range 1 and be f16 or the type of the input",
-     [](const Variant& v, const Target& t) { return !t.wgmma || p_holds_with_wgmma(v); },
+     [](const Variant& v, const Target& t) {
+       return !t.wgmma || p_holds_with_wgmma(v) || is_fp4(v.p.type);
+     },
      mend_p_with_e4m3},
     {"v",
      "V must have the type of P (int8 for uint8, e4m3 or e5m2 for either) and, in 8 bits, be "
@@ -242,6 +276,8 @@ constexpr Limit kLimits[] = {
      mend_interval<kIntervals16>},
     {"pv_accumulator", "the interval must be 32, 64 or 128 keys with 8-bit P",
      interval_holds<kIntervals8>, mend_interval<kIntervals8>},
+    {"pv_accumulator", "the interval must be 64 or 128 keys with fp4 P",
+     interval_holds<kIntervals4>, mend_interval<kIntervals4>},
     {"pv_accumulator", "the interval must be 32, 64, 128 or 256 keys with 8-bit floats",
      interval_holds<kIntervalsWgmmaFp8>, mend_interval<kIntervalsWgmmaFp8>},
     {"pv_accumulator",
@@ -256,9 +292,11 @@ constexpr Limit kLimits[] = {
        v.pv_accumulator = {DType::kF32, {}, 0};
      }},
     {"row_sum",
-     "the sum must be exact where P is int8 or uint8: codes of integers carry no NaN, and a sum of "
+     "the sum must be exact where P is int8, uint8 or fp4: such codes carry no NaN, and a sum of "
      "them would hide it",
-     [](const Variant& v, const Target&) { return v.row_sum == RowSum::kExact || !is_int8(v); },
+     [](const Variant& v, const Target&) {
+       return v.row_sum == RowSum::kExact || !(is_int8(v) || is_fp4(v.p.type));
+     },
      [](Variant& v) { v.row_sum = RowSum::kExact; }},
     {"exp2_polynomial", "every exp2 must be the hardware's",
      [](const Variant& v, const Target&) { return v.exp2_polynomial_share == 0.0; },

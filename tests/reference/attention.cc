@@ -6,11 +6,13 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <numeric>
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
 #include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
+#include "tests/reference/quantizer.h"
 
 namespace sagejit::reference {
 namespace {
@@ -26,21 +28,34 @@ double directly_coded(double scaled) {
   return e4m3_to_f32(static_cast<uint8_t>(std::clamp(code, 0.0, 126.0)));
 }
 
-double rounded(double p, const std::optional<ProbabilityOperand>& to) {
-  if (!to) return p;
-  const double scaled = p * to->range;
-  if (to->direct_code) return directly_coded(scaled) / to->range;
-  switch (to->type) {
+double rounded(double p, const ProbabilityOperand& to) {
+  const double scaled = p * to.range;
+  if (to.direct_code) return directly_coded(scaled) / to.range;
+  switch (to.type) {
     case DType::kF16:
-      return f16_to_f32(f64_to_f16(scaled)) / to->range;
+      return f16_to_f32(f64_to_f16(scaled)) / to.range;
     case DType::kE4M3:
     case DType::kE5M2:
-      return fp8_to_f32(to->type, f64_to_fp8(to->type, scaled)) / to->range;
+      return fp8_to_f32(to.type, f64_to_fp8(to.type, scaled)) / to.range;
     case DType::kS8:
     case DType::kU8:
-      return std::nearbyint(scaled) / to->range;  // at most the range
+      return std::nearbyint(scaled) / to.range;  // at most the range
     default:
-      return bf16_to_f32(f64_to_bf16(scaled)) / to->range;
+      return bf16_to_f32(f64_to_bf16(scaled)) / to.range;
+  }
+}
+
+// P of the keys [begin, end) of a row, in place. Those of fp4 are rounded in groups of 16.
+void round_row(const ProbabilityOperand& to, int64_t begin, int64_t end, double* row) {
+  if (to.type != DType::kE2M1) {
+    for (int64_t j = begin; j < end; ++j) row[j] = rounded(row[j], to);
+    return;
+  }
+  for (int64_t j = begin; j < end;) {
+    const int64_t next = std::min(end, j / kGroupElements * kGroupElements + kGroupElements);
+    for (int64_t i = j; i < next; ++i) row[i] *= to.range;
+    round_group(row + j, next - j);
+    for (; j < next; ++j) row[j] /= to.range;
   }
 }
 
@@ -55,11 +70,25 @@ RowSoftmax softmax_row(const AttentionEngine& engine, KeyRange range, KeyRange s
   std::fill(row + stored.begin, row + range.begin, 0.0);
   std::fill(row + range.end, row + stored.end, 0.0);
   if (range.begin == range.end) return result;
-  const double max = *std::max_element(row + range.begin, row + range.end);
-  for (int64_t j = range.begin; j < range.end; ++j) {
-    const double p = std::exp(row[j] - max);
-    row[j] = rounded(p, engine.round_p);
-    result.denominator += engine.sum_rounded ? row[j] : p;
+  const int64_t tile = engine.key_tile == 0 ? std::max<int64_t>(engine.n, 1) : engine.key_tile;
+  const double threshold =
+      engine.key_tile == 0 ? 0.0 : engine.variant.rescale_threshold * std::numbers::ln2;
+  double max = -std::numeric_limits<double>::infinity();
+  for (int64_t begin = range.begin; begin < range.end;) {
+    const int64_t end = std::min(range.end, begin / tile * tile + tile);
+    const double tile_max = *std::max_element(row + begin, row + end);
+    if (tile_max > max + threshold) {  // what came before is relative to the new one
+      const double factor = std::exp(max - tile_max);
+      for (int64_t j = range.begin; j < begin; ++j) row[j] *= factor;
+      result.denominator *= factor;
+      max = tile_max;
+    }
+    double sum = 0;
+    for (int64_t j = begin; j < end; ++j) sum += row[j] = std::exp(row[j] - max);
+    if (engine.round_p) round_row(*engine.round_p, begin, end, row);
+    if (engine.sum_rounded) sum = std::accumulate(row + begin, row + end, 0.0);
+    result.denominator += sum;
+    begin = end;
   }
   result.lse = max + std::log(result.denominator);
   return result;

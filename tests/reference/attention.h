@@ -62,6 +62,9 @@ struct AttentionEngine {
   // What P is rounded to, or coded as, before the second product, relative to the row's maximum.
   std::optional<ProbabilityOperand> round_p;
   bool sum_rounded = false;  // the denominator sums the rounded P
+  // Keys after which the maximum that P is relative to follows the row's, as it does in a kernel;
+  // 0: it is the row's final one.
+  int64_t key_tile = 0;
 };
 AttentionResult run_engine(const AttentionEngine& engine);
 

@@ -5,6 +5,8 @@
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
+#include "tests/reference/float4.h"
+#include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
 #include "tests/reference/quantizer.h"
 
@@ -44,12 +46,26 @@ struct QuantizedInputs {
   Means q_means;
   Quantized q_codes, k_codes;
   int64_t hkv;
-  QuantizedValues v_codes;    // of 8-bit V alone
-  std::vector<float> v_mean;  // [b, hkv, dv] or empty
+  QuantizedValues v_codes;                      // of 8-bit V alone
+  std::vector<float> v_mean;                    // [b, hkv, dv] or empty
+  GroupQuantized q_groups, k_groups, v_groups;  // of fp4 alone
+
+  // Element c of row `row`, counted over all heads, of Q or K in fp4.
+  double grouped(const GroupQuantized& x, int64_t row, int64_t c) const {
+    const int64_t d = variant.head_dim, groups = (d + kGroupElements - 1) / kGroupElements;
+    return double{e2m1_to_f32(x.codes[static_cast<size_t>(row * d + c)])} *
+           e4m3_to_f32(x.scales[static_cast<size_t>(row * groups + c / kGroupElements)]);
+  }
 
   double value(int64_t b, int64_t h, int64_t j, int64_t c) const {
-    if (v_codes.codes.empty()) return rounded_to(variant.v.type, v.get(b, h, j, c));
     const int64_t head = b * hkv + h, n = v.shape()[2], dv = v.shape()[3];
+    if (variant.v.type == DType::kE2M1) {
+      const int64_t groups = (n + kGroupElements - 1) / kGroupElements;
+      const int64_t group = head * groups + j / kGroupElements;
+      return double{e2m1_to_f32(v_groups.codes[static_cast<size_t>((head * n + j) * dv + c)])} *
+             e4m3_to_f32(v_groups.scales[static_cast<size_t>(group * dv + c)]);
+    }
+    if (v_codes.codes.empty()) return rounded_to(variant.v.type, v.get(b, h, j, c));
     const auto channel = static_cast<size_t>(head * dv + c);
     const uint8_t code = v_codes.codes[static_cast<size_t>((head * n + j) * dv + c)];
     return double{decoded_value(variant.v.type, code)} * v_codes.scales[channel];
@@ -84,12 +100,23 @@ QueryOperand load_queries(const QuantizedInputs& in, int64_t b, int64_t h) {
   const int64_t hq = in.q.shape()[1], m = in.q.shape()[2], d = in.q.shape()[3];
   const int64_t head = b * hq + h;
   const double scale = reference::score_scale(in.variant);
-  const int8_t* codes = in.q_codes.codes.data() + head * m * d;
   QueryOperand operand;
-  for (int64_t i = 0; i < m * d; ++i) operand.rows.push_back(decoded(in.variant.q.type, codes[i]));
-  for (int64_t i = 0; i < m; ++i) {
-    const size_t group = static_cast<size_t>(head * in.q_codes.num_groups + in.q_rule.group_of(i));
-    operand.row_factor.push_back(in.q_codes.scales[group] * scale);
+  if (in.variant.q.type == DType::kE2M1) {
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t c = 0; c < d; ++c) {
+        operand.rows.push_back(in.grouped(in.q_groups, head * m + i, c));
+      }
+    }
+    operand.row_factor.assign(static_cast<size_t>(m), scale);
+  } else {
+    const int8_t* codes = in.q_codes.codes.data() + head * m * d;
+    for (int64_t i = 0; i < m * d; ++i) {
+      operand.rows.push_back(decoded(in.variant.q.type, codes[i]));
+    }
+    for (int64_t i = 0; i < m; ++i) {
+      const auto group = static_cast<size_t>(head * in.q_codes.num_groups + in.q_rule.group_of(i));
+      operand.row_factor.push_back(in.q_codes.scales[group] * scale);
+    }
   }
   add_block_scores(in, b, h, operand);
   if (in.mean.empty()) return operand;
@@ -107,11 +134,16 @@ KeyOperand load_keys(const QuantizedInputs& in, int64_t b, int64_t h) {
   const int64_t n = in.v.shape()[2], d = in.variant.head_dim, dv = in.variant.value_head_dim;
   const int64_t head = b * in.hkv + h;
   KeyOperand operand{PackedMatrix(d, n), PackedMatrix(n, dv), {}};
-  const int8_t* code = in.k_codes.codes.data() + head * n * d;
+  const bool is_fp4 = in.variant.k.type == DType::kE2M1;
+  const int8_t* codes = is_fp4 ? nullptr : in.k_codes.codes.data() + head * n * d;
   for (int64_t j = 0; j < n; ++j) {
-    const size_t group = static_cast<size_t>(head * in.k_codes.num_groups + in.k_rule.group_of(j));
-    operand.key_factor.push_back(in.k_codes.scales[group]);
-    for (int64_t c = 0; c < d; ++c) operand.keys.at(c, j) = decoded(in.variant.k.type, *code++);
+    const size_t group =
+        is_fp4 ? 0 : static_cast<size_t>(head * in.k_codes.num_groups + in.k_rule.group_of(j));
+    operand.key_factor.push_back(is_fp4 ? 1.0 : in.k_codes.scales[group]);
+    for (int64_t c = 0; c < d; ++c) {
+      operand.keys.at(c, j) = is_fp4 ? in.grouped(in.k_groups, head * n + j, c)
+                                     : decoded(in.variant.k.type, codes[j * d + c]);
+    }
     for (int64_t c = 0; c < dv; ++c) {
       operand.values.at(j, c) = in.value(b, h, j, c);
     }
@@ -140,13 +172,16 @@ QuantizedInputs quantized_inputs(const Variant& variant, const HostTensor& q, co
                      q,
                      k,
                      v,
-                     query_groups(variant),
-                     key_groups(variant),
+                     {},
+                     {},
                      mean_of(variant.smooth_k, k),
                      {{}, variant.smooth_q_span},
                      {},
                      {},
                      k.shape()[1],
+                     {},
+                     {},
+                     {},
                      {},
                      {}};
   if (!in.mean.empty() && !k_mean.empty()) in.mean = k_mean;
@@ -154,9 +189,17 @@ QuantizedInputs quantized_inputs(const Variant& variant, const HostTensor& q, co
     in.q_means.values = q_mean;
     if (q_mean.empty()) in.q_means.values = finite_block_mean(q, variant.smooth_q_span);
   }
-  in.q_codes = quantize(q, in.q_rule, in.q_means, variant.hadamard);
-  in.k_codes = quantize(k, in.k_rule, {in.mean, 0}, variant.hadamard);
-  if (!is_half(variant.v.type)) {
+  if (variant.q.type == DType::kE2M1) {
+    in.q_groups = quantize_in_groups(q, in.q_means, variant.hadamard);
+    in.k_groups = quantize_in_groups(k, {in.mean, 0}, variant.hadamard);
+  } else {
+    in.q_rule = query_groups(variant), in.k_rule = key_groups(variant);
+    in.q_codes = quantize(q, in.q_rule, in.q_means, variant.hadamard);
+    in.k_codes = quantize(k, in.k_rule, {in.mean, 0}, variant.hadamard);
+  }
+  if (variant.v.type == DType::kE2M1) {
+    in.v_groups = quantize_values_in_groups(v, value_range(variant));
+  } else if (!is_half(variant.v.type)) {
     in.v_mean = mean_of(variant.v.smoothing, v);
     for (float& mean : in.v_mean) mean = std::isfinite(mean) ? mean : 0;
     in.v_codes = quantize_values(v, variant.v.type, value_range(variant), in.v_mean);
@@ -200,22 +243,24 @@ double lost_of_sum(const double* q, const double* k, int64_t d) {
 bool models_quantization(const Variant& variant, std::string* why) {
   const char* missing = nullptr;
   const auto is_modelled = [](DType type) {
-    return type == DType::kS8 || type == DType::kS4 || type == DType::kE4M3;
+    return type == DType::kS8 || type == DType::kS4 || type == DType::kE4M3 || type == DType::kE2M1;
   };
   if (!is_modelled(variant.q.type) || !is_modelled(variant.k.type)) {
-    missing = "Q or K other than int8, int4 or e4m3";
+    missing = "Q or K other than int8, int4, fp4 or e4m3";
   }
-  if (!is_half(variant.p.type) && !is_fp8(variant.p.type) && !is_int8(variant.p.type)) {
-    missing = "P other than f16, bf16, e4m3, e5m2, int8 or uint8";
+  if (!is_half(variant.p.type) && !is_fp8(variant.p.type) && !is_int8(variant.p.type) &&
+      variant.p.type != DType::kE2M1) {
+    missing = "P other than f16, bf16, e4m3, e5m2, int8, uint8 or fp4";
   }
-  if (!is_half(variant.v.type) && !is_fp8(variant.v.type) && variant.v.type != DType::kS8) {
-    missing = "V other than f16, bf16, e4m3, e5m2 or int8";
+  const bool is_8_bit = is_fp8(variant.v.type) || variant.v.type == DType::kS8;
+  if (!is_half(variant.v.type) && !is_8_bit && variant.v.type != DType::kE2M1) {
+    missing = "V other than f16, bf16, e4m3, e5m2, int8 or fp4";
   }
-  if (!is_half(variant.v.type) && variant.v.granularity != Granularity::kChannel) {
+  if (is_8_bit && variant.v.granularity != Granularity::kChannel) {
     missing = "8-bit V with scales other than per channel";
   }
-  if (variant.v.smoothing != Smoothing::kNone && is_half(variant.v.type)) {
-    missing = "smoothing of 16-bit V";
+  if (variant.v.smoothing != Smoothing::kNone && !is_8_bit) {
+    missing = "smoothing of V that has not 8 bits";
   }
   if (variant.score.softcap && variant.smooth_k != Smoothing::kNone) {
     missing = "a softcap over smoothed K";
@@ -227,17 +272,16 @@ bool models_quantization(const Variant& variant, std::string* why) {
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                                     const HostTensor& k, const HostTensor& v,
                                     const std::vector<float>& k_mean,
-                                    const std::vector<float>& q_mean) {
+                                    const std::vector<float>& q_mean, int64_t key_tile) {
   check_problem(variant, q, k, v);
   if (std::string why; !models_quantization(variant, &why)) {
     fail(ErrorKind::kUnsupported, "the model of the quantized variant does not cover {}", why);
   }
   const QuantizedInputs in = quantized_inputs(variant, q, k, v, k_mean, q_mean);
-  AttentionEngine engine{variant,      q.shape()[0],
-                         q.shape()[1], k.shape()[1],
-                         q.shape()[2], k.shape()[2],
-                         {},           {},
-                         variant.p,    variant.row_sum == RowSum::kQuantized};
+  AttentionEngine engine{
+      variant,      q.shape()[0], q.shape()[1], k.shape()[1], q.shape()[2],
+      k.shape()[2], {},           {},           variant.p,    variant.row_sum == RowSum::kQuantized,
+      key_tile};
   engine.load_queries = [&](int64_t b, int64_t h) { return load_queries(in, b, h); };
   engine.load_keys = [&](int64_t b, int64_t h) { return load_keys(in, b, h); };
   AttentionResult result = run_engine(engine);

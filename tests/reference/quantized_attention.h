@@ -28,14 +28,16 @@
 namespace sagejit::reference {
 
 // Shapes as exact_attention. Throws Error{kUnsupported} for what it does not model: operands other
-// than int8, int4 or e4m3 Q and K with f16, bf16 or (V per channel) e4m3, e5m2 or int8 P and V,
-// smoothing of 16-bit V. k_mean, q_mean: the f32 means [b, hkv, d] and [b, hq, blocks, d] that K
-// and Q are smoothed by; empty: the model's own. A kernel's may differ in the last bits
-// (numerics.md, section 2), which turn over a code now and then.
+// than int8, int4 or e4m3 Q and K with f16, bf16 or (V per channel) e4m3, e5m2 or int8 P and V, or
+// fp4 ones, smoothing of 16-bit or fp4 V. k_mean, q_mean: the f32 means [b, hkv, d] and [b, hq,
+// blocks, d] that K and Q are smoothed by; empty: the model's own. A kernel's may differ in the
+// last bits (numerics.md, section 2), which turn over a code now and then. key_tile:
+// AttentionEngine's; with it fp4 P, whose rounding is coarse, is the kernel's but for codes that
+// the last bits of a score turn over.
 AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
                                     const HostTensor& k, const HostTensor& v,
                                     const std::vector<float>& k_mean = {},
-                                    const std::vector<float>& q_mean = {});
+                                    const std::vector<float>& q_mean = {}, int64_t key_tile = 0);
 
 // What fp8 tensor cores whose sums keep 13 bits (numerics.md, 4.2) may lose of the scores of a row,
 // which the model adds up exactly: of the key that loses most, RMS, in natural-log units, [b, hq,

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "compiler/support/error.h"
+#include "tests/reference/float4.h"
 #include "tests/reference/float8.h"
 #include "tests/reference/parallel.h"
 
@@ -194,9 +195,88 @@ QuantizedValues quantize_values(const HostTensor& x, DType type, float range,
 
 float value_range(const Variant& variant) {
   if (variant.v.range != 0) return static_cast<float>(variant.v.range);
+  if (variant.v.type == DType::kE2M1) return kMaxE2m1;
   return variant.v.type == DType::kE4M3   ? kMaxE4m3
          : variant.v.type == DType::kE5M2 ? kMaxE5m2
                                           : kMaxS8;
+}
+
+namespace {
+
+constexpr float kLeastDivisor = 0x1p-9f;  // the least e4m3 above 0
+
+uint8_t group_scale(const std::vector<float>& x, float largest) {
+  float amax = 0;
+  for (const float element : x) amax = std::fmax(amax, std::fabs(element));
+  return f64_to_e4m3(amax * (1 / largest));
+}
+uint8_t group_code(float x, uint8_t scale) {
+  return f64_to_e2m1(x * (1 / std::max(e4m3_to_f32(scale), kLeastDivisor)));
+}
+
+float without_nan(float x) {
+  return std::isnan(x) ? 0.0f : x;
+}
+
+}  // namespace
+
+GroupQuantized quantize_in_groups(const HostTensor& x, const Means& means, bool rotates) {
+  const Shape4& s = x.shape();
+  const int64_t groups = (s[3] + kGroupElements - 1) / kGroupElements, rows = s[0] * s[1] * s[2];
+  GroupQuantized result;
+  result.codes.resize(static_cast<size_t>(rows * s[3]));
+  result.scales.resize(static_cast<size_t>(rows * groups));
+  parallel_for(rows, [&](int64_t row) {
+    const int64_t head = row / s[2];
+    std::vector<float> elements =
+        HeadView{x, means, rotates, head / s[1], head % s[1]}.row(row % s[2]);
+    for (float& element : elements) element = without_nan(element);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = g * kGroupElements, end = std::min(begin + kGroupElements, s[3]);
+      const uint8_t scale =
+          group_scale({elements.begin() + begin, elements.begin() + end}, kMaxE2m1);
+      result.scales[static_cast<size_t>(row * groups + g)] = scale;
+      for (int64_t d = begin; d < end; ++d) {
+        result.codes[static_cast<size_t>(row * s[3] + d)] =
+            group_code(elements[static_cast<size_t>(d)], scale);
+      }
+    }
+  });
+  return result;
+}
+
+GroupQuantized quantize_values_in_groups(const HostTensor& x, float largest) {
+  const Shape4& s = x.shape();
+  const int64_t groups = (s[2] + kGroupElements - 1) / kGroupElements;
+  GroupQuantized result;
+  result.codes.resize(static_cast<size_t>(x.num_elements()));
+  result.scales.resize(static_cast<size_t>(s[0] * s[1] * groups * s[3]));
+  parallel_for(s[0] * s[1] * groups, [&](int64_t group) {
+    const int64_t head = group / groups, begin = group % groups * kGroupElements;
+    const int64_t end = std::min(begin + kGroupElements, s[2]);
+    for (int64_t d = 0; d < s[3]; ++d) {
+      std::vector<float> elements;
+      for (int64_t t = begin; t < end; ++t) {
+        elements.push_back(without_nan(x.get(head / s[1], head % s[1], t, d)));
+      }
+      const uint8_t scale = group_scale(elements, largest);
+      result.scales[static_cast<size_t>(group * s[3] + d)] = scale;
+      for (int64_t t = begin; t < end; ++t) {
+        result.codes[static_cast<size_t>((head * s[2] + t) * s[3] + d)] =
+            group_code(elements[static_cast<size_t>(t - begin)], scale);
+      }
+    }
+  });
+  return result;
+}
+
+void round_group(double* x, int64_t count) {
+  double amax = 0;
+  for (int64_t i = 0; i < count; ++i) amax = std::max(amax, std::fabs(x[i]));
+  const double scale = e4m3_to_f32(f64_to_e4m3(amax / kMaxE2m1));
+  for (int64_t i = 0; i < count; ++i) {
+    x[i] = scale * e2m1_to_f32(f64_to_e2m1(x[i] / std::max(scale, double{kLeastDivisor})));
+  }
 }
 
 std::vector<double> token_mean(const HostTensor& x) {

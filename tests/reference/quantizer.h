@@ -84,6 +84,24 @@ float decoded_value(DType type, uint8_t code);
 // The largest magnitude that the variant's V is scaled to.
 float value_range(const Variant& variant);
 
+// ---- fp4 in groups of 16 elements with an e4m3 scale each (numerics.md, 3.4), in f32 with every
+// operation rounded to nearest even. A NaN counts as 0.
+//   scale = e4m3(amax * (1 / largest)), saturating
+//   code  = e2m1(x * (1 / max(scale, 2^-9)))
+inline constexpr int64_t kGroupElements = 16;
+
+struct GroupQuantized {
+  std::vector<uint8_t> codes;  // e2m1, one to a byte, as the elements of x
+  std::vector<uint8_t>
+      scales;  // e4m3, as those with the grouped dimension divided by 16, rounded up
+};
+// Groups along d: Q and K [b, h, t, d].
+GroupQuantized quantize_in_groups(const HostTensor& x, const Means& means, bool rotates);
+// Groups along t: V [b, h, t, dv], whose groups' magnitudes are scaled to `largest`, 6 or less.
+GroupQuantized quantize_values_in_groups(const HostTensor& x, float largest);
+// Up to 16 elements that share a scale: what they become.
+void round_group(double* x, int64_t count);
+
 // Mean over the tokens, f64 [b, h, d]; zero where there are no tokens. Kernels keep it in f32 and
 // are compared with this within a tolerance, then their codes bit for bit given their own mean.
 std::vector<double> token_mean(const HostTensor& x);

@@ -51,7 +51,9 @@ int ptx_version_of(const ir::Block& block, const Target& target) {
 
 bool has(const Target& target, Op op) {
   if (ir::find_wgmma(op)) return target.wgmma;
-  return target.sm >= ir::info(op).min_sm && (target.native_fp8_mma || !is_fp8_product(op));
+  const bool is_of_fp4 = op == Op::kMmaE2M1 || op == Op::kPackE2M1;
+  return target.sm >= ir::info(op).min_sm && (target.native_fp8_mma || !is_fp8_product(op)) &&
+         (target.fp4_mma || !is_of_fp4);
 }
 
 std::string text_of(int ptx_version) {

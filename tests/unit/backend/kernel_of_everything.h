@@ -9,14 +9,21 @@
 
 namespace sagejit {
 
-// sm_90a has more than sm_90, which shares its number, and its successors; products of e4m3 are for
-// targets that have them in hardware.
+// sm_90a has more than sm_90, which shares its number, and its successors, and so has sm_120a;
+// products of e4m3 are for targets that have them in hardware.
 inline bool has(const Target& target, ir::Op op) {
   const bool is_of_warpgroups =
       op == ir::Op::kWgmmaCommit || op == ir::Op::kRegistersUp || op == ir::Op::kRegistersDown;
   const bool is_of_e4m3 = op == ir::Op::kMmaE4M3F32 || op == ir::Op::kMmaE4M3F16;
+  const bool is_of_fp4 = op == ir::Op::kMmaE2M1 || op == ir::Op::kPackE2M1;
   return ir::info(op).min_sm <= target.sm && (target.wgmma || !is_of_warpgroups) &&
-         (target.native_fp8_mma || !is_of_e4m3);
+         (target.native_fp8_mma || !is_of_e4m3) && (target.fp4_mma || !is_of_fp4);
+}
+
+// An integer constant that the operation takes: which threads of a quad hold scale factors, or, for
+// setmaxnreg, no less than 24.
+inline int immediate_of(ir::Op op) {
+  return op == ir::Op::kMmaE2M1 ? 1 : 32;
 }
 
 // Emits the operation and stores its results, so that it is not removed before the assembler has
@@ -31,7 +38,7 @@ inline void emit_and_store(ir::Builder& b, ir::Op op, ir::Value address, ir::Val
       case 'f':
         return b.emit1(ir::Op::kF32FromS32, {integer});
       case 'i':
-        return ir::constant(32);  // setmaxnreg takes no less than 24
+        return ir::constant(immediate_of(op));
       case 'r':
         return integer;
       default:
