@@ -37,11 +37,12 @@ ir::Function generate_prepare(const ForwardPlan& plan);
 // codes = e4m3, or int8, ((V - mean) * range / amax) as kChannelRows (core_matrix.h), scales =
 // amax / range, per channel, the mean only with smooth_v (SageAttention 2, arXiv 2411.10958); a
 // channel of zeros has scale 0 and codes 0. 16-bit V: codes = V rounded to v.type, as kTokenRows.
-// Smoothed Q: mean_scores (forward_plan.h).
+// fp4: codes = e2m1(X / scale), scales = e4m3(amax / 6), of groups of 16 (SageAttention 3, arXiv
+// 2505.11594; group_scales.h). Smoothed Q: mean_scores (forward_plan.h).
 ir::Function generate_quantize(const ForwardPlan& plan);
 
-// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8 or int4 Q K^T and P V of 16 or
-// 8 bits by mma.sync.
+// attention: O = softmax(scale Q K^T) V and, if asked for, LSE; int8, int4 or fp4 Q K^T and P V of
+// 16, 8 or 4 bits by mma.sync.
 ir::Function generate_attention_mma_sync(const ForwardPlan& plan);
 
 // The same by wgmma, for sm_90a.

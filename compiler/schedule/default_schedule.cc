@@ -10,6 +10,9 @@ namespace {
 constexpr int kMaxThreadRegisters = 255;
 // Addresses, loop state and what the assembler needs to overlap loads: what no array accounts for.
 constexpr int kOtherRegisters = 43;
+// P of fp4 in the making: the scores of a group are free only when all of it is coded. As
+// ptxas 13.0 has it for sm_120a.
+constexpr int kGroupRegisters = 14;
 constexpr int kRegistersPerRow = 5;  // maximum, sum, factor, bound, shrink
 
 // Registers a thread must hold at once. A model, close enough to order candidates; the assembler
@@ -22,10 +25,8 @@ int predicted_registers(const Variant& variant, const Schedule& schedule) {
   const int s = row_tiles * schedule.block_n / 8 * 4;
   const int q = row_tiles *
                 (schedule.q_in_registers ? qk_row_bytes(variant, schedule) / kQkStepBytes : 1) * 4;
-  // Scales of Q, and P's codes and scales: a score's registers are free only when all of its group
-  // are coded.
   const int steps = padded_head_dim(variant, schedule) / kScaleWordElements;
-  const int scales = variant.q.type == DType::kE2M1 ? steps + row_tiles * schedule.block_n / 16 : 0;
+  const int scales = variant.q.type == DType::kE2M1 ? steps + kGroupRegisters : 0;
   return o + s + q + scales + 2 * row_tiles * kRegistersPerRow + kOtherRegisters;
 }
 

@@ -137,6 +137,16 @@ TEST_CASE("shipped variants for Hopper by every back end and through CUDA C++",
   compare_shipped(Lab::wgmma(), find_target("sm_90a"));
 }
 
+TEST_CASE("fp4 by every back end and through CUDA C++", "[emulated][ptx][fp4]") {
+  Lab& lab = Lab::emulated("sm_120a");
+  if (!lab.ready()) return;
+  const Variant variant = variant_of(
+      "head_dim = 128; lse = on; smooth_q = mean; smooth_k = mean; mask = causal(bottom_right); "
+      "q = fp4; v = fp4");
+  REQUIRE(nearest_supported(variant, find_target("sm_120a")) == variant);
+  compare_on(lab, variant, std::span(kShapes).subspan(1));
+}
+
 // 8-bit P and V, and e4m3 Q and K, whose products, conversions and sums differ from target to
 // target.
 TEST_CASE("8-bit P and V by every back end and through CUDA C++", "[emulated][ptx][eight_bit]") {

@@ -253,7 +253,9 @@ std::vector<Op> computations() {
   for (int i = 0; i < static_cast<int>(Op::kParam); ++i) {
     const ir::OpInfo& row = ir::info(static_cast<Op>(i));
     const bool is_mma = row.ptx.starts_with("mma.");
-    const bool is_computed = row.effect == ir::Effect::kPure && !row.operands.empty();
+    constexpr int kLlvmKnows = 90;
+    const bool is_computed =
+        row.effect == ir::Effect::kPure && !row.operands.empty() && row.min_sm <= kLlvmKnows;
     if (is_computed && !is_mma && row.results.find('l') == row.results.npos) {
       ops.push_back(static_cast<Op>(i));
     }

@@ -29,8 +29,8 @@
 namespace sagejit {
 namespace {
 
-constexpr std::string_view kTargets[] = {"sm_80",  "sm_86",   "sm_89", "sm_90",
-                                         "sm_90a", "sm_100a", "sm_120"};
+constexpr std::string_view kTargets[] = {"sm_80",  "sm_86",   "sm_89",  "sm_90",
+                                         "sm_90a", "sm_100a", "sm_120", "sm_120a"};
 
 struct Job {
   Variant variant;
@@ -70,6 +70,11 @@ std::string family_of(const Variant& variant) {
   return variant.name.substr(0, variant.name.find('['));
 }
 
+// sm_120a has what sm_120 has, and fp4.
+bool is_covered(const Variant& v, const Target& target) {
+  return !target.fp4_mma || v.q.type == DType::kE2M1;
+}
+
 // sm_90a, where the fast kernels are, gets every variant, head dim and mask, the others every
 // variant and head dim; what is left of the sweep takes turns from one to the next, so that every
 // target meets every value.
@@ -84,6 +89,7 @@ std::vector<Job> covered(const Toolchain& toolchain) {
     std::map<std::string, std::vector<Variant>> groups;
     std::vector<std::string> order;
     for (const Variant& v : shipped_variants(SAGEJIT_ROOT)) {
+      if (!is_covered(v, target)) continue;
       std::string key = fmt::format("{} {}", family_of(v), v.head_dim);
       if (target.wgmma && which != "wgmma")
         key += fmt::format(" {}", static_cast<int>(v.mask.kind));

@@ -130,10 +130,10 @@ TEST_CASE("finer scales are better") {
 TEST_CASE("what is not modelled is refused by name") {
   const Inputs in = make_inputs("normal", {1, 1, 1, 1, 1, 64, 64}, DType::kF16, 1);
   Variant variant = sage1(64);
-  variant.k.type = DType::kE2M1;
+  variant.k.type = DType::kE5M2;
   CHECK_THROWS_WITH(quantized_attention(variant, in.q, in.k, in.v),
                     "the model of the quantized variant does not cover Q or K other than int8, "
-                    "int4 or e4m3");
+                    "int4, fp4 or e4m3");
 }
 
 }  // namespace

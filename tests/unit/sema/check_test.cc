@@ -87,7 +87,6 @@ TEST_CASE("what the generators make is supported on every target") {
 TEST_CASE("what no generator makes is not supported") {
   for (const char* body : {"input = f32",
                            "q = e4m3\nqk_accumulator = f16",
-                           "q = fp4",
                            "q = int8 per block(136)",
                            "k = int8 per block(24)",
                            "k = int8 per thread(8)",
@@ -115,6 +114,31 @@ TEST_CASE("what no generator makes is not supported") {
                            "exp2_polynomial = 0.5",
                            "structure = varlen",
                            "structure = paged(64)"}) {
+    INFO(body);
+    CHECK(num_supporting(resolve(body)) == 0);
+  }
+}
+
+TEST_CASE("fp4 is for sm_120a alone, and P takes Q and K with it") {
+  for (const char* body :
+       {"q = fp4", "q = fp4\nv = fp4", "q = fp4\np = fp4 range 1\nv = fp4 range 4",
+        "q = fp4\nv = e4m3", "q = fp4\nv = int8",
+        "q = fp4\nv = fp4\nsmooth_q = mean\nsmooth_k = mean\nhadamard = on\nlse = on",
+        "q = fp4\nv = fp4\npv_accumulator = f32 + f32 every 128"}) {
+    INFO(body);
+    const Variant v = resolve(body);
+    for (const Target& target : all_targets()) {
+      INFO(target.name);
+      CHECK((nearest_supported(v, target) == v) == target.fp4_mma);
+      const Variant nearest = nearest_supported(v, target);
+      CHECK(nearest_supported(nearest, target) == nearest);
+      if (target.fp4_mma) continue;
+      CHECK_THAT(find_limits(v, target).at(0), Catch::Contains("fp4 products need sm_120a"));
+    }
+  }
+  for (const char* body :
+       {"v = fp4", "q = fp4\nv = fp4\nrow_sum = quantized", "q = fp4\nv = fp4\nsmooth_v = mean",
+        "q = fp4\nv = fp4\npv_accumulator = f32 + f32 every 256"}) {
     INFO(body);
     CHECK(num_supporting(resolve(body)) == 0);
   }
@@ -198,7 +222,7 @@ TEST_CASE("sums of integer P are exact") {
       INFO(target.name << " " << p);
       const std::string message = unsupported_message(v, target);
       CHECK_THAT(message, Catch::Contains("  row_sum = quantized: the sum must be exact where P is "
-                                          "int8 or uint8: codes of integers carry no NaN"));
+                                          "int8, uint8 or fp4: such codes carry no NaN"));
       CHECK_THAT(message, Catch::EndsWith("lines instead:\n  row_sum = exact"));
     }
   }

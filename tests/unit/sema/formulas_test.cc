@@ -53,6 +53,12 @@ TEST_CASE("each choice of the language shows in the formulas") {
   const Case cases[] = {
       {"q = int4 per thread; k = int4 per thread", "clamp(rint(Q * 7 / amax), -7, 7)"},
       {"q = fp4; k = fp4", "code = e2m1(Q / scale)"},
+      {"q = fp4; k = fp4",
+       "s[i, j] = sum over d of (scale_q Qhat)[i, d] (scale_k Khat)[j, d], in f32"},
+      {"q = fp4; k = fp4", "t[i, j] = s[i, j] 0.18033688    (scale"},
+      {"q = fp4; v = fp4", "Pt[j] = 2688 p[j];  scale = e4m3(max of 16 keys / 6)"},
+      {"q = fp4; v = fp4", "acc = alpha acc + sum of (scale P)[j] (scale_v Vhat)[j], in f32"},
+      {"q = fp4; v = fp4", "O[i] = acc / (2688 l), as f16"},
       {"q = e4m3; k = e4m3", "code = e4m3(Q * 448 / amax), to nearest even"},
       {"smooth_q = mean per block(64)",
        "Q' = Q - qmean, qmean[d] = mean of Q over every 64 queries"},

@@ -1,5 +1,5 @@
 // specs/variants: every file resolves without a warning, and every instance is made on every
-// target, those with 8-bit P and V on every target with wgmma.
+// target, those with 8-bit P and V on every target with wgmma, those in fp4 on sm_120a.
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -46,9 +46,11 @@ TEST_CASE("shipped variants resolve cleanly and are supported where their produc
     for (const Variant& v : resolved.variants) {
       INFO(v.name);
       for (const Target& target : all_targets()) {
+        const bool is_fp4 = v.p.type == DType::kE2M1 || v.q.type == DType::kE2M1;
         const bool is_narrow_float = is_fp8(v.p.type) || is_fp8(v.q.type);
-        const bool has_products = !is_narrow_float || target.native_fp8_mma ||
-                                  (target.wgmma && v.pv_accumulator.inner == DType::kF32);
+        const bool has_fp8 =
+            target.native_fp8_mma || (target.wgmma && v.pv_accumulator.inner == DType::kF32);
+        const bool has_products = is_fp4 ? target.fp4_mma : !is_narrow_float || has_fp8;
         INFO(target.name);
         CHECK(is_supported(v, target) == has_products);
       }
@@ -71,6 +73,17 @@ TEST_CASE("8+8 is the paper's, the fast form leaves P the room that its threshol
   REQUIRE(fast.size() == 3);
   CHECK(fast[0].p.range * std::exp2(fast[0].rescale_threshold) <= largest_p_range(DType::kE4M3));
   CHECK(fast[0].pv_accumulator == Accumulator{});
+}
+
+TEST_CASE("SageAttention 3 has two levels of P, and one to compare with") {
+  const std::vector<Variant> two = select_variants(shipped("sage3.attn"), "sage3[head_dim=128]");
+  REQUIRE(two.size() == 3);
+  CHECK(two[0].p == ProbabilityOperand{DType::kE2M1, 448.0 * 6, false});
+  CHECK(two[0].smooth_q_span == 128);
+  const std::vector<Variant> one =
+      select_variants(shipped("sage3.attn"), "sage3_one_level[head_dim=128]");
+  REQUIRE(one.size() == 3);
+  CHECK(one[0].p == ProbabilityOperand{DType::kE2M1, 1.0, false});
 }
 
 TEST_CASE("the head dimension of the data picks the default instance") {
