@@ -120,8 +120,8 @@ const WgmmaInfo* find_wgmma(Op op) {
 
 namespace {
 
-template <typename Row, size_t size>
-Op product_of(const Row (&rows)[size], DType a, DType b, DType c) {
+template <typename Row, size_t kSize>
+Op product_of(const Row (&rows)[kSize], DType a, DType b, DType c) {
   for (const Row& row : rows) {
     if (row.a == a && row.b == b && row.c == c) return row.op;
   }

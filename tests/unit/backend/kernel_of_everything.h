@@ -10,14 +10,15 @@
 namespace sagejit {
 
 // sm_90a has more than sm_90, which shares its number, and its successors, and so has sm_120a;
-// products of e4m3 are for targets that have them in hardware.
+// products of 8-bit floats are for targets that have them in hardware.
 inline bool has(const Target& target, ir::Op op) {
   const bool is_of_warpgroups =
       op == ir::Op::kWgmmaCommit || op == ir::Op::kRegistersUp || op == ir::Op::kRegistersDown;
-  const bool is_of_e4m3 = op == ir::Op::kMmaE4M3F32 || op == ir::Op::kMmaE4M3F16;
+  const ir::MmaInfo* mma = ir::find_mma(op);
+  const bool is_of_fp8 = mma && is_fp8(mma->a);
   const bool is_of_fp4 = op == ir::Op::kMmaE2M1 || op == ir::Op::kPackE2M1;
   return ir::info(op).min_sm <= target.sm && (target.wgmma || !is_of_warpgroups) &&
-         (target.native_fp8_mma || !is_of_e4m3) && (target.fp4_mma || !is_of_fp4);
+         (target.native_fp8_mma || !is_of_fp8) && (target.fp4_mma || !is_of_fp4);
 }
 
 // An integer constant that the operation takes: which threads of a quad hold scale factors, or, for
@@ -82,12 +83,12 @@ inline ir::Function kernel_of_everything(const Target& target) {
   return b.finish(target.sm);
 }
 
-// A product of wgmma.def, 64 columns wide, with A from shared memory and from registers. What it
+// A product of wgmma.def, 32 columns wide, with A from shared memory and from registers. What it
 // wrote is stored.
 inline void emit_warpgroup_product(ir::Builder& b, const ir::WgmmaInfo& row, ir::Value address) {
   const bool is_f32 = row.c == DType::kF32;
   std::vector<ir::Var> accumulators;
-  for (int j = 0; j < (row.c == DType::kF16 ? 16 : 32); ++j) {
+  for (int j = 0; j < (row.c == DType::kF16 ? 8 : 16); ++j) {
     accumulators.push_back(b.var(is_f32 ? ir::constant_f32(0) : ir::constant(0)));
   }
   b.wgmma(row.op, accumulators, {address}, address, {.fenced = true, .accumulate = false});

@@ -222,7 +222,7 @@ TEST_CASE("every product of a warpgroup is accepted by the compiler and the asse
   CHECK(find_assembly_fault({{}, parse_ptxas_report(output.log), output.log}) == "");
   for (int i = static_cast<int>(Op::kWgmmaWait) + 1; i < static_cast<int>(Op::kCount); ++i) {
     const ir::WgmmaInfo& row = *ir::find_wgmma(static_cast<Op>(i));
-    CHECK(output.ptx.find(fmt::format("m64n64k{}.{} ", row.k, row.types)) != std::string::npos);
+    CHECK(output.ptx.find(fmt::format("m64n32k{}.{} ", row.k, row.types)) != std::string::npos);
   }
 }
 

@@ -678,7 +678,7 @@ TEST_CASE("a schedule of the wrong family is refused") {
     return thrown_by([&] { wgmma_plan_of(entries, schedule); }).message();
   };
   CHECK_THAT(message("head_dim = 64; v = e4m3", "wgmma=0"),
-             Catch::EndsWith("without wgmma, sm_90a has no products of e4m3"));
+             Catch::EndsWith("without wgmma, sm_90a has no products of 8-bit floats"));
   CHECK_THAT(message("head_dim = 64; input = bf16; v = f16", "wgmma=0"),
              Catch::EndsWith("without wgmma, V of 16 bits must have the type of the input"));
 }
