@@ -1,7 +1,9 @@
 // Programs that are run, and ptxas among them: those that work, and all the ways in which one may
 // not.
+#include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "compiler/backend/assemble/report.h"
@@ -234,7 +236,8 @@ TEST_CASE("ptxas: the real one assembles, reports and refuses") {
     INFO(target.name);
     std::string module = kModule;
     module.replace(module.find("sm_80"), 5, target.name);
-    module.replace(module.find("7.0"), 3, "8.7");
+    const int version = std::max(87, target.ptx_version);
+    module.replace(module.find("7.0"), 3, fmt::format("{}.{}", version / 10, version % 10));
     const MachineCode code = assembler->assemble(module, target);
     CHECK_NOTHROW(check_machine_code(code, assembler->name()));
     REQUIRE(code.resources.size() == 1);
