@@ -126,13 +126,13 @@ UnitClocks wgmma_clocks(const ir::WgmmaInfo& wgmma, const OpCount& count, const 
 
 UnitClocks clocks_of_one(const OpCount& count, const Throughput& t) {
   switch (count.op) {
-#define MMA(id, name, m, n, k, a, b, c, ptx) \
-  case ir::Op::id:                           \
+#define MMA(id, name, m, n, k, a, b, c, ptx_version, ptx) \
+  case ir::Op::id:                                        \
     return mma_clocks(ir::mma_info(count.op), t);
 #include "compiler/ir/mma.def"
 #undef MMA
-#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) \
-  case ir::Op::id:                                                     \
+#define WGMMA(id, name, k, a, b, c, ptx_version, types, modifiers_ss, modifiers_rs) \
+  case ir::Op::id:                                                                  \
     return wgmma_clocks(*ir::find_wgmma(count.op), count, t);
 #include "compiler/ir/wgmma.def"
 #undef WGMMA

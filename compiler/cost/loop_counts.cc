@@ -19,7 +19,7 @@ namespace {
 
 bool is_mma(Op op) {
   static const std::set<Op> ops = {
-#define MMA(id, name, m, n, k, a, b, c, ptx) Op::id,
+#define MMA(id, name, m, n, k, a, b, c, ptx_version, ptx) Op::id,
 #include "compiler/ir/mma.def"
 #undef MMA
   };

@@ -95,7 +95,7 @@ constexpr bool owns_each_element_once(const MmaInfo& mma) {
   return true;
 }
 
-#define MMA(id, name, m, n, k, a, b, c, ptx) \
+#define MMA(id, name, m, n, k, a, b, c, ptx_version, ptx) \
   static_assert(owns_each_element_once({Op::id, m, n, k, DType::a, DType::b, DType::c}), name);
 #include "compiler/ir/mma.def"
 #undef MMA

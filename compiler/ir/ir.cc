@@ -10,13 +10,14 @@ namespace sagejit::ir {
 namespace {
 
 constexpr MmaInfo kMmas[] = {
-#define MMA(id, name, m, n, k, a, b, c, ptx) {Op::id, m, n, k, DType::a, DType::b, DType::c},
+#define MMA(id, name, m, n, k, a, b, c, ptx_version, ptx) \
+  {Op::id, m, n, k, DType::a, DType::b, DType::c},
 #include "compiler/ir/mma.def"
 #undef MMA
 };
 
 constexpr WgmmaInfo kWgmmas[] = {
-#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) \
+#define WGMMA(id, name, k, a, b, c, ptx_version, types, modifiers_ss, modifiers_rs) \
   {Op::id, k, DType::a, DType::b, DType::c, types, modifiers_ss, modifiers_rs},
 #include "compiler/ir/wgmma.def"
 #undef WGMMA
@@ -61,15 +62,20 @@ struct Table {
   Table() {
     using enum Effect;
 #define OP(id, name, results, operands, effect, min_sm, cuda, ptx) \
-  rows[static_cast<size_t>(Op::id)] = {name, results, operands, effect, min_sm, cuda, ptx};
+  rows[static_cast<size_t>(Op::id)] = {name, results, operands, effect, min_sm, cuda, ptx, 0};
 #include "compiler/ir/ops.def"
 #undef OP
     mma_rows.reserve(std::size(kMmas));
-#define MMA(id, name_, m, n, k, a, b, c, ptx_)                                                   \
-  mma_rows.emplace_back(mma_info(Op::id), ptx_);                                                 \
-  rows[static_cast<size_t>(Op::id)] = {                                                          \
-      name_, mma_rows.back().results, mma_rows.back().operands, kPure, min_sm(mma_info(Op::id)), \
-      "",    mma_rows.back().ptx};
+#define MMA(id, name_, m, n, k, a, b, c, ptx_version_, ptx_)     \
+  mma_rows.emplace_back(mma_info(Op::id), ptx_);                 \
+  rows[static_cast<size_t>(Op::id)] = {name_,                    \
+                                       mma_rows.back().results,  \
+                                       mma_rows.back().operands, \
+                                       kPure,                    \
+                                       min_sm(mma_info(Op::id)), \
+                                       "",                       \
+                                       mma_rows.back().ptx,      \
+                                       ptx_version_};
 #include "compiler/ir/mma.def"
 #undef MMA
     const auto structural = [&](Op op, std::string_view name) {
@@ -87,7 +93,9 @@ struct Table {
     structural(Op::kComment, "#");
     structural(Op::kTie, "tie");
     structural(Op::kWgmmaWait, "wgmma.wait");
-#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) structural(Op::id, name);
+#define WGMMA(id, name, k, a, b, c, ptx_version_, types, modifiers_ss, modifiers_rs) \
+  structural(Op::id, name);                                                          \
+  rows[static_cast<size_t>(Op::id)].ptx_version = ptx_version_;
 #include "compiler/ir/wgmma.def"
 #undef WGMMA
   }

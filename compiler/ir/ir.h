@@ -23,7 +23,7 @@ enum class Op : uint16_t {
 #define OP(id, name, results, operands, effect, min_sm, cuda, ptx) id,
 #include "compiler/ir/ops.def"
 #undef OP
-#define MMA(id, name, m, n, k, a, b, c, ptx) id,
+#define MMA(id, name, m, n, k, a, b, c, ptx_version, ptx) id,
 #include "compiler/ir/mma.def"
 #undef MMA
   // Structural operations, which every back end prints in its own way.
@@ -44,7 +44,7 @@ enum class Op : uint16_t {
 // descriptor), 0 or 1 that the variables are multiplied by first, and 0 or 1: whether other
 // instructions wrote the registers since the last product, so that a fence must stand directly
 // before
-#define WGMMA(id, name, k, a, b, c, types, modifiers_ss, modifiers_rs) id,
+#define WGMMA(id, name, k, a, b, c, ptx_version, types, modifiers_ss, modifiers_rs) id,
 #include "compiler/ir/wgmma.def"
 #undef WGMMA
   kCount,
@@ -52,7 +52,8 @@ enum class Op : uint16_t {
 
 enum class Effect : uint8_t { kPure, kRead, kWrite, kSync };
 
-// A row of ops.def or mma.def (the latter with `cuda` empty and a complete PTX template), by Op.
+// A row of ops.def or mma.def (the latter with `cuda` empty and a complete PTX template), by Op; of
+// the others, name and ptx_version alone.
 struct OpInfo {
   std::string_view name;
   std::string_view results;  // letters, see ops.def
@@ -61,6 +62,7 @@ struct OpInfo {
   int min_sm;
   std::string_view cuda;
   std::string_view ptx;
+  int ptx_version;  // of the PTX ISA that brought a product, 84: 8.4; else 0: as old as min_sm
 };
 const OpInfo& info(Op op);
 

@@ -25,19 +25,11 @@ bool is_fp8_product(Op op) {
   return mma && is_fp8(mma->a);
 }
 
-// Of an instruction that came later than its target; otherwise 0. PTX ISA, "PTX ISA Notes" of mma,
-// wgmma.mma_async and cvt.
+// Of the instruction on that target.
 int ptx_version_of(Op op, const Target& target) {
-  if (is_fp8_product(op)) return ir::mma_info(op).c == DType::kF16 ? 87 : 84;
-  switch (op) {
-    case Op::kWgmmaU8S8:
-      return 84;
-    case Op::kPackE4M3:
-    case Op::kPackE5M2:
-      return target.sm == 89 ? 81 : 0;  // newer targets had it first
-    default:
-      return 0;
-  }
+  // Newer targets had it first (PTX ISA, "PTX ISA Notes" of cvt).
+  if ((op == Op::kPackE4M3 || op == Op::kPackE5M2) && target.sm == 89) return 81;
+  return ir::info(op).ptx_version;
 }
 
 int ptx_version_of(const ir::Block& block, const Target& target) {

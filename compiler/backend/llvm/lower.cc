@@ -30,7 +30,7 @@ char constraint(Type type) {
 // Of mma.def: all threads of a warp make it together.
 bool is_warp_product(Op op) {
   switch (op) {
-#define MMA(id, name, m, n, k, a, b, c, ptx) case Op::id:
+#define MMA(id, name, m, n, k, a, b, c, ptx_version, ptx) case Op::id:
 #include "compiler/ir/mma.def"
 #undef MMA
     return true;
