@@ -14,8 +14,8 @@
 #include "compiler/support/error.h"
 #include "tests/support/catch.h"
 #include "tests/unit/backend/find_llvm.h"
+#include "tests/unit/backend/find_ptxas.h"
 #include "tests/unit/backend/kernel_of_everything.h"
-#include "tests/unit/backend/ptxas.h"
 #include "tests/unit/emulator/emulate.h"
 #include "tests/unit/support/thrown.h"
 
@@ -210,8 +210,8 @@ TEST_CASE("llvm: what the plug-in answers is taken for what it is, and given bac
 
 TEST_CASE("llvm: every operation is accepted by the assembler") {
   const auto llvm = find_llvm();
-  const std::string ptxas = find_ptxas();
-  if (!llvm || ptxas.empty()) return;
+  const auto ptxas = find_ptxas();
+  if (!llvm || !ptxas) return;
   // e4m3 products into f16 take a PTX that LLVM 19 does not write.
   const Target& ada = find_target("sm_89");
   CHECK(thrown_by([&] { llvm->to_ptx(kernel_of_everything(ada), ada); }).kind() ==
@@ -220,21 +220,22 @@ TEST_CASE("llvm: every operation is accepted by the assembler") {
     INFO(name);
     const Target& target = find_target(name);
     const std::string text = llvm->to_ptx(kernel_of_everything(target), target);
-    const Assembly result = assemble(ptxas, text, name);
-    INFO(result.log);
-    CHECK(result.succeeded);
+    const MachineCode code = verdict(*ptxas, text, target);
+    INFO(code.log);
+    CHECK_FALSE(code.cubin.empty());
   }
 }
 
 TEST_CASE("llvm: every product of a warpgroup is accepted by the assembler") {
   const auto llvm = find_llvm();
-  const std::string ptxas = find_ptxas();
-  if (!llvm || ptxas.empty()) return;
-  const std::string text = llvm->to_ptx(kernel_of_every_warpgroup_product(), find_target("sm_90a"));
-  const Assembly result = assemble(ptxas, text, "sm_90a");
-  INFO(result.log);
-  CHECK(result.succeeded);
-  CHECK(find_assembly_fault({{}, parse_ptxas_report(result.log), result.log}) == "");
+  const auto ptxas = find_ptxas();
+  if (!llvm || !ptxas) return;
+  const Target& target = find_target("sm_90a");
+  const std::string text = llvm->to_ptx(kernel_of_every_warpgroup_product(), target);
+  const MachineCode code = verdict(*ptxas, text, target);
+  INFO(code.log);
+  CHECK_FALSE(code.cubin.empty());
+  CHECK(find_assembly_fault(code) == "");
 }
 
 namespace {

@@ -5,8 +5,8 @@
 #include "compiler/backend/assemble/report.h"
 #include "compiler/backend/common/ptx_version.h"
 #include "tests/support/catch.h"
+#include "tests/unit/backend/find_ptxas.h"
 #include "tests/unit/backend/kernel_of_everything.h"
-#include "tests/unit/backend/ptxas.h"
 
 namespace sagejit {
 namespace {
@@ -157,14 +157,14 @@ TEST_CASE("a kernel is simplified before it is printed") {
 }
 
 TEST_CASE("every operation is accepted by the assembler, in the PTX version of each target") {
-  const std::string ptxas = find_ptxas();
-  if (ptxas.empty()) return;
+  const auto ptxas = find_ptxas();
+  if (!ptxas) return;
   for (const Target& target : all_targets()) {
     INFO(target.name);
-    const Assembly assembly =
-        assemble(ptxas, print_ptx_verbatim(kernel_of_everything(target), target), target.name);
-    INFO(assembly.log);
-    CHECK(assembly.succeeded);
+    const MachineCode code =
+        verdict(*ptxas, print_ptx_verbatim(kernel_of_everything(target), target), target);
+    INFO(code.log);
+    CHECK_FALSE(code.cubin.empty());
   }
 }
 
@@ -175,7 +175,7 @@ TEST_CASE("a kernel is printed in the least PTX version that has its instruction
     const char *target, *version, *before;
     ir::Op op;
   };
-  const std::string ptxas = find_ptxas();
+  const auto ptxas = find_ptxas();
   for (const Row& row : {Row{"sm_89", "8.0", nullptr, ir::Op::kMmaS8},
                          {"sm_89", "8.1", "8.0", ir::Op::kPackE4M3},
                          {"sm_90", "8.0", nullptr, ir::Op::kPackE4M3},
@@ -189,12 +189,12 @@ TEST_CASE("a kernel is printed in the least PTX version that has its instruction
     std::string text = print_ptx_verbatim(kernel_of(row.op, target), target);
     const std::string version = fmt::format(".version {}\n", row.version);
     CHECK_THAT(text, Catch::StartsWith(version));
-    if (ptxas.empty()) continue;
-    CHECK(assemble(ptxas, text, row.target).succeeded);
+    if (!ptxas) continue;
+    CHECK_FALSE(verdict(*ptxas, text, target).cubin.empty());
     if (!row.before) continue;
     text.replace(0, version.size(), fmt::format(".version {}\n", row.before));
-    const Assembly refused = assemble(ptxas, text, row.target);
-    CHECK_FALSE(refused.succeeded);
+    const MachineCode refused = verdict(*ptxas, text, target);
+    CHECK(refused.cubin.empty());
     CHECK_THAT(refused.log, Catch::Contains("version", Catch::CaseSensitive::No) ||
                                 Catch::Contains("requires .target"));
   }
@@ -221,14 +221,14 @@ TEST_CASE("PTX versions: of CUDA releases, and what is beyond them") {
 }
 
 TEST_CASE("every product of a warpgroup is accepted by the assembler, none is serialized") {
-  const std::string ptxas = find_ptxas();
-  if (ptxas.empty()) return;
+  const auto ptxas = find_ptxas();
+  if (!ptxas) return;
   const Target& target = find_target("sm_90a");
-  const Assembly assembly =
-      assemble(ptxas, print_ptx_verbatim(kernel_of_every_warpgroup_product(), target), target.name);
-  INFO(assembly.log);
-  CHECK(assembly.succeeded);
-  CHECK(find_assembly_fault({{}, {}, assembly.log}) == "");
+  const MachineCode code =
+      verdict(*ptxas, print_ptx_verbatim(kernel_of_every_warpgroup_product(), target), target);
+  INFO(code.log);
+  CHECK_FALSE(code.cubin.empty());
+  CHECK(find_assembly_fault(code) == "");
 }
 
 }  // namespace sagejit

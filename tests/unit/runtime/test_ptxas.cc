@@ -10,8 +10,8 @@
 #include "compiler/support/stopwatch.h"
 #include "runtime/toolchain/process.h"
 #include "runtime/toolchain/ptxas.h"
-#include "runtime/toolchain/search.h"
 #include "tests/support/catch.h"
+#include "tests/unit/backend/find_ptxas.h"
 #include "tests/unit/runtime/fakes.h"
 
 namespace sagejit::testing {
@@ -59,17 +59,6 @@ constexpr const char* kModule =
     ".visible .entry k(.param .b64 p)\n.maxntid 32\n{\n"
     "  .reg .b64 %d<2>;\n  .reg .b32 %r<2>;\n"
     "  ld.param.b64 %d0, [p];\n  mov.u32 %r0, %tid.x;\n  st.global.b32 [%d0], %r0;\n  ret;\n}\n";
-
-// The ptxas of this machine; null, with a warning, where there is none.
-std::shared_ptr<const Assembler> real_ptxas(const TemporaryDirectory& dir) {
-  const SearchResult search = search_ptxas(SearchOptions::from(Environment::read()));
-  if (search.file.empty()) {
-    WARN("skipped: no ptxas on this machine");
-    return nullptr;
-  }
-  return make_ptxas_assembler(
-      {.program = search.file, .version = search.version, .temporary_dir = dir.str()});
-}
 
 }  // namespace
 
@@ -230,7 +219,7 @@ TEST_CASE("ptxas: one that is gone, or nowhere to write") {
 
 TEST_CASE("ptxas: the real one assembles, reports and refuses") {
   const TemporaryDirectory dir;
-  const auto assembler = real_ptxas(dir);
+  const auto assembler = find_ptxas(dir.str());
   if (!assembler) return;
   for (const Target& target : all_targets()) {
     INFO(target.name);
