@@ -24,6 +24,7 @@ ir::Function simplify(ir::Function kernel) {
   kernel = ir::forward_variables(std::move(kernel));
   kernel = ir::fold_constants(std::move(kernel));
   kernel = ir::merge_common(std::move(kernel));
+  kernel = ir::hoist_invariants(std::move(kernel));
   kernel = ir::fold_addresses(std::move(kernel));
   return ir::remove_dead(std::move(kernel));
 }

@@ -25,7 +25,7 @@ class Merger {
         walk(inst.body);
         walk(inst.orelse);
       }
-      if (is_merged(inst) && merge(inst, added)) continue;
+      if (is_integer_computation(inst) && merge(inst, added)) continue;
       kept.push_back(std::move(inst));
     }
     block = std::move(kept);
@@ -58,13 +58,6 @@ class Merger {
     Known outside = std::exchange(known_, {});
     walk(body);
     known_ = std::move(outside);
-  }
-
-  static bool is_merged(const Inst& inst) {
-    if (inst.op == Op::kParam || inst.op == Op::kSmem) return true;
-    if (!is_operation(inst) || info(inst.op).effect != Effect::kPure) return false;
-    return std::none_of(inst.results.begin(), inst.results.end(),
-                        [](Value result) { return result.type == Type::kF32; });
   }
 
   static Key key_of(const Inst& inst) {

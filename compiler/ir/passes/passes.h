@@ -24,6 +24,11 @@ Function fold_constants(Function function);
 // others: before them in the same block or in one around it.
 Function merge_common(Function function);
 
+// Integers, addresses and descriptors among them, that are the same in every iteration are computed
+// in front of the loop. ptxas does that with most sums of 32 bits by itself, but computes
+// descriptors of warpgroup products, sums of 64 bits, again in every iteration.
+Function hoist_invariants(Function function);
+
 // Constants that are added to an address become part of the instruction, where it has room for one:
 // [address + constant].
 Function fold_addresses(Function function);

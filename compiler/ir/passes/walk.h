@@ -1,6 +1,7 @@
 // What several passes ask of instructions.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "compiler/ir/ir.h"
@@ -66,6 +67,15 @@ class Replacements {
 
 inline bool is_loop(const Inst& inst) {
   return inst.op == Op::kFor || inst.op == Op::kWhile;
+}
+
+// A pure operation, or what stands for a constant of the launch, whose results may be kept for
+// later: no floats, of which kernels have so many that a few more cost registers.
+inline bool is_integer_computation(const Inst& inst) {
+  if (inst.op == Op::kParam || inst.op == Op::kSmem) return true;
+  return inst.op < Op::kParam && info(inst.op).effect == Effect::kPure &&
+         std::none_of(inst.results.begin(), inst.results.end(),
+                      [](Value result) { return result.type == Type::kF32; });
 }
 
 // An operation of the tables, without a region and without variables.

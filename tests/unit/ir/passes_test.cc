@@ -337,6 +337,66 @@ TEST_CASE("merge_common: what reads memory, or is said to be read again, is") {
   CHECK(after(merge_common, lines) == lines);
 }
 
+TEST_CASE("hoist_invariants: what is the same in every iteration comes before the loop") {
+  CHECK(after(hoist_invariants,
+              "  for %10:i32 = 0 to %1 step 1 {\n"
+              "    %11:i32 = shr.u32 %2, 4\n"
+              "    %12:i32 = add.i32 %11, %10\n"
+              "    %13:i64 = zext.i64 %11\n"
+              "    %14:i64 = add.i64 %0, %13\n"
+              "    st.global.b32 %14, 0, %12\n"
+              "  }\n") ==
+        "  %11:i32 = shr.u32 %2, 4\n"
+        "  %13:i64 = zext.i64 %11\n"
+        "  %14:i64 = add.i64 %0, %13\n"
+        "  for %10:i32 = 0 to %1 step 1 {\n"
+        "    %12:i32 = add.i32 %11, %10\n"
+        "    st.global.b32 %14, 0, %12\n"
+        "  }\n");
+}
+
+TEST_CASE("hoist_invariants: out of inner loops as far as it goes, not out of branches") {
+  CHECK(after(hoist_invariants,
+              "  for %10:i32 = 0 to 4 step 1 {\n"
+              "    for %11:i32 = 0 to 4 step 1 {\n"
+              "      %12:i32 = add.i32 %2, 7\n"
+              "      %13:i32 = add.i32 %10, %12\n"
+              "      st.global.b32 %0, 0, %13\n"
+              "      if %4 {\n"
+              "        %14:i32 = mul.i32 %2, %1\n"
+              "        st.global.b32 %0, 4, %14\n"
+              "      }\n"
+              "    }\n"
+              "  }\n") ==
+        "  %12:i32 = add.i32 %2, 7\n"
+        "  for %10:i32 = 0 to 4 step 1 {\n"
+        "    %13:i32 = add.i32 %10, %12\n"
+        "    for %11:i32 = 0 to 4 step 1 {\n"
+        "      st.global.b32 %0, 0, %13\n"
+        "      if %4 {\n"
+        "        %14:i32 = mul.i32 %2, %1\n"
+        "        st.global.b32 %0, 4, %14\n"
+        "      }\n"
+        "    }\n"
+        "  }\n");
+}
+
+TEST_CASE("hoist_invariants: reads, variables, floating point and what has an effect stay") {
+  constexpr std::string_view kLines =
+      "  $10:i32 = var 0\n"
+      "  for %11:i32 = 0 to 4 step 1 {\n"
+      "    %12:i32 = ld.global.b32 %0, 0\n"
+      "    %13:i32 = get $10\n"
+      "    %14:f32 = add.f32 %3, %3\n"
+      "    %15:i32 = shfl.idx %2, 0\n"
+      "    %16:i32 = add.i32 %13, %15\n"
+      "    set $10, %16\n"
+      "    st.global.b32 %0, 0, %12\n"
+      "    st.global.f32 %0, 4, %14\n"
+      "  }\n";
+  CHECK(after(hoist_invariants, kLines) == kLines);
+}
+
 TEST_CASE("fold_addresses: constants become part of loads and stores") {
   CHECK(after(fold_addresses,
               "  %10:i64 = add.i64 %0, 16L\n"
