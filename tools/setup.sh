@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, on Debian 12 or Ubuntu 24.04: packages of the distribution, and
-# NVRTC from PyPI into .deps/ where no CUDA toolkit brings it. Does nothing that is already done.
+# NVRTC and nvdisasm from PyPI into .deps/ where no CUDA toolkit brings them. Does nothing that is already done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,9 +43,19 @@ have_nvrtc() {
   [ -z "${SAGEJIT_IGNORE_CUDA_TOOLKIT:-}" ] || return 1
   ls /usr/local/cuda*/lib64/libnvrtc.so.* >/dev/null 2>&1 || ldconfig -p | grep -q 'libnvrtc\.so\.1[23]'
 }
-if ! have_nvrtc; then
-  echo "set-up: installing NVRTC from PyPI into .deps/nvrtc"
+# Only tests and `sagejit compile --emit sass` read machine code.
+have_nvdisasm() {
+  ls .deps/nvdisasm/nvidia/cu*/bin/nvdisasm >/dev/null 2>&1 && return 0
+  [ -z "${SAGEJIT_IGNORE_CUDA_TOOLKIT:-}" ] || return 1
+  ls /usr/local/cuda*/bin/nvdisasm >/dev/null 2>&1 || command -v nvdisasm >/dev/null
+}
+# install_deps FOLDER REQUIREMENT: from PyPI into .deps/FOLDER; nothing is run from where others can write.
+install_deps() {
+  echo "set-up: installing ${2%%[<>=]*} from PyPI into .deps/$1"
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
-    --no-deps --target .deps/nvrtc 'nvidia-cuda-nvrtc>=13.0,<13.1'
-  chmod -R go-w .deps/nvrtc # nothing is run from where others can write
-fi
+    --no-deps --target ".deps/$1" "$2" && chmod -R go-w ".deps/$1"
+}
+have_nvrtc || install_deps nvrtc 'nvidia-cuda-nvrtc>=13.0,<13.1'
+# PyPI has it from 13.2 on; it reads what older assemblers wrote.
+have_nvdisasm || install_deps nvdisasm 'nvidia-cuda-nvdisasm>=13.2,<13.3' ||
+  echo "set-up: no nvdisasm here; tests that read machine code are skipped"

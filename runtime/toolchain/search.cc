@@ -13,6 +13,7 @@
 #include "compiler/backend/llvm/llvm_backend.h"
 #include "compiler/support/error.h"
 #include "runtime/cache/private_directory.h"
+#include "runtime/toolchain/nvdisasm.h"
 #include "runtime/toolchain/ptxas.h"
 
 namespace sagejit {
@@ -168,22 +169,29 @@ fs::path own_folder() {
   return file.parent_path();
 }
 
-// Folders that the set-up fills: the one fixed when this was built, and ../.. of where this code
-// lies, for a build tree or an installation that was moved.
+// Folders that the set-up fills, one for each package: below the one fixed when this was built, and
+// ../.. of where this code lies, for a build tree or an installation that was moved.
 std::vector<std::string> private_folders() {
-  std::vector<fs::path> folders;
+  std::vector<fs::path> places;
 #ifdef SAGEJIT_DEPS_DIR
-  folders.push_back(SAGEJIT_DEPS_DIR "/nvrtc");
+  places.emplace_back(SAGEJIT_DEPS_DIR);
 #endif
-  std::error_code error;
-  fs::path folder = own_folder();
   // <repo>/build/<preset>/{bin,lib}/FILE is three below the repository; an installed lib/FILE is
   // one.
+  fs::path folder = own_folder();
   for (int up = 0; up < 3 && folder.has_relative_path(); ++up) {
     folder = folder.parent_path();
-    const fs::path candidate = folder / ".deps" / "nvrtc";
-    if (fs::is_directory(candidate, error)) folders.push_back(candidate);
+    places.push_back(folder / ".deps");
   }
+  std::vector<fs::path> folders;
+  std::error_code error;
+  for (const fs::path& place : places) {
+    for (const char* package : {"nvrtc", "nvdisasm"}) {
+      if (fs::is_directory(place / package, error)) folders.push_back(place / package);
+    }
+  }
+  // Where nothing was set up, this is where it would be.
+  if (folders.empty() && !places.empty()) folders.push_back(places.front() / "nvrtc");
   return without_repetitions(folders);
 }
 
@@ -219,6 +227,13 @@ std::string ptxas_failure(const SearchResult& search) {
       "sagejit's folder), or set SAGEJIT_PTXAS to its path");
 }
 
+std::string nvdisasm_failure(const SearchResult& search) {
+  return failure_text(
+      search, "nvdisasm, the disassembler of a CUDA toolkit,",
+      "Install it with: pip install --no-deps --target .deps/nvdisasm nvidia-cuda-nvdisasm (in "
+      "sagejit's folder)");
+}
+
 std::string llvm_failure(const SearchResult& search) {
   return failure_text(search, "The LLVM back end, libsagejit_llvm.so,",
                       "It is built with sagejit where LLVM 19 is installed (llvm-19-dev); "
@@ -252,22 +267,31 @@ SearchResult search_nvrtc(const SearchOptions& options) {
   return searcher.take();
 }
 
-SearchResult search_ptxas(const SearchOptions& options) {
+namespace {
+
+// A program of a toolkit, by the option or variable if it is given, else by $PATH and the folders.
+struct Program {
+  const char* name;
+  std::string option, variable_name, variable;
+  std::string (*version)(const std::string& file, std::string& why_not);
+};
+
+SearchResult search_program(const Program& program, const SearchOptions& options) {
   std::string version;
-  Searcher searcher({{"ptxas"}, "bin", "bin", [&](const std::string& file) -> std::string {
+  Searcher searcher({{program.name}, "bin", "bin", [&](const std::string& file) -> std::string {
                        if (access(file.c_str(), F_OK) != 0) return "there is no such file";
                        std::string why_not;
-                       version = ptxas_version(file, why_not);
+                       version = program.version(file, why_not);
                        return why_not;
                      }});
   const auto search = [&] {
-    if (!options.ptxas.empty()) return searcher.try_one("option", options.ptxas);
-    if (!options.ptxas_variable.empty()) {
-      return searcher.try_one("SAGEJIT_PTXAS", options.ptxas_variable);
+    if (!program.option.empty()) return searcher.try_one("option", program.option);
+    if (!program.variable.empty()) {
+      return searcher.try_one(program.variable_name, program.variable);
     }
     for (const std::string& folder : folders_of(options.path)) {
       // Most of them have none, and are not worth a line each.
-      if (access((folder + "/ptxas").c_str(), F_OK) != 0) continue;
+      if (access((fs::path(folder) / program.name).c_str(), F_OK) != 0) continue;
       if (searcher.try_folder("PATH", folder)) return true;
     }
     return searcher.try_folders(options);
@@ -276,6 +300,17 @@ SearchResult search_ptxas(const SearchOptions& options) {
   SearchResult result = searcher.take();
   result.version = std::move(version);
   return result;
+}
+
+}  // namespace
+
+SearchResult search_ptxas(const SearchOptions& options) {
+  return search_program(
+      {"ptxas", options.ptxas, "SAGEJIT_PTXAS", options.ptxas_variable, ptxas_version}, options);
+}
+
+SearchResult search_nvdisasm(const SearchOptions& options) {
+  return search_program({"nvdisasm", "", "", "", nvdisasm_version}, options);
 }
 
 SearchResult search_llvm(const SearchOptions& options) {

@@ -1,9 +1,11 @@
-// Finds NVRTC, ptxas and sagejit's own LLVM plug-in.
+// Finds NVRTC, ptxas, nvdisasm and sagejit's own LLVM plug-in.
 //
 // Order for NVIDIA's tools: the caller's option, $SAGEJIT_NVRTC or $SAGEJIT_PTXAS (either of
 // these is final), the dynamic loader's own places or $PATH, $CUDA_HOME, $CUDA_PATH,
 // /usr/local/cuda*, and the private folder that the set-up fills with
 //   pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvrtc     (ptxas: nvidia-cuda-nvcc)
+//   pip install --no-deps --target .deps/nvdisasm nvidia-cuda-nvdisasm
+// For nvdisasm, which no compilation needs, there is neither option nor variable.
 // The plug-in is a part of sagejit: $SAGEJIT_LLVM, which is final, the folder of the library or
 // program that this code is in, lib beside that folder, the dynamic loader's own places.
 #pragma once
@@ -25,7 +27,7 @@ struct SearchPlace {
 struct SearchResult {
   std::vector<SearchPlace> places;  // in order; the last one was taken if `file` is not empty
   std::string file;                 // "" if nothing was found
-  std::string version;              // of ptxas: "13.0.88"; of the plug-in: "llvm 19.1.7"
+  std::string version;              // of a program: "13.0.88"; of the plug-in: "llvm 19.1.7"
 };
 
 struct SearchOptions {
@@ -52,6 +54,7 @@ SearchResult search_nvrtc(const SearchOptions& options);
 
 // Asks each candidate for its version. Does not throw.
 SearchResult search_ptxas(const SearchOptions& options);
+SearchResult search_nvdisasm(const SearchOptions& options);
 
 // Loads each candidate, and leaves the one that is taken loaded. Does not throw.
 SearchResult search_llvm(const SearchOptions& options);
@@ -59,6 +62,7 @@ SearchResult search_llvm(const SearchOptions& options);
 // What to tell a user who lacks them: every place and the command that installs it.
 std::string nvrtc_failure(const SearchResult& search);
 std::string ptxas_failure(const SearchResult& search);
+std::string nvdisasm_failure(const SearchResult& search);
 std::string llvm_failure(const SearchResult& search);
 
 }  // namespace sagejit

@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 
+#include "runtime/toolchain/nvdisasm.h"
+#include "runtime/toolchain/search.h"
 #include "tools/cli/artifact_report.h"
 #include "tools/cli/build_options.h"
 #include "tools/cli/cautions.h"
@@ -18,12 +20,10 @@
 namespace sagejit::cli {
 namespace {
 
-enum class Emit { kIr, kSource, kPtx, kCubin, kReport };
-const std::map<std::string, Emit> kEmitNames = {{"ir", Emit::kIr},
-                                                {"source", Emit::kSource},
-                                                {"ptx", Emit::kPtx},
-                                                {"cubin", Emit::kCubin},
-                                                {"report", Emit::kReport}};
+enum class Emit { kIr, kSource, kPtx, kCubin, kSass, kReport };
+const std::map<std::string, Emit> kEmitNames = {{"ir", Emit::kIr},     {"source", Emit::kSource},
+                                                {"ptx", Emit::kPtx},   {"cubin", Emit::kCubin},
+                                                {"sass", Emit::kSass}, {"report", Emit::kReport}};
 
 struct CompileOptions {
   std::string file;
@@ -47,16 +47,25 @@ Artifact build_artifact(const CompileOptions& options, const CompileRequest& req
   return artifact;
 }
 
+std::string sass_of(const KernelModule& module) {
+  const Environment environment = Environment::read();
+  const SearchResult search = search_nvdisasm(SearchOptions::from(environment));
+  if (search.file.empty()) fail(ErrorKind::kToolchain, "{}", nvdisasm_failure(search));
+  const std::string& folder = environment.tmpdir;
+  return disassemble(search.file, module.cubin, folder.empty() ? "/tmp" : folder);
+}
+
 std::vector<KernelText> code_of(const Artifact& artifact, Emit emit) {
   std::vector<KernelText> code;
   for (const KernelModule& module : artifact.modules) {
-    if (emit == Emit::kCubin && module.cubin.empty()) {
+    if (emit != Emit::kPtx && module.cubin.empty()) {
       fail(ErrorKind::kUnsupported,
            "{} keeps its machine code to itself; for a cubin take --assembler ptxas or nvrtc",
            artifact.assembler);
     }
-    code.push_back({module.kernel, emit == Emit::kPtx
-                                       ? module.ptx
+    code.push_back({module.kernel, emit == Emit::kPtx ? module.ptx
+                                   : emit == Emit::kSass
+                                       ? sass_of(module)
                                        : std::string(module.cubin.begin(), module.cubin.end())});
   }
   return code;
@@ -127,7 +136,8 @@ ExitCode run_compile(const CompileOptions& options) {
   request.target = &find_target(options.target);
   request.variant = choose_first(load_variants(options.file, options.variant));
   request.schedule = options.build.parsed_schedule(request.variant, *request.target);
-  request.assemble = options.emit == Emit::kCubin || options.emit == Emit::kReport;
+  request.assemble =
+      options.emit == Emit::kCubin || options.emit == Emit::kSass || options.emit == Emit::kReport;
   const BackendChoice backend = options.build.toolchain.backend;
   if (options.emit == Emit::kSource && backend != BackendChoice::kAuto &&
       backend != BackendChoice::kCuda) {
@@ -163,7 +173,8 @@ void add_compile(CLI::App& app, ExitCode& result) {
   options->variant.add_to(*command);
   options->build.add_to(*command);
   command
-      ->add_option("--emit", options->emit, "ir, source (CUDA C++), ptx, cubin or report (default)")
+      ->add_option("--emit", options->emit,
+                   "ir, source (CUDA C++), ptx, cubin, sass (by nvdisasm) or report (default)")
       ->transform(CLI::CheckedTransformer(kEmitNames, CLI::ignore_case).description(""))
       ->type_name("FORM");
   command->add_option("--kernel", options->kernel, "Emit that kernel only, e.g. attention")
@@ -175,7 +186,7 @@ void add_compile(CLI::App& app, ExitCode& result) {
       "The kernel also goes into the kernel cache, where a later run finds it. The first value of "
       "every\n"
       "sweep is compiled unless --select or --set says otherwise.\n"
-      "Each kernel is a module of its own: ir, source, ptx and cubin go into a file for each, PATH "
+      "Each kernel is a module of its own: all forms but report go into a file for each, PATH "
       "with the\n"
       "kernel's name before its extension; with --kernel into PATH itself. On standard output they "
       "follow one\n"

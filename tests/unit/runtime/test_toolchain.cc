@@ -119,6 +119,26 @@ TEST_CASE(
   CHECK(search_ptxas(options).places[2].outcome == "it is not ptxas");
 }
 
+TEST_CASE("toolchain: nvdisasm is searched as ptxas is") {
+  const TemporaryDirectory dir;
+  SearchOptions options = nowhere(dir);
+  options.path = dir / "bin";
+  const SearchResult none = search_nvdisasm(options);
+  CHECK(none.file == "");
+  CHECK_THAT(nvdisasm_failure(none),
+             Catch::StartsWith("nvdisasm, the disassembler of a CUDA toolkit, was not found.") &&
+                 Catch::Contains("--target .deps/nvdisasm nvidia-cuda-nvdisasm"));
+  const std::string program = dir / "deps/nvidia/cu13/bin/nvdisasm";
+  fs::create_directories(fs::path(program).parent_path());
+  write_file(program, "#!/bin/sh\necho 'nvdisasm: release 13.2, V13.2.86'\n");
+  fs::permissions(program, fs::perms::owner_all);
+  fake_ptxas(dir / "bin/nvdisasm", "13.0.88");
+  const SearchResult search = search_nvdisasm(options);
+  CHECK(search.file == program);
+  CHECK(search.version == "13.2.86");
+  CHECK(search.places[0].outcome == "it is not nvdisasm");
+}
+
 TEST_CASE(
     "toolchain: a private folder that others can write is passed over, and nothing in it run") {
   const TemporaryDirectory dir;
