@@ -14,6 +14,9 @@ constexpr int kOtherRegisters = 43;
 // ptxas 13.0 has it for sm_120a.
 constexpr int kGroupRegisters = 14;
 constexpr int kRegistersPerRow = 5;  // maximum, sum, factor, bound, shrink
+// 16-bit P of 32 rows and 64 keys, beside its scores: without, ptxas 13.0 spilled on sm_80 at head
+// dims 80 to 160. It needs none with 32 or 128 keys, nor where P has 8 bits.
+constexpr int kRegistersOfWideP = 32;
 
 // Registers a thread must hold at once. A model, close enough to order candidates; the assembler
 // decides.
@@ -27,7 +30,9 @@ int predicted_registers(const Variant& variant, const Schedule& schedule) {
                 (schedule.q_in_registers ? qk_row_bytes(variant, schedule) / kQkStepBytes : 1) * 4;
   const int steps = padded_head_dim(variant, schedule) / kScaleWordElements;
   const int scales = variant.q.type == DType::kE2M1 ? steps + kGroupRegisters : 0;
-  return o + s + q + scales + 2 * row_tiles * kRegistersPerRow + kOtherRegisters;
+  const bool wide_p = row_tiles > 1 && schedule.block_n == 64 && bits_of(variant.p.type) == 16;
+  return o + s + q + scales + (wide_p ? kRegistersOfWideP : 0) + 2 * row_tiles * kRegistersPerRow +
+         kOtherRegisters;
 }
 
 bool is_legal(const Variant& variant, const Schedule& schedule, const Target& target) {
@@ -42,18 +47,22 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 bool packs_heads(const Variant& variant) {
   return variant.smooth_q == Smoothing::kNone && variant.q.type != DType::kE2M1;
 }
+// Two rows' sums, and a product of 8 columns.
+constexpr int kRowSumRegisters = 2 + 4;
 
 // Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
-// while its products run beside the next scores.
+// while its products run beside the next scores; sums of rows by products with ones.
 int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const Accumulator& pv = variant.pv_accumulator;
   const int columns = padded_value_head_dim(variant);
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
   const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
+  const int row_sums = variant.row_sum == RowSum::kQuantized ? kRowSumRegisters : 0;
   // Addresses and loop state; less, and the assembler was seen to spill.
   const int others = schedule.num_warps > 8 ? 32 : 24;
-  return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + others;
+  return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + row_sums +
+         others;
 }
 
 // The deepest ring that fits, up to a depth beyond which nothing was gained.

@@ -295,6 +295,31 @@ TEST_CASE("the first schedules of Hopper") {
         "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
 }
 
+// What spills (direct codes at head dim 256, 64 keys beside 32 rows of wide heads) is not tried
+// first.
+TEST_CASE("the first schedules of heads whose registers are short") {
+  const auto first = [](std::string_view entries, const char* target) {
+    return default_schedule(variant(entries), find_target(target));
+  };
+  const Schedule direct = first(
+      "p = e4m3 range 16 direct; v = e4m3 per channel; pv_accumulator = f32; row_sum = quantized; "
+      "rescale_threshold = 4; head_dim = 256",
+      "sm_90a");
+  CHECK(direct.num_warps == 8);
+  CHECK(direct.block_n == 64);
+  const Schedule f32 = first("head_dim = 96; pv_accumulator = f32", "sm_80");
+  CHECK(f32.block_m == 128);
+  CHECK(f32.block_n == 32);
+  CHECK(f32.q_in_registers);
+  const Schedule two_levels = first("head_dim = 96; pv_accumulator = f16 + f32 every 64", "sm_80");
+  CHECK(two_levels.block_m == 64);
+  CHECK(two_levels.blocks_per_sm == 3);
+  CHECK(first("head_dim = 96; pv_accumulator = f16", "sm_80").block_n == 64);
+  CHECK(first("head_dim = 128; pv_accumulator = f16", "sm_80").block_m == 128);
+  CHECK(first("head_dim = 96; p = e4m3; v = e4m3 per channel; pv_accumulator = f32", "sm_89")
+            .block_n == 64);
+}
+
 TEST_CASE("every default schedule is legal, and none comes without a reason") {
   for (const char* entries :
        {"head_dim = 64", "head_dim = 128; pv_accumulator = f16 + f32 every 64",
