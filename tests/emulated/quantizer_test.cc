@@ -153,7 +153,7 @@ void check_quantization(const std::string& body, reference::ProblemShape shape,
   problem.launch(kQuantizePhase);
   const Schedule schedule = parse_schedule(problem.kernel().artifact().schedule_text);
   const int64_t padded = padded_head_dim(variant, schedule);
-  const int bits = qk_code_bits(schedule);
+  const int bits = qk_code_bits(variant, schedule);
   const reference::Means k_means = means_of(problem, "k_mean", 0);
   const reference::Means q_means = means_of(problem, "q_mean", variant.smooth_q_span);
   if (variant.smooth_k == Smoothing::kMean) check_means(problem.inputs().k, k_means);
