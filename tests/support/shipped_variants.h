@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
+#include <string>
 #include <vector>
 
 #include "compiler/sema/resolve.h"
@@ -28,6 +30,30 @@ inline std::vector<Variant> shipped_variants(const std::filesystem::path& root) 
     }
   }
   return variants;
+}
+
+// "sage1_b[head_dim=64, mask=none, ...]" -> its sweep's name, and the values
+inline std::string family_of(const Variant& variant) {
+  return variant.name.substr(0, variant.name.find('['));
+}
+
+// One of each group of the same key: the groups take turns in which of theirs, so that every value
+// of the sweeps is met, and another `turn` meets others.
+template <typename Key>
+std::vector<Variant> taking_turns(const std::vector<Variant>& variants, Key key, size_t turn) {
+  std::map<std::string, std::vector<const Variant*>> groups;
+  std::vector<std::string> order;
+  for (const Variant& v : variants) {
+    std::vector<const Variant*>& group = groups[key(v)];
+    if (group.empty()) order.push_back(key(v));
+    group.push_back(&v);
+  }
+  std::vector<Variant> taken;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const auto& group = groups[order[i]];
+    taken.push_back(*group[(i + turn + i / group.size()) % group.size()]);
+  }
+  return taken;
 }
 
 }  // namespace sagejit

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <set>
 
 #include "compiler/backend/assemble/report.h"
@@ -65,11 +64,6 @@ bool knows(const Toolchain& toolchain, const Target& target) {
   }
 }
 
-// "sage1_b[head_dim=64, mask=none, ...]" -> its sweep's name, and the values
-std::string family_of(const Variant& variant) {
-  return variant.name.substr(0, variant.name.find('['));
-}
-
 // sm_120a has what sm_120 has, and fp4.
 bool is_covered(const Variant& v, const Target& target) {
   return !target.fp4_mma || v.q.type == DType::kE2M1;
@@ -86,20 +80,16 @@ std::vector<Job> covered(const Toolchain& toolchain) {
     const Target& target = find_target(kTargets[t]);
     if (which == "wgmma" && !target.wgmma) continue;
     if (!knows(toolchain, target)) continue;
-    std::map<std::string, std::vector<Variant>> groups;
-    std::vector<std::string> order;
-    for (const Variant& v : shipped_variants(SAGEJIT_ROOT)) {
-      if (!is_covered(v, target)) continue;
-      std::string key = fmt::format("{} {}", family_of(v), v.head_dim);
-      if (target.wgmma && which != "wgmma")
-        key += fmt::format(" {}", static_cast<int>(v.mask.kind));
-      if (which == "all") key += v.name;
-      if (groups.count(key) == 0) order.push_back(key);
-      groups[key].push_back(v);
-    }
-    for (size_t i = 0; i < order.size(); ++i) {
-      const std::vector<Variant>& group = groups[order[i]];
-      jobs.push_back({group[(i + t + i / group.size()) % group.size()], &target, {}, "", false, 0});
+    const auto key = [&](const Variant& v) {
+      if (which == "all") return v.name;
+      std::string text = fmt::format("{} {}", family_of(v), v.head_dim);
+      const bool with_mask = target.wgmma && which != "wgmma";
+      return with_mask ? fmt::format("{} {}", text, static_cast<int>(v.mask.kind)) : text;
+    };
+    std::vector<Variant> variants = shipped_variants(SAGEJIT_ROOT);
+    std::erase_if(variants, [&](const Variant& v) { return !is_covered(v, target); });
+    for (Variant& v : taking_turns(std::move(variants), key, t)) {
+      jobs.push_back({std::move(v), &target, {}, "", false, 0});
     }
   }
   return jobs;
