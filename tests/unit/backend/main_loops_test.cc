@@ -75,7 +75,7 @@ std::optional<Tools> find_tools() {
 }
 
 // sm_90a gets every family of variants at every head dim, the others every family; what is left of
-// the sweeps takes turns. Of these every sixteenth: each takes ten seconds of a core.
+// the sweeps takes turns. Of these every sixteenth, as each is compiled three times.
 std::vector<Row> covered() {
   const char* chosen = std::getenv("SAGEJIT_RESOURCES");
   const bool all = chosen && std::string_view(chosen) == "all";
@@ -182,7 +182,6 @@ void check(const Row& row) {
     const Cell& cell = *row.cells[i];
     CHECK(cell.loops.size() == cuda.loops.size());
     CHECK(cell.instructions() <= kMargin * cuda.instructions());
-    CHECK(cell.instructions() * kMargin * kMargin >= cuda.instructions());
   }
 }
 
