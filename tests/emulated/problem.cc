@@ -167,7 +167,8 @@ bool Problem::has_workspace(std::string_view name) const {
 }
 
 std::vector<uint8_t> Problem::workspace(std::string_view name) const {
-  const BoundArgs bound = bind_args(kernel_.artifact().tensors, args_, 0);
+  BoundArgs bound = bind_args(kernel_.artifact().tensors, args_, 0);
+  bound.symbols[static_cast<size_t>(Symbol::kNumSms)] = kernel_.device().info().num_sms;
   const std::vector<uint8_t> all = workspace_->read();
   uint64_t begin = 0;
   for (const WorkspaceBuffer& buffer : kernel_.artifact().plan.workspace) {

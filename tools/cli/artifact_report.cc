@@ -1,6 +1,7 @@
 #include "tools/cli/artifact_report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -19,7 +20,34 @@ int dynamic_smem_bytes(const Artifact& artifact, const std::string& kernel) {
 
 }  // namespace
 
+namespace {
+
+// The expression for the heads that share a tile, of which many others are made; may be none.
+constexpr std::string_view kPackedHeads = "packed_heads";
+std::string packed_heads_of(const Plan& plan) {
+  for (const KernelLaunch& launch : plan.launches) {
+    for (const KernelParam& param : launch.params) {
+      if (param.name == kPackedHeads) return param.value.text();
+    }
+  }
+  return "";
+}
+
+// With its name in its place.
+std::string readable(const SizeExpr& expression, const std::string& packed_heads) {
+  std::string text = expression.text();
+  for (size_t at = 0; !packed_heads.empty();) {
+    at = text.find(packed_heads, at);
+    if (at == std::string::npos) break;
+    text.replace(at, packed_heads.size(), kPackedHeads);
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string describe_launches(const Plan& plan, std::span<const int> smem_bytes) {
+  const std::string packed_heads = packed_heads_of(plan);
   const bool has_smem = !smem_bytes.empty();
   std::vector<std::string> titles = {"step", "kernel", "phase", ">threads"};
   if (has_smem) titles.emplace_back(">shared memory");
@@ -31,19 +59,25 @@ std::string describe_launches(const Plan& plan, std::span<const int> smem_bytes)
                                       launch.phase == Phase::kQuantize ? "quantize" : "attend",
                                       fmt::format("{}", launch.block_threads)};
     if (has_smem) cells.push_back(fmt::format("{} B", smem_bytes[i]));
-    cells.push_back(fmt::format("{}  x  {}  x  {}", launch.grid[0].text(), launch.grid[1].text(),
-                                launch.grid[2].text()));
+    std::vector<std::string> grid;
+    for (const SizeExpr& size : launch.grid) grid.push_back(readable(size, packed_heads));
+    cells.push_back(fmt::format("{}", fmt::join(grid, "  x  ")));
     table.add(std::move(cells));
   }
   return table.text("  ");
 }
 
 std::string describe_workspace(const Plan& plan) {
+  const std::string packed_heads = packed_heads_of(plan);
   Table table({"workspace", "bytes"});
   for (const WorkspaceBuffer& buffer : plan.workspace) {
-    table.add({buffer.name, buffer.bytes.text() + (buffer.zeroed ? "  (zeroed)" : "")});
+    table.add(
+        {buffer.name, readable(buffer.bytes, packed_heads) + (buffer.zeroed ? "  (zeroed)" : "")});
   }
-  return table.empty() ? "  no workspace\n" : table.text("  ");
+  const std::string text = table.empty() ? "  no workspace\n" : table.text("  ");
+  if (packed_heads.empty()) return text;
+  return fmt::format("{}\n  {}, query heads that share tiles:\n    {}\n", text, kPackedHeads,
+                     packed_heads);
 }
 
 std::string describe_toolchain(std::string_view backend, std::string_view assembler) {

@@ -88,7 +88,7 @@ std::vector<Job> covered(const Toolchain& toolchain) {
     };
     std::vector<Variant> variants = shipped_variants(SAGEJIT_ROOT);
     std::erase_if(variants, [&](const Variant& v) { return !is_covered(v, target); });
-    for (Variant& v : taking_turns(std::move(variants), key, t)) {
+    for (Variant& v : taking_turns(variants, key, t)) {
       jobs.push_back({std::move(v), &target, {}, "", false, 0});
     }
   }
