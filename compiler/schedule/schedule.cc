@@ -194,6 +194,13 @@ void check_warpgroups(const Schedule& schedule, const Target& target, const Requ
   require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
 }
 
+void check_packed_heads(const Variant& variant, const Requirements& require) {
+  require(variant.smooth_q == Smoothing::kNone,
+          "pack_heads must be 0 where queries of one head share a mean");
+  require(variant.q.type != DType::kE2M1,
+          "pack_heads must be 0 with fp4: rows of Q lie with their scales, head by head");
+}
+
 }  // namespace
 
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
@@ -208,10 +215,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
     require(variant.q.type == DType::kS4, "int4_mma needs int4 Q and K");
     require(!schedule.wgmma, "int4_mma must be 0: wgmma has no int4 products");
   }
-  require(!schedule.pack_heads || variant.smooth_q == Smoothing::kNone,
-          "pack_heads must be 0 where queries of one head share a mean");
-  require(!schedule.pack_heads || variant.q.type != DType::kE2M1,
-          "pack_heads must be 0 with fp4: rows of Q lie with their scales, head by head");
+  if (schedule.pack_heads) check_packed_heads(variant, require);
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,

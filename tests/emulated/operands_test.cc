@@ -319,8 +319,8 @@ TEST_CASE("operands of the wgmma kernel in every granularity", "[emulated][opera
        {"q = int8 per tensor; k = int8 per head", "q = int8 per head; k = int8 per tensor",
         "q = int8 per block(48); k = int8 per warp(80)", "q = int8 per token; k = int8 per token",
         "q = int8 per thread(112); k = int8 per thread(16); lse = on",
-        "q = e4m3 per thread(32); k = e4m3 per block(64)",
-        "q = e4m3 per head; k = e4m3 per token", "q = int4 per thread(32); k = int4 per token"}) {
+        "q = e4m3 per thread(32); k = e4m3 per block(64)", "q = e4m3 per head; k = e4m3 per token",
+        "q = int4 per thread(32); k = int4 per token"}) {
     f.use(fmt::format("head_dim = 40; value_head_dim = 72; v = e4m3; smooth_k = mean; {}", scales));
     for (const std::string_view input : reference::input_names()) {
       for (const int64_t length : {5, 200}) {

@@ -74,7 +74,7 @@ std::string describe_workspace(const Plan& plan) {
     table.add(
         {buffer.name, readable(buffer.bytes, packed_heads) + (buffer.zeroed ? "  (zeroed)" : "")});
   }
-  const std::string text = table.empty() ? "  no workspace\n" : table.text("  ");
+  std::string text = table.empty() ? "  no workspace\n" : table.text("  ");
   if (packed_heads.empty()) return text;
   return fmt::format("{}\n  {}, query heads that share tiles:\n    {}\n", text, kPackedHeads,
                      packed_heads);
