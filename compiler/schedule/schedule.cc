@@ -194,6 +194,13 @@ void check_warpgroups(const Schedule& schedule, const Target& target, const Requ
   require(!schedule.q_in_registers, "q_in_registers must be 0: wgmma reads Q from shared memory");
 }
 
+void check_int4_products(const Variant& variant, const Schedule& schedule, const Target& target,
+                         const Requirements& require) {
+  require(target.native_s4_mma, fmt::format("{} has no int4 tensor cores", target.name));
+  require(variant.q.type == DType::kS4, "int4_mma needs int4 Q and K");
+  require(!schedule.wgmma, "int4_mma must be 0: wgmma has no int4 products");
+}
+
 void check_packed_heads(const Variant& variant, const Requirements& require) {
   require(variant.smooth_q == Smoothing::kNone,
           "pack_heads must be 0 where queries of one head share a mean");
@@ -210,11 +217,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
           fmt::format("a block has at most {} threads, {} warps are {}", kMaxThreadsPerBlock,
                       schedule.num_warps, threads));
   if (schedule.wgmma) check_warpgroups(schedule, target, require);
-  if (schedule.int4_mma) {
-    require(target.native_s4_mma, fmt::format("{} has no int4 tensor cores", target.name));
-    require(variant.q.type == DType::kS4, "int4_mma needs int4 Q and K");
-    require(!schedule.wgmma, "int4_mma must be 0: wgmma has no int4 products");
-  }
+  if (schedule.int4_mma) check_int4_products(variant, schedule, target, require);
   if (schedule.pack_heads) check_packed_heads(variant, require);
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
