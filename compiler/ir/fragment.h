@@ -41,15 +41,6 @@ constexpr int c_registers(const MmaInfo& mma) {
 constexpr bool has_scale_factors(const MmaInfo& mma) {
   return mma.a == DType::kE2M1;
 }
-// That share a scale factor, along k.
-inline constexpr int kScaleGroup = 16;
-// Row of A, and column of B, whose scale factors a thread holds.
-constexpr int a_scale_row(int lane) {
-  return lane / 4 + 8 * (lane % 2);
-}
-constexpr int b_scale_column(int lane) {
-  return lane / 4;
-}
 
 // Element `i` (from the lowest bits up) of register `r` of A: row of m, column of k.
 constexpr Coordinate a_element(const MmaInfo& mma, int lane, int r, int i) {

@@ -75,7 +75,7 @@ class CodeRows {
       fail(ErrorKind::kInternal, "a pass is not of whole core matrices");
     }
     const Value row_bytes = b.zext(constant(plan.row_bytes()));
-    const auto [pack_row, first_row, count] = tile.code_rows();
+    const auto [pack_row, first_row, count] = tile.code_place();
     const Value pack = b.add64(args[plan.operand + "_codes"], b.mul64(pack_row, row_bytes));
     const Value row = b.add(first_row, tile.token(0));
     const Value first = b.mul(tile.lanes().lane, constant(kLaneElements * plan.code_bits / 8));

@@ -22,7 +22,7 @@ RowTile::RowTile(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
       in_row_(b.less(lanes_.first, constant(plan.head_dim))),
       pieces_(b) {}
 
-RowTile::CodeRows RowTile::code_rows() const {
+RowTile::CodePlace RowTile::code_place() const {
   const Value padded = plan_.token_multiple > 1
                            ? args_["padded_" + std::string(names_of(plan_).tokens)]
                            : num_tokens_;

@@ -23,18 +23,18 @@ class RowTile {
 
   // Where codes of the head lie: in a pack of rows (packed_heads.h), the head alone where heads are
   // not packed. The padding, where a pack has any, is part of its last head's.
-  struct CodeRows {
+  struct CodePlace {
     ir::Value pack;          // number of its first row, i64
     ir::Value first, count;  // rows of the pack
   };
-  CodeRows code_rows() const;
+  CodePlace code_place() const;
 
   // This thread's row of a pass, counted from the tile's first.
   ir::Value row(int pass) const;
   ir::Value token(int pass) const;
   // A token that exists and belongs to this tile.
   ir::Value in_tensor(int pass) const { return before(num_tokens_, pass); }
-  ir::Value has_codes(int pass) const { return before(code_rows().count, pass); }
+  ir::Value has_codes(int pass) const { return before(code_place().count, pass); }
 
   // A piece for each pass; zeros outside the tensor.
   void load();

@@ -67,8 +67,8 @@ class Loader {
   }
 
   // Tiles in the order of their numbers: pack after pack, as they are prepared, and the last ones
-  // at once. Tiles with the most keys come first: of a head, and of all the last heads together, so
-  // that the last ones are short.
+  // at once. Tiles with the most keys come first: of a pack, and of all the last together, so that
+  // the last ones are short.
   Work work_of(Value number) {
     const Value row_tiles = args_["row_tiles"], first_last = args_["first_last_pack"];
     // a / b and a mod b by one division.

@@ -47,6 +47,7 @@ bool is_legal(const Variant& variant, const Schedule& schedule, const Target& ta
 bool packs_heads(const Variant& variant) {
   return variant.smooth_q == Smoothing::kNone && variant.q.type != DType::kE2M1;
 }
+
 // Two rows' sums, and a product of 8 columns.
 constexpr int kRowSumRegisters = 2 + 4;
 

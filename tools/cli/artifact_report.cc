@@ -18,10 +18,6 @@ int dynamic_smem_bytes(const Artifact& artifact, const std::string& kernel) {
   return bytes;
 }
 
-}  // namespace
-
-namespace {
-
 // The expression for the heads that share a tile, of which many others are made; may be none.
 constexpr std::string_view kPackedHeads = "packed_heads";
 std::string packed_heads_of(const Plan& plan) {
