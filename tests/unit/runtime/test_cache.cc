@@ -3,6 +3,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "compiler/support/stopwatch.h"
 #include "runtime/cache/entry.h"
 #include "tests/support/catch.h"
 #include "tests/unit/runtime/fakes.h"
@@ -387,16 +388,18 @@ TEST_CASE("disk cache: a hit on a large entry is quick") {
     module.cubin.assign(100000, 7);
   }
   REQUIRE(cache.store(kKey, artifact));
-  double best_ms = 1e9;
+  const fs::path path = only_entry(parent / "c");
+  double hit_ms = 1e9, read_ms = 1e9;
   for (int i = 0; i < 20; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    Stopwatch watch;
     REQUIRE(cache.find(kKey));
-    best_ms = std::min(
-        best_ms, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-                     .count());
+    hit_ms = std::min(hit_ms, watch.lap_ms());
+    REQUIRE(sha256(read_file(path)) != Digest{});
+    read_ms = std::min(read_ms, watch.lap_ms());
   }
-  WARN("disk hit, 500 kB: " << best_ms << " ms");
-  if (!kSanitized) CHECK(best_ms < 5.0);
+  WARN("disk hit, 500 kB: " << hit_ms << " ms, of which reading and digest " << read_ms << " ms");
+  // Where reading alone is slow (a busy machine, a slow file system), a hit may be, too.
+  if (!kSanitized) CHECK(hit_ms < std::max(5.0, 3 * read_ms));
 }
 
 }  // namespace sagejit::testing
