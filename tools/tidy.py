@@ -48,16 +48,24 @@ class Dependencies:
         return sorted(found)
 
 
+def configurations(source):
+    """The .clang-tidy files that clang-tidy reads for a source, the nearest first."""
+    folders = [folder for folder in source.parents if folder.is_relative_to(ROOT)]
+    return [path for path in (folder / ".clang-tidy" for folder in folders) if path.is_file()]
+
+
 class Tidy:
     def __init__(self, build):
         self.build = build
         self.clean = build / "tidy"
         self.clean.mkdir(parents=True, exist_ok=True)
         self.dependencies = Dependencies()
-        self.base = hashlib.sha256(clang_tidy_version().encode() + (ROOT / ".clang-tidy").read_bytes())
+        self.version = clang_tidy_version().encode()
 
     def key(self, entry):
-        digest = self.base.copy()
+        digest = hashlib.sha256(self.version)
+        for configuration in configurations(pathlib.Path(entry["file"])):
+            digest.update(configuration.read_bytes())
         digest.update(entry["command"].encode())
         for path in self.dependencies.of(pathlib.Path(entry["file"]), include_folders(entry["command"])):
             digest.update(hashlib.sha256(path.read_bytes()).digest())

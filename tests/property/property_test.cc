@@ -49,6 +49,10 @@ TEST_CASE("random problems with 8-bit P and V", "[property]") {
   run_random(Lab::mma_sync_e4m3(), random_eight_bit_case);
 }
 
+TEST_CASE("random problems with fp4 Q and K", "[property][fp4]") {
+  run_random(Lab::emulated("sm_120a"), random_fp4_case);
+}
+
 TEST_CASE("random problems for wgmma", "[property][wgmma]") {
   run_random(Lab::wgmma(), random_wgmma_case);
 }

@@ -38,14 +38,16 @@ std::string mask(Draw& draw) {
                                          "window"};
   const std::string_view name = draw.of(kNames);
   if (name != "window") return std::string(name);
-  return fmt::format("window({}, {})", draw.below(200), draw.below(200));
+  const int64_t left = draw.below(200), right = draw.below(200);
+  return fmt::format("window({}, {})", left, right);
 }
 
 std::string accumulator(Draw& draw, bool half) {
   constexpr std::string_view kOneLevel[] = {"f32", "f16"};
   constexpr int kIntervals[] = {16, 32, 64};
   if (draw.one_in(2)) return half ? std::string(draw.of(kOneLevel)) : "f32";
-  return fmt::format("{} + f32 every {}", half ? draw.of(kOneLevel) : "f32", draw.of(kIntervals));
+  const std::string_view inner = half ? draw.of(kOneLevel) : "f32";
+  return fmt::format("{} + f32 every {}", inner, draw.of(kIntervals));
 }
 
 // int8 P and V. No range between two integers: there exp2's last bit decides where the largest P
@@ -58,10 +60,24 @@ std::string integer_operands(Draw& draw) {
   return std::string(draw.of(kOperands));
 }
 
-// Of Q and K.
-std::string codes(Draw& draw, bool has_fp8) {
-  if (has_fp8 && draw.one_in(4)) return "e4m3";
+// What Q and K are quantized to.
+using DrawType = std::string (*)(Draw& draw);
+
+std::string integer_type(Draw& draw) {
   return draw.one_in(4) ? "int4" : "int8";
+}
+
+std::string integer_or_float_type(Draw& draw) {
+  return draw.one_in(4) ? "e4m3" : integer_type(draw);
+}
+
+std::string fp4_type(Draw&) {
+  return "fp4";
+}
+
+// fp4 has one granularity, which needs no name.
+std::string quantized(Draw& draw, const std::string& type) {
+  return type == "fp4" ? type : fmt::format("{} per {}", type, granularity(draw));
 }
 
 struct Body {
@@ -69,7 +85,7 @@ struct Body {
   int64_t d, dv;
 };
 
-Body body(Draw& draw, bool has_fp8) {
+Body body(Draw& draw, DrawType type_of_codes) {
   constexpr std::string_view kInputs[] = {"f16", "bf16"}, kOutputs[] = {"f16", "bf16", "f32"};
   Body result;
   result.input = draw.of(kInputs);
@@ -80,14 +96,15 @@ Body body(Draw& draw, bool has_fp8) {
   std::string& text = result.text;
   text = fmt::format("head_dim = {}; value_head_dim = {}; input = {}; output = {}", result.d,
                      result.dv, result.input, draw.of(kOutputs));
-  const std::string type = codes(draw, has_fp8);
-  text += fmt::format("; lse = {}; q = {} per {}", draw.one_in(3) ? "off" : "on", type,
-                      granularity(draw));
-  text += fmt::format("; k = {} per {}", type, granularity(draw));
+  const std::string type = type_of_codes(draw);
+  text += fmt::format("; lse = {}", draw.one_in(3) ? "off" : "on");
+  text += fmt::format("; q = {}", quantized(draw, type));
+  text += fmt::format("; k = {}", quantized(draw, type));
   if (draw.one_in(4)) {
     text += fmt::format("; smooth_q = mean per block({})", 64 * (1 + draw.below(4)));
   }
-  text += fmt::format("; smooth_k = {}; mask = {}", draw.one_in(3) ? "none" : "mean", mask(draw));
+  text += fmt::format("; smooth_k = {}", draw.one_in(3) ? "none" : "mean");
+  text += fmt::format("; mask = {}", mask(draw));
   return result;
 }
 
@@ -179,6 +196,19 @@ std::string eight_bit_products(Draw& draw, const Body& body) {
   return fmt::format("{}; row_sum = {}", text, sums_quantized ? "quantized" : "exact");
 }
 
+// P, V and how they add up over fp4 Q and K.
+std::string products_beside_fp4(Draw& draw) {
+  constexpr std::string_view kProducts[] = {
+      "p = fp4; v = fp4",
+      "p = fp4 range 1; v = fp4",
+      "p = fp4 range 288; v = fp4; rescale_threshold = 3",
+      "p = fp4; v = fp4; pv_accumulator = f32 + f32 every 64",
+      "p = fp4; v = fp4; pv_accumulator = f32 + f32 every 128",
+      "p = e4m3; v = e4m3; smooth_v = mean",
+      "p = int8; v = int8; pv_accumulator = s32 + f32 every 64"};
+  return std::string(draw.of(kProducts));
+}
+
 int64_t length(Draw& draw) {
   constexpr int64_t kEdges[] = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 256, 257};
   if (draw.one_in(30)) return 0;
@@ -204,7 +234,9 @@ void draw_problem(Draw& draw, Case& result) {
   };
   const bool overflows = has("pv_accumulator = f16") ||
                          (has("input = bf16") && (has("output = f16") || has("v = f16")));
-  if (result.input == "fp16_max" && overflows) result.input = "normal";
+  // Its K is too small for the scales of fp4: no score tells one key from another.
+  const bool vanishes = has("k = fp4");
+  if (result.input == "fp16_max" && (overflows || vanishes)) result.input = "normal";
   constexpr Layout kLayouts[] = {Layout::kBhtd, Layout::kBthd, Layout::kPadded, Layout::kBroadcast};
   result.layout = draw.of(kLayouts);
 }
@@ -213,7 +245,7 @@ void draw_problem(Draw& draw, Case& result) {
 
 Case random_case(uint64_t seed) {
   Draw draw(seed);
-  const Body variant = body(draw, false);
+  const Body variant = body(draw, integer_type);
   Case result;
   result.variant = fmt::format("{}; pv_accumulator = {}", variant.text,
                                accumulator(draw, variant.input == "f16"));
@@ -225,17 +257,27 @@ Case random_case(uint64_t seed) {
 
 Case random_eight_bit_case(uint64_t seed) {
   Draw draw(seed);
-  const Body variant = body(draw, true);
+  const Body variant = body(draw, integer_or_float_type);
   Case result;
-  result.variant =
-      fmt::format("{}; {}{}", variant.text, eight_bit_products(draw, variant), scale(draw));
+  result.variant = fmt::format("{}; {}", variant.text, eight_bit_products(draw, variant));
+  result.variant += scale(draw);
+  draw_problem(draw, result);
+  return result;
+}
+
+Case random_fp4_case(uint64_t seed) {
+  Draw draw(seed);
+  const Body variant = body(draw, fp4_type);
+  Case result;
+  result.variant = fmt::format("{}; {}", variant.text, products_beside_fp4(draw));
+  result.variant += scale(draw);
   draw_problem(draw, result);
   return result;
 }
 
 Case random_wgmma_case(uint64_t seed) {
   Draw draw(seed);
-  const Body variant = body(draw, true);
+  const Body variant = body(draw, integer_or_float_type);
   Case result;
   result.schedule = wgmma_schedule_for(draw, variant);
   result.variant =

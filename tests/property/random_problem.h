@@ -13,6 +13,8 @@ namespace sagejit::test {
 Case random_case(uint64_t seed);
 // With 8-bit P and V.
 Case random_eight_bit_case(uint64_t seed);
+// With fp4 Q and K.
+Case random_fp4_case(uint64_t seed);
 // With a schedule of the wgmma kernel, and what only that one has.
 Case random_wgmma_case(uint64_t seed);
 
