@@ -10,8 +10,9 @@
 #include "compiler/kernels/wgmma_block.h"
 #include "compiler/kernels/wgmma_loader.h"
 #include "compiler/kernels/wgmma_operands.h"
+#include "compiler/kernels/wgmma_pipeline.h"
+#include "compiler/kernels/wgmma_scores.h"
 #include "compiler/kernels/wgmma_turns.h"
-#include "compiler/layout/core_matrix.h"
 
 namespace sagejit {
 
@@ -36,6 +37,7 @@ class WgmmaAttention {
         variant_(block_.variant),
         schedule_(block_.schedule),
         kv_ring_(block_.kv_ring),
+        scores_(block_),
         turns_(block_) {}
 
   ir::Function generate() {
@@ -110,14 +112,15 @@ class WgmmaAttention {
       if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
       return softmax.step(s, factors, masked, [&] { turns_.take(); });
     };
-    if (schedule_.overlap) {
-      compute_overlapped(regions, q_rows, kv, o, to_probabilities);
-    } else {
-      compute_in_order(regions, q_rows, kv, o, to_probabilities);
+    if (schedule_.overlap == 0) compute_in_order(regions, q_rows, kv, o, to_probabilities);
+    if (schedule_.overlap == 1) compute_overlapped(regions, q_rows, kv, o, to_probabilities);
+    if (schedule_.overlap == 2) {
+      const WgmmaPipeline::Rows state{rows, key_scales, q_rows, softmax, o};
+      WgmmaPipeline(block_, state, kv).run(regions);
     }
     o.close();
     skip(end, block.end_tile(), kv);
-    skip_last_stage(regions, block, kv);
+    skip_last_stages(regions, block, kv);
     store(tile, softmax, o, words);
   }
 
@@ -172,11 +175,11 @@ class WgmmaAttention {
                         WgmmaAccumulator& o, const ToProbabilities& to_probabilities) {
     for (const TileRun& run : regions.runs()) {
       b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
-      b_.loop(run.begin, once(run.end), constant(1), [&](Value key_tile) {
-        const Scores s = new_scores();
+      b_.loop(run.begin, block_.once(run.end), constant(1), [&](Value key_tile) {
+        const Scores s = scores_.create();
         kv_ring_.wait(kv);
-        start_scores(s, q_rows, kv);
-        finish_scores(s, 0);
+        scores_.start(s, q_rows, kv);
+        scores_.finish(s, 0);
         const OnlineSoftmax::Rescale rescale = to_probabilities(s, key_tile, run.masked);
         o.rescale(rescale);
         turns_.pass(s.registers());
@@ -199,10 +202,10 @@ class WgmmaAttention {
     };
     b_.when(b_.less(first, regions.end_tile()), [&] {
       b_.comment("the first key tile: nothing to overlap with");
-      const Scores s = new_scores();
+      const Scores s = scores_.create();
       kv_ring_.wait(kv);
-      start_scores(s, q_rows, kv);
-      finish_scores(s, 0);
+      scores_.start(s, q_rows, kv);
+      scores_.finish(s, 0);
       to_probabilities(s, first, true);
       turns_.pass(s.registers());
       next_stage();
@@ -212,13 +215,13 @@ class WgmmaAttention {
       };
       for (const TileRun& run : regions.runs()) {
         b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
-        b_.loop(b_.max(run.begin, b_.add(first, constant(1))), once(run.end), constant(1),
+        b_.loop(b_.max(run.begin, b_.add(first, constant(1))), block_.once(run.end), constant(1),
                 [&](Value key_tile) {
-                  const Scores next = new_scores();
+                  const Scores next = scores_.create();
                   kv_ring_.wait(kv);
-                  start_scores(next, q_rows, kv);
+                  scores_.start(next, q_rows, kv);
                   start_values();
-                  finish_scores(next, 1);
+                  scores_.finish(next, 1);
                   const OnlineSoftmax::Rescale rescale =
                       to_probabilities(next, key_tile, run.masked);
                   b_.tie(next.registers());
@@ -235,10 +238,6 @@ class WgmmaAttention {
     });
   }
 
-  // A value that is the same in all lanes, computed here and kept: what the assembler can derive
-  // from other uniform registers, it derives again in every iteration.
-  Value once(Value x) { return b_.emit1(Op::kShflI32, {x, constant(0)}); }
-
   // Key tiles that only other warpgroups' rows see: their turns, and as many stages.
   void skip(Value begin, Value end, RingCursor& kv) {
     b_.loop(begin, end, constant(1), [&](Value) {
@@ -252,51 +251,23 @@ class WgmmaAttention {
     kv_ring_.release(kv);
     kv.advance();
   }
-  // With values behind the keys there is one stage more than key tiles; a warpgroup that sees none
-  // has not met it yet.
-  void skip_last_stage(const MaskRegions& own, const MaskRegions& block, RingCursor& kv) {
+  // With values behind the keys there are more stages than key tiles; a warpgroup that sees none
+  // has not met them yet.
+  void skip_last_stages(const MaskRegions& own, const MaskRegions& block, RingCursor& kv) {
     if (block_.value_lag() == 0) return;
     const Value sees_none = b_.equal(own.first_tile(), own.end_tile());
     const Value has_stages = b_.less(block.first_tile(), block.end_tile());
-    const Value count = b_.select(b_.both(sees_none, has_stages), constant(1), constant(0));
+    const Value count =
+        b_.select(b_.both(sees_none, has_stages), constant(block_.value_lag()), constant(0));
     b_.loop(constant(0), count, constant(1), [&](Value) { skip_stage(kv); });
   }
-
-  Scores new_scores() {
-    Scores s{.tiles = {}, .biased = sums_are_biased(variant_)};
-    s.tiles.resize(1);
-    for (int tile = 0; tile < schedule_.block_n / kFragmentColumns; ++tile) {
-      s.tiles[0].emplace_back();
-      for (Var& x : s.tiles[0].back()) x = b_.var(s.biased ? constant(0) : constant_f32(0));
-    }
-    return s;
-  }
-
-  // S = Q K^T. Accumulators of integers start at the bias.
-  void start_scores(const Scores& s, Value q_rows, const RingCursor& kv) {
-    if (s.biased) {
-      for (const Var& x : s.registers()) b_.set(x, score_zero(variant_));
-    }
-    const DType code = qk_operand_type(variant_, schedule_);
-    const Op product = ir::wgmma_of(code, code, variant_.qk_accumulator);
-    const Value keys = token_rows_descriptor(b_, kv_ring_.units(kv, WgmmaBlock::kKeys),
-                                             qk_row_bytes(variant_, schedule_));
-    for (int byte = 0; byte < qk_row_bytes(variant_, schedule_); byte += kQkStepBytes) {
-      const int offset = byte / kCoreRowBytes * kCoreBytes;
-      b_.wgmma(product, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
-               {.fenced = byte == 0, .accumulate = byte > 0 || s.biased});
-    }
-    b_.emit(Op::kWgmmaCommit, {});
-  }
-
-  // in_flight: products started after these.
-  void finish_scores(const Scores& s, int in_flight) { b_.wgmma_wait(in_flight, s.registers()); }
 
   WgmmaBlock block_;
   Builder& b_;
   const Variant& variant_;
   const Schedule& schedule_;
   const BulkRing& kv_ring_;
+  WgmmaScores scores_;
   Turns turns_;
 };
 

@@ -72,6 +72,7 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
                               const std::vector<Value>& factors) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
   const int first = 2 * (row % 2);
+  const bool as_integers = scores.biased || scores.integers;
   Value result;
   for (size_t run = 0; run < factors.size(); ++run) {
     // Biased scores are compared as integers, two new ones at a time (the assembler has a maximum
@@ -81,11 +82,12 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
       for (int e = first; e < first + 2; ++e) {
         const int key_tile = static_cast<int>(run) * run_tiles + tile;
         const Var& element = scores.tiles[row / 2][key_tile][e];
-        const Value x = scores.biased ? b_.get(element) : get_score(b_, element);
-        run_max = !run_max ? x : scores.biased ? b_.max(run_max, x) : b_.fmax(run_max, x);
+        const Value x = as_integers ? b_.get(element) : get_score(b_, element);
+        run_max = !run_max ? x : as_integers ? b_.max(run_max, x) : b_.fmax(run_max, x);
       }
     }
-    if (scores.biased) {
+    if (scores.integers) run_max = b_.add(run_max, constant(kBiasedZero));
+    if (as_integers) {
       run_max = b_.fsub(b_.emit1(Op::kF32Bits, {run_max}), constant_f32(kScoreBias));
     }
     run_max = b_.fmul(run_max, factors[run]);
@@ -210,13 +212,12 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   return rescale;
 }
 
-// P of one row, or its codes; returns the sum of P, if it is kept here.
-Value OnlineSoftmax::exponentials(Scores& scores, size_t row,
-                                  const std::vector<Exponent>& runs) const {
+// P of one row, or its codes; and the sum of P, if it is kept here: of alternate tiles, two short
+// chains of additions instead of a long one.
+void OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
+                                 int first, int count, std::array<Value, 2>& sums) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
-  // Sums of alternate tiles: two short chains of additions instead of a long one.
-  std::array<Value, 2> sums;
-  for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
+  for (int tile = first; tile < first + count; ++tile) {
     const Value factor = b_.get(runs[tile / run_tiles].factor);
     const Value offset = b_.get(runs[tile / run_tiles].offset);
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
@@ -230,31 +231,101 @@ Value OnlineSoftmax::exponentials(Scores& scores, size_t row,
       sum = sum ? b_.fadd(sum, p) : p;
     }
   }
-  return sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
+}
+
+OnlineSoftmax::Sums OnlineSoftmax::new_sums() const {
+  Sums sums;
+  for (size_t row = 0; row < max_.size(); ++row) {
+    sums.push_back({b_.var(constant_f32(0)), b_.var(constant_f32(0))});
+  }
+  return sums;
+}
+
+void OnlineSoftmax::exponentials(Scores& scores, const Exponents& exponents, int first, int count,
+                                 const Sums& sums) const {
+  for (size_t row = 0; row < max_.size(); ++row) {
+    std::array<Value, 2> of_row;
+    for (size_t i = 0; i < 2 && first > 0; ++i) of_row[i] = b_.get(sums[row][i]);
+    exponentials(scores, row, exponents[row], first, count, of_row);
+    for (size_t i = 0; i < 2 && of_row[i]; ++i) b_.set(sums[row][i], of_row[i]);
+  }
+}
+
+void OnlineSoftmax::add(size_t row, const std::array<Value, 2>& sums) const {
+  if (!sums_p_) return;
+  const Value sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
+  b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
+}
+
+void OnlineSoftmax::add(const Sums& sums) const {
+  for (size_t row = 0; row < max_.size(); ++row) {
+    add(row, {b_.get(sums[row][0]), b_.get(sums[row][1])});
+  }
+}
+
+OnlineSoftmax::Tile OnlineSoftmax::begin(const Scores& scores, const Dequantization& dequantization,
+                                         bool masked) {
+  Tile tile;
+  for (const std::vector<Value>& row : factors(dequantization, masked)) {
+    tile.maxima.push_back(tile_max(scores, static_cast<int>(tile.maxima.size()), row));
+    tile.exponents.emplace_back();
+    for (const Value factor : row) {
+      tile.exponents.back().push_back({b_.var(factor), b_.var(constant_f32(0))});
+    }
+  }
+  return tile;
+}
+
+OnlineSoftmax::Rescale OnlineSoftmax::refer(Scores& scores, const Tile& tile, bool masked,
+                                            const std::function<void()>& before_exponentials) {
+  // The branch changes them for scores that are too large; else they can wait for it, and take no
+  // registers meanwhile.
+  if (may_be_large(scores)) renew_offsets(tile.exponents, scores.biased, masked);
+  Rescale rescale = renew(scores, tile.maxima, tile.exponents, masked, before_exponentials);
+  if (!may_be_large(scores)) renew_offsets(tile.exponents, scores.biased, masked);
+  return rescale;
 }
 
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
                                            bool masked,
                                            const std::function<void()>& before_exponentials) {
-  std::vector<Value> maxima;
-  Exponents exponents;
-  for (const std::vector<Value>& row : factors(dequantization, masked)) {
-    maxima.push_back(tile_max(scores, static_cast<int>(maxima.size()), row));
-    exponents.emplace_back();
-    for (const Value factor : row) {
-      exponents.back().push_back({b_.var(factor), b_.var(constant_f32(0))});
-    }
-  }
-  // The branch changes them for scores that are too large; else they can wait for it, and take no
-  // registers meanwhile.
-  if (may_be_large(scores)) renew_offsets(exponents, scores.biased, masked);
-  Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
-  if (!may_be_large(scores)) renew_offsets(exponents, scores.biased, masked);
+  const Tile tile = begin(scores, dequantization, masked);
+  Rescale rescale = refer(scores, tile, masked, before_exponentials);
+  // Row by row, sums included.
   for (size_t row = 0; row < max_.size(); ++row) {
-    const Value sum = exponentials(scores, row, exponents[row]);
-    if (sums_p_) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
+    std::array<Value, 2> sums;
+    exponentials(scores, row, tile.exponents[row], 0, scores.num_key_tiles(), sums);
+    add(row, sums);
   }
   return rescale;
+}
+
+OnlineSoftmax::Pending OnlineSoftmax::new_pending(const Tile& tile) const {
+  Pending pending{.any = b_.var(constant(0)), .factors = {}, .exponents = {}};
+  for (const std::vector<Exponent>& row : tile.exponents) {
+    pending.factors.push_back(b_.var(constant_f32(1)));
+    pending.exponents.emplace_back();
+    for (const auto& [factor, offset] : row) {
+      pending.exponents.back().push_back({b_.var(b_.get(factor)), b_.var(b_.get(offset))});
+    }
+  }
+  return pending;
+}
+
+void OnlineSoftmax::set(const Pending& pending, const Rescale& rescale, const Tile& tile) const {
+  b_.set(pending.any, b_.select(rescale.any, constant(1), constant(0)));
+  for (size_t row = 0; row < tile.exponents.size(); ++row) {
+    b_.set(pending.factors[row], b_.get(rescale.factors[row]));
+    for (size_t run = 0; run < tile.exponents[row].size(); ++run) {
+      const Exponent &to = pending.exponents[row][run], &from = tile.exponents[row][run];
+      b_.set(to.factor, b_.get(from.factor));
+      b_.set(to.offset, b_.get(from.offset));
+    }
+  }
+}
+
+OnlineSoftmax::Rescale OnlineSoftmax::rescale_of(const Pending& pending) const {
+  return {b_.less(constant(0), b_.get(pending.any)), pending.factors};
 }
 
 Value OnlineSoftmax::in_log2_units(Value t) const {

@@ -46,6 +46,43 @@ class OnlineSoftmax {
   Rescale step(Scores& scores, const Dequantization& dequantization, bool masked,
                const std::function<void()>& before_exponentials = {});
 
+  // --- step() in parts, for kernels that have the exponentials of a tile beside the maxima of the
+  // next one: begin(), refer(), exponentials(), add(); the exponentials of the tile before may come
+  // as late as between begin() and refer().
+
+  // log2 P, or the code, = x factor + offset; the rare branch of refer() changes both.
+  struct Exponent {
+    ir::Var factor, offset;
+  };
+  using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
+  // Rescale and exponents of a tile that the next iteration of a loop takes over.
+  struct Pending {
+    ir::Var any;  // i32
+    std::vector<ir::Var> factors;
+    Exponents exponents;
+  };
+  struct Tile {
+    std::vector<ir::Value> maxima;  // of the rows' scores that this thread holds
+    Exponents exponents;
+  };
+  using Sums = std::vector<std::array<ir::Var, 2>>;  // of P, by row of the thread, in two chains
+
+  // The maxima of a tile's scores, which stay as they are.
+  Tile begin(const Scores& scores, const Dequantization& dequantization, bool masked);
+  // What its P is relative to. Scores that are too large change.
+  Rescale refer(Scores& scores, const Tile& tile, bool masked,
+                const std::function<void()>& before_exponentials = {});
+  // Scores of `count` 8-key tiles from `first` on become P; those of tile 0 start the sums.
+  void exponentials(Scores& scores, const Exponents& exponents, int first, int count,
+                    const Sums& sums) const;
+  Sums new_sums() const;
+  // The sums of a whole tile go to the rows'.
+  void add(const Sums& sums) const;
+  // For a tile that needs no rescale, as the first; and another instead of it.
+  Pending new_pending(const Tile& tile) const;
+  void set(const Pending& pending, const Rescale& rescale, const Tile& tile) const;
+  Rescale rescale_of(const Pending& pending) const;
+
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
   std::vector<ir::Value> row_sum() const;  // 0 for rows without keys; valid with sums_p
@@ -54,12 +91,6 @@ class OnlineSoftmax {
 
  private:
   using Factors = std::vector<std::vector<ir::Value>>;  // [row of the thread][run of key tiles]
-  // log2 P, or the code, = x factor + offset; both change in the rare branch.
-  struct Exponent {
-    ir::Var factor, offset;
-  };
-  using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
-
   Factors factors(const Dequantization& dequantization, bool masked) const;
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
   ir::Value reference(size_t row, bool masked) const;
@@ -73,7 +104,9 @@ class OnlineSoftmax {
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
   void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs,
                           bool masked) const;
-  ir::Value exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs) const;
+  void exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs, int first,
+                    int count, std::array<ir::Value, 2>& sums) const;
+  void add(size_t row, const std::array<ir::Value, 2>& sums) const;
   ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 

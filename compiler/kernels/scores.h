@@ -45,7 +45,8 @@ void set_score(ir::Builder& b, const ir::Var& score, ir::Value number);
 // where integers add up, else f32. Either way they hold the bits of an f32.
 struct Scores {
   std::vector<std::vector<std::array<ir::Var, 4>>> tiles;
-  bool biased = true;  // kScoreBias + s, comparable as integers; else the number itself
+  bool biased = true;     // kScoreBias + s, comparable as integers; else the number itself
+  bool integers = false;  // not yet biased: s, an i32, as products that start from zero leave it
   KeyOrder keys = KeyOrder::kByColumn;  // which key each element is of
 
   // One tile's elements as f32.

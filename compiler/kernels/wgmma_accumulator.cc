@@ -49,6 +49,13 @@ std::vector<Var> WgmmaAccumulator::convert(const Scores& p) const {
   return result;
 }
 
+std::vector<Var> WgmmaAccumulator::new_operands(const Scores& p) {
+  const int num_steps = p.num_key_tiles() * kFragmentColumns / step_keys_;
+  running_.clear();
+  for (int i = 0; i < num_steps * kStepRegisters; ++i) running_.push_back(b_.var(constant(0)));
+  return running_;
+}
+
 void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int num_steps) {
   for (int step = first_step; step < first_step + num_steps; ++step) {
     std::vector<Value> a;

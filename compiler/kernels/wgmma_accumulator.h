@@ -35,6 +35,9 @@ class WgmmaAccumulator {
   // Adds P V of a key tile and waits for it. values: descriptor of the V tile.
   void add(const std::vector<ir::Var>& p, ir::Value values, ir::Value key_tile);
 
+  // The operands of a tile's products as variables of a loop, which start() is to be given.
+  std::vector<ir::Var> new_operands(const Scores& p);
+
   // The same in two steps, for tiles that an interval holds wholly.
   void start(const std::vector<ir::Var>& p, ir::Value values);
   // Waits for what start() started with P of `key_tile`, and rescales the sum. `after_softmax`:

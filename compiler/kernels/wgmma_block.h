@@ -39,7 +39,7 @@ struct WgmmaBlock {
 
   // A stage of kv_ring holds K of one tile and V of the tile so far behind it: what the computing
   // warpgroups use together.
-  int value_lag() const { return schedule.overlap ? 1 : 0; }
+  int value_lag() const { return schedule.overlap; }
   enum Piece { kKeys, kValues, kMeanScores };
 
   int num_query_stages() const { return kQueryStages * num_consumers; }
@@ -56,6 +56,10 @@ struct WgmmaBlock {
   static constexpr int kValueScaleBytes = kRowFactorBytes + kWarpgroupRows * 4;
 
   static constexpr int kNoTile = -1;  // no tile is left
+
+  // A value that is the same in all lanes, computed here and kept: what the assembler can derive
+  // from other uniform registers, it derives again in every iteration.
+  ir::Value once(ir::Value x) { return b.emit1(ir::Op::kShflI32, {x, ir::constant(0)}); }
 
   // Key tiles that `num_rows` query rows from `first_row` on see.
   MaskRegions regions_of(ir::Value first_row, int num_rows) {

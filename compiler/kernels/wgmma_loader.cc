@@ -247,7 +247,7 @@ class Loader {
         BulkRing::Source values{b_.add64(v_head, offset_of(value_tile, block_.v_bytes())), {}};
         if (block_.value_lag() > 0) {
           keys.condition = b_.less(tile, end);
-          values.condition = b_.less(first, tile);
+          values.condition = b_.less_equal(first, value_tile);
         }
         std::vector<BulkRing::Source> sources = {keys, values};
         for (const Value row : mean_rows) {

@@ -58,12 +58,12 @@ int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const int columns = padded_value_head_dim(variant);
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
-  const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
+  const int p = schedule.overlap * schedule.block_n * bits_of(variant.p.type) / 64;
+  const int scores = (schedule.overlap == 2 ? 2 : 1) * schedule.block_n / 2;
   const int row_sums = variant.row_sum == RowSum::kQuantized ? kRowSumRegisters : 0;
   // Addresses and loop state; less, and the assembler was seen to spill.
   const int others = schedule.num_warps > 8 ? 32 : 24;
-  return accumulator(pv.outer.value_or(pv.inner)) + inner + schedule.block_n / 2 + p + row_sums +
-         others;
+  return accumulator(pv.outer.value_or(pv.inner)) + inner + scores + p + row_sums + others;
 }
 
 // The deepest ring that fits, up to a depth beyond which nothing was gained.

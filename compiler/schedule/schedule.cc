@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
+#include <numeric>
 #include <vector>
 
 #include "compiler/layout/key_order.h"
@@ -33,7 +34,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("stages", 4096, stages),
     SCHEDULE_FIELD("q_in_registers", 1, q_in_registers),
     SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
-    SCHEDULE_FIELD("overlap", 1, overlap),
+    SCHEDULE_FIELD("overlap", 2, overlap),
     SCHEDULE_FIELD("ping_pong", 1, ping_pong),
     SCHEDULE_FIELD("prepare_percent", 100, prepare_percent),
     SCHEDULE_FIELD("int4_mma", 1, int4_mma),
@@ -208,6 +209,17 @@ void check_packed_heads(const Variant& variant, const Requirements& require) {
           "pack_heads must be 0 with fp4: rows of Q lie with their scales, head by head");
 }
 
+// What the pipelined softmax does without: scales of single keys, and turns.
+void check_pipelined(const Variant& variant, const Schedule& schedule,
+                     const Requirements& require) {
+  constexpr int kLeastRun = 16;
+  const ScaleGroups groups = scale_groups_of_k(variant.k);
+  require(groups.is_dynamic() || std::gcd(groups.span, schedule.block_n) >= kLeastRun,
+          "overlap=2 needs scales of K for at least 16 keys of a tile in a row");
+  require(variant.smooth_q == Smoothing::kNone, "overlap=2 needs Q that is not smoothed");
+  require(!schedule.ping_pong, "overlap=2 takes no turns: ping_pong must be 0");
+}
+
 }  // namespace
 
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
@@ -219,6 +231,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   if (schedule.wgmma) check_warpgroups(schedule, target, require);
   if (schedule.int4_mma) check_int4_products(variant, schedule, target, require);
   if (schedule.pack_heads) check_packed_heads(variant, require);
+  if (schedule.overlap == 2) check_pipelined(variant, schedule, require);
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,
@@ -242,7 +255,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
                         keys, bits_of(variant.v.type)));
     require(variant.q.type != DType::kE2M1 || schedule.block_n % kOrderedKeys == 0,
             "block_n must be a multiple of 32 with fp4 K");
-    require(!schedule.overlap, "overlap needs wgmma");
+    require(schedule.overlap == 0, "overlap needs wgmma");
     const int warp_rows = schedule.block_m / schedule.num_warps;
     require(variant.smooth_q == Smoothing::kNone || variant.smooth_q_span % warp_rows == 0,
             fmt::format("the {} rows of a warp must divide the {} that share a mean of Q",

@@ -26,8 +26,10 @@ struct Schedule {
   int stages = 2;              // depth of the ring of K and V tiles in shared memory
   bool q_in_registers = true;  // Q's fragments are loaded once, not once per key tile
   int blocks_per_sm = 1;       // resident blocks that the register budget is set for
-  bool overlap = false;        // wgmma: P V of a key tile runs beside the softmax of the next
-  bool ping_pong = false;      // wgmma: warpgroups take turns with their exponentials
+  // wgmma: 0: products and softmax of a key tile in order; 1: P V of a tile runs beside the softmax
+  // of the next; 2: and the exponentials of a tile beside the maxima of the next.
+  int overlap = 0;
+  bool ping_pong = false;    // wgmma: warpgroups take turns with their exponentials
   int prepare_percent = 50;  // wgmma: of the multiprocessors, where `prepare` runs beside attention
   bool int4_mma = false;     // int4 Q and K lie two to a byte, as int4 tensor cores read them; else
                              // one to a byte, and int8 products give the same scores

@@ -25,7 +25,7 @@ Variant variant_of(std::string_view body) {
   return resolve_variants("<test>", fmt::format("case {{\n{}\n}}\n", body)).front();
 }
 
-Schedule wgmma_schedule(int num_warps, int block_n, bool overlap, int stages, bool ping_pong) {
+Schedule wgmma_schedule(int num_warps, int block_n, int overlap, int stages, bool ping_pong) {
   return {.wgmma = true,
           .block_m = 16 * num_warps,
           .block_n = block_n,

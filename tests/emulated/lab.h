@@ -20,7 +20,7 @@ namespace sagejit::test {
 Variant variant_of(std::string_view body);
 
 // A schedule of the wgmma kernel with so many computing warps.
-Schedule wgmma_schedule(int num_warps, int block_n, bool overlap = false, int stages = 2,
+Schedule wgmma_schedule(int num_warps, int block_n, int overlap = 0, int stages = 2,
                         bool ping_pong = false);
 
 class Lab {

@@ -73,17 +73,24 @@ constexpr Family kFamilies[] = {
      64, true},
 };
 
+// Which the pipelined softmax, overlap = 2, is not made for.
+bool has_scales_of_keys(const Family& family) {
+  return family.body.find("k = int8 per token") != std::string_view::npos;
+}
+
 TEST_CASE("wgmma: warps, stages, overlap and turns give the same bits", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
   for (const Family& family : kFamilies) {
     const Variant variant = variant_of(family.body);
     Bits expected[2];  // in order, overlapped
-    for (const bool overlap : {false, true}) {
-      Bits& first = expected[family.is_two_level && overlap];
+    for (const int overlap : {0, 1, 2}) {
+      if (overlap == 2 && has_scales_of_keys(family)) continue;
+      Bits& first = expected[family.is_two_level && overlap > 0];
       for (const auto& [num_warps, stages, ping_pong] :
            {std::tuple(4, 2, false), std::tuple(8, 3, true), std::tuple(12, 4, false),
             std::tuple(12, 3, true), std::tuple(16, 3, false)}) {
+        if (overlap == 2 && ping_pong) continue;
         CAPTURE(family.body, overlap, num_warps, stages, ping_pong);
         const auto kernel = lab.kernel(make_request(
             variant, wgmma_schedule(num_warps, family.block_n, overlap, stages, ping_pong)));
@@ -103,7 +110,7 @@ TEST_CASE("wgmma: packed heads give the same bits", "[emulated][wgmma]") {
   if (!lab.ready()) return;
   for (const Family& family : kFamilies) {
     const Variant variant = variant_of(family.body);
-    Schedule schedule = wgmma_schedule(12, family.block_n, true, 3, false);
+    Schedule schedule = wgmma_schedule(12, family.block_n, 1, 3, false);
     const auto alone = lab.kernel(make_request(variant, schedule));
     schedule.pack_heads = true;
     const auto packed = lab.kernel(make_request(variant, schedule));
@@ -140,7 +147,9 @@ TEST_CASE("wgmma: the order of copies, products, warps and blocks does not show"
   for (const Family& family : kFamilies) {
     const Variant variant = variant_of(family.body);
     for (const auto& [num_warps, overlap, ping_pong] :
-         {std::tuple(4, true, false), std::tuple(12, false, false), std::tuple(12, true, true)}) {
+         {std::tuple(4, 1, false), std::tuple(12, 0, false), std::tuple(12, 1, true),
+          std::tuple(8, 2, false)}) {
+      if (overlap == 2 && has_scales_of_keys(family)) continue;
       const Schedule schedule = wgmma_schedule(num_warps, family.block_n, overlap, 2, ping_pong);
       const auto kernel = lab.kernel(make_request(variant, schedule));
       const Bits expected = bits_of(*kernel, variant);
@@ -167,7 +176,7 @@ TEST_CASE("wgmma: a second run and separate phases give the same bits", "[emulat
   for (const Family& family : kFamilies) {
     CAPTURE(family.body);
     const Variant variant = variant_of(family.body);
-    const auto kernel = lab.kernel(make_request(variant, wgmma_schedule(4, family.block_n, true)));
+    const auto kernel = lab.kernel(make_request(variant, wgmma_schedule(4, family.block_n, 1)));
     const Bits first = bits_of(*kernel, variant);
     CHECK(bits_of(*kernel, variant) == first);
     Problem apart = problem_for(*kernel, variant);

@@ -26,7 +26,7 @@ struct Form {
 std::vector<Form> forms() {
   std::vector<Form> result;
   for (size_t i = 0; i < std::size(kMasks); ++i) {
-    const bool overlap = i % 2 == 1;
+    const int overlap = static_cast<int>(i % 3);
     const int num_warps = 4 + 4 * static_cast<int>(i % 3);
     result.push_back({fmt::format("head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
                                   kMasks[i], kTypes[(i + i / 4) % 4]),
@@ -100,9 +100,11 @@ TEST_CASE("wgmma: key tiles of every size, one to three warpgroups", "[emulated]
           "head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
           kMasks[(i + i / 6) % std::size(kMasks)], kTypes[block_n % 64 ? i % 3 : i % 4]);
       const bool is_two_level = block_n % 64 == 0 && i % 4 == 3;
-      const bool overlap = i / 3 % 2 == 0 && (!is_two_level || block_n == 64);
+      const bool overlaps = i / 3 % 2 == 0 && (!is_two_level || block_n == 64);
+      const int overlap = overlaps ? 1 + static_cast<int>(i % 2) : 0;
+      const bool ping_pong = num_warps > 4 && overlap < 2 && i % 2 == 1;
       const Schedule schedule =
-          wgmma_schedule(num_warps, block_n, overlap, 2 + i % 3, num_warps > 4 && i % 2 == 1);
+          wgmma_schedule(num_warps, block_n, overlap, 2 + static_cast<int>(i % 3), ping_pong);
       for (const auto& [m, n] : {std::pair(130, 333), std::pair(333, 130), std::pair(250, 225)}) {
         cases.push_back({body,
                          {.b = 1, .hq = 2, .hkv = 1, .m = m, .n = n},
@@ -175,7 +177,7 @@ TEST_CASE("wgmma: heads in groups", "[emulated][wgmma]") {
 TEST_CASE("wgmma: rows without keys are zero", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
-  for (const bool overlap : {false, true}) {
+  for (const int overlap : {0, 1, 2}) {
     const Variant variant = variant_of("head_dim = 64; lse = on; mask = causal(bottom_right)");
     const auto kernel = lab.kernel(make_request(variant, wgmma_schedule(8, 64, overlap)));
     const reference::ProblemShape shape = {.b = 1, .hq = 2, .hkv = 2, .m = 300, .n = 30};

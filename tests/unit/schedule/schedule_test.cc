@@ -154,6 +154,14 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
   }
   CHECK(limit_of(v, "overlap=1", "sm_90a") == "overlap needs wgmma");
   CHECK(limit_of(v, "ping_pong=1", "sm_90a") == "ping_pong needs wgmma");
+  CHECK(limit("overlap=2 ping_pong=1", v) == "overlap=2 takes no turns: ping_pong must be 0");
+  CHECK(limit("overlap=2", variant("head_dim = 64; smooth_q = mean")) ==
+        "overlap=2 needs Q that is not smoothed");
+  for (const char* k : {"per token", "per block(8)"}) {
+    CHECK(limit("overlap=2", variant(std::string("head_dim = 64; k = int8 ") + k)) ==
+          "overlap=2 needs scales of K for at least 16 keys of a tile in a row");
+  }
+  CHECK_NOTHROW(check_schedule(v, parse_schedule(start + " overlap=2"), find_target("sm_90a")));
   CHECK(limit("warps=4 block_m=64 ping_pong=1", v) ==
         "ping_pong needs two or three computing warpgroups");
   CHECK_NOTHROW(check_schedule(v, parse_schedule(start + " ping_pong=1"), find_target("sm_90a")));

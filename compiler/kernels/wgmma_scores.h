@@ -1,0 +1,27 @@
+// S = Q K^T of a warpgroup's 64 query rows and one key tile.
+#pragma once
+
+#include "compiler/kernels/scores.h"
+#include "compiler/kernels/wgmma_block.h"
+
+namespace sagejit {
+
+class WgmmaScores {
+ public:
+  explicit WgmmaScores(WgmmaBlock& block);
+
+  // Registers of one tile's scores. from_zero: where products of integers start, not at the bias.
+  Scores create(bool from_zero = false);
+  // Starts the products of Q's rows, a descriptor, with the keys of the stage.
+  void start(const Scores& s, ir::Value q_rows, const ir::RingCursor& kv);
+  // Waits for them. in_flight: products started after these.
+  void finish(const Scores& s, int in_flight);
+  // Scores that products left in `from` go to others' registers, biased if they are integers.
+  void take(const Scores& to, const Scores& from);
+
+ private:
+  WgmmaBlock& block_;
+  ir::Builder& b_;
+};
+
+}  // namespace sagejit
