@@ -223,7 +223,7 @@ class AttentionKernel {
   }
 
   Scores to_scores(const std::vector<std::vector<std::vector<Value>>>& s) {
-    Scores result{.tiles = {}, .biased = sums_are_biased(variant_), .keys = plan_.k.order};
+    Scores result{.tiles = {}, .form = form_of_sums(variant_), .keys = plan_.k.order};
     for (const auto& row : s) {
       result.tiles.emplace_back();
       for (const auto& tile : row) {

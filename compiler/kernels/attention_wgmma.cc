@@ -112,9 +112,11 @@ class WgmmaAttention {
       if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
       return softmax.step(s, factors, masked, [&] { turns_.take(); });
     };
-    if (schedule_.overlap == 0) compute_in_order(regions, q_rows, kv, o, to_probabilities);
-    if (schedule_.overlap == 1) compute_overlapped(regions, q_rows, kv, o, to_probabilities);
-    if (schedule_.overlap == 2) {
+    if (schedule_.overlap == 0) {
+      compute_in_order(regions, q_rows, kv, o, to_probabilities);
+    } else if (schedule_.overlap == 1) {
+      compute_overlapped(regions, q_rows, kv, o, to_probabilities);
+    } else {
       const WgmmaPipeline::Rows state{rows, key_scales, q_rows, softmax, o};
       WgmmaPipeline(block_, state, kv).run(regions);
     }

@@ -72,7 +72,7 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
                               const std::vector<Value>& factors) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
   const int first = 2 * (row % 2);
-  const bool as_integers = scores.biased || scores.integers;
+  const bool as_integers = scores.form != ScoreForm::kNumber;
   Value result;
   for (size_t run = 0; run < factors.size(); ++run) {
     // Biased scores are compared as integers, two new ones at a time (the assembler has a maximum
@@ -86,7 +86,7 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
         run_max = !run_max ? x : as_integers ? b_.max(run_max, x) : b_.fmax(run_max, x);
       }
     }
-    if (scores.integers) run_max = b_.add(run_max, constant(kBiasedZero));
+    if (scores.form == ScoreForm::kInteger) run_max = b_.add(run_max, constant(kBiasedZero));
     if (as_integers) {
       run_max = b_.fsub(b_.emit1(Op::kF32Bits, {run_max}), constant_f32(kScoreBias));
     }
@@ -145,7 +145,7 @@ void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
       const Var& element = scores.tiles[row / 2][tile][e];
       Value x = get_score(b_, element);
-      if (scores.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+      if (scores.is_biased()) x = b_.fsub(x, constant_f32(kScoreBias));
       const Value above = b_.fsub(b_.fmul(x, factor), m);
       const Value exceeds = b_.emit1(Op::kLtF32, {constant_f32(threshold_), above});
       const Value bounded = b_.select(exceeds, constant_f32(threshold_), above);
@@ -161,13 +161,13 @@ void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
 // Without a bias too large scores are a matter of codes alone, which have no infinity to saturate
 // at.
 bool OnlineSoftmax::may_be_large(const Scores& scores) const {
-  return scores.biased || writes_codes_;
+  return scores.is_biased() || writes_codes_;
 }
 
 // Whether a row's scores are too large for x c - m - bias c in one multiply-add.
 Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
                               const std::vector<Exponent>& runs, bool masked) const {
-  if (!scores.biased) {
+  if (!scores.is_biased()) {
     const Value large = b_.emit1(
         Op::kLtF32, {constant_f32(kLargestFoldedScore * unit_), b_.emit1(Op::kAbsF32, {tile_max})});
     if (!masked) return large;  // a tile without keys is none
@@ -204,7 +204,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
     renew_maxima(tile_max, rescale);
-    if (may_be_large(scores)) renew_offsets(exponents, scores.biased, masked);
+    if (may_be_large(scores)) renew_offsets(exponents, scores.is_biased(), masked);
     for (size_t row = 0; row < large.size(); ++row) {
       b_.when(large[row], [&] { subtract_reference(scores, row, exponents[row], masked); });
     }
@@ -245,7 +245,7 @@ void OnlineSoftmax::exponentials(Scores& scores, const Exponents& exponents, int
                                  const Sums& sums) const {
   for (size_t row = 0; row < max_.size(); ++row) {
     std::array<Value, 2> of_row;
-    for (size_t i = 0; i < 2 && first > 0; ++i) of_row[i] = b_.get(sums[row][i]);
+    for (size_t i = 0; i < 2 && sums_p_ && first > 0; ++i) of_row[i] = b_.get(sums[row][i]);
     exponentials(scores, row, exponents[row], first, count, of_row);
     for (size_t i = 0; i < 2 && of_row[i]; ++i) b_.set(sums[row][i], of_row[i]);
   }
@@ -280,9 +280,9 @@ OnlineSoftmax::Rescale OnlineSoftmax::refer(Scores& scores, const Tile& tile, bo
                                             const std::function<void()>& before_exponentials) {
   // The branch changes them for scores that are too large; else they can wait for it, and take no
   // registers meanwhile.
-  if (may_be_large(scores)) renew_offsets(tile.exponents, scores.biased, masked);
+  if (may_be_large(scores)) renew_offsets(tile.exponents, scores.is_biased(), masked);
   Rescale rescale = renew(scores, tile.maxima, tile.exponents, masked, before_exponentials);
-  if (!may_be_large(scores)) renew_offsets(tile.exponents, scores.biased, masked);
+  if (!may_be_large(scores)) renew_offsets(tile.exponents, scores.is_biased(), masked);
   return rescale;
 }
 
@@ -300,32 +300,13 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
   return rescale;
 }
 
-OnlineSoftmax::Pending OnlineSoftmax::new_pending(const Tile& tile) const {
-  Pending pending{.any = b_.var(constant(0)), .factors = {}, .exponents = {}};
-  for (const std::vector<Exponent>& row : tile.exponents) {
-    pending.factors.push_back(b_.var(constant_f32(1)));
-    pending.exponents.emplace_back();
-    for (const auto& [factor, offset] : row) {
-      pending.exponents.back().push_back({b_.var(b_.get(factor)), b_.var(b_.get(offset))});
+void OnlineSoftmax::set(const Exponents& to, const Exponents& from) const {
+  for (size_t row = 0; row < to.size(); ++row) {
+    for (size_t run = 0; run < to[row].size(); ++run) {
+      b_.set(to[row][run].factor, b_.get(from[row][run].factor));
+      b_.set(to[row][run].offset, b_.get(from[row][run].offset));
     }
   }
-  return pending;
-}
-
-void OnlineSoftmax::set(const Pending& pending, const Rescale& rescale, const Tile& tile) const {
-  b_.set(pending.any, b_.select(rescale.any, constant(1), constant(0)));
-  for (size_t row = 0; row < tile.exponents.size(); ++row) {
-    b_.set(pending.factors[row], b_.get(rescale.factors[row]));
-    for (size_t run = 0; run < tile.exponents[row].size(); ++run) {
-      const Exponent &to = pending.exponents[row][run], &from = tile.exponents[row][run];
-      b_.set(to.factor, b_.get(from.factor));
-      b_.set(to.offset, b_.get(from.offset));
-    }
-  }
-}
-
-OnlineSoftmax::Rescale OnlineSoftmax::rescale_of(const Pending& pending) const {
-  return {b_.less(constant(0), b_.get(pending.any)), pending.factors};
 }
 
 Value OnlineSoftmax::in_log2_units(Value t) const {

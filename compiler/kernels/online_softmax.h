@@ -55,12 +55,6 @@ class OnlineSoftmax {
     ir::Var factor, offset;
   };
   using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
-  // Rescale and exponents of a tile that the next iteration of a loop takes over.
-  struct Pending {
-    ir::Var any;  // i32
-    std::vector<ir::Var> factors;
-    Exponents exponents;
-  };
   struct Tile {
     std::vector<ir::Value> maxima;  // of the rows' scores that this thread holds
     Exponents exponents;
@@ -78,10 +72,8 @@ class OnlineSoftmax {
   Sums new_sums() const;
   // The sums of a whole tile go to the rows'.
   void add(const Sums& sums) const;
-  // For a tile that needs no rescale, as the first; and another instead of it.
-  Pending new_pending(const Tile& tile) const;
-  void set(const Pending& pending, const Rescale& rescale, const Tile& tile) const;
-  Rescale rescale_of(const Pending& pending) const;
+  // Exponents that the next iteration of a loop takes over.
+  void set(const Exponents& to, const Exponents& from) const;
 
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <numeric>
 
 namespace sagejit {
 
@@ -125,7 +124,7 @@ void QueryRows::mask(Scores& s, Value first_key) const {
         if (low) visible = b_.both(visible, b_.less_equal(low, key));
         const ir::Var score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
         const Value none = score.reg.type == ir::Type::kF32 ? constant_f32(kNegativeInfinity)
-                           : s.integers                     ? constant(kNegativeInfinityUnbiased)
+                           : s.form == ScoreForm::kInteger  ? constant(kNegativeInfinityUnbiased)
                                                             : constant(kNegativeInfinityBits);
         b_.set(score, b_.select(visible, b_.get(score), none));
       }
@@ -181,12 +180,12 @@ Dequantization MeanScores::add_to(Scores& s, const Dequantization& dequantizatio
       for (size_t e = 0; e < 2; ++e) {
         const ir::Var& score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
         Value x = get_score(b_, score);
-        if (s.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+        if (s.is_biased()) x = b_.fsub(x, constant_f32(kScoreBias));
         set_score(b_, score, b_.fma(x, factor, of_mean[e]));
       }
     }
   }
-  s.biased = false;
+  s.form = ScoreForm::kNumber;
   return {std::vector<Value>(dequantization.row_factors.size(), constant_f32(1)), {}};
 }
 
@@ -219,12 +218,12 @@ KeyScales KeyScales::shared(ir::Builder& b, const ScaleGroups& groups, int block
   });
 }
 
-// Keys in a row whose scale one load brings: the longest that divides spans and key tiles.
+// Keys in a row whose scale one load brings.
 int KeyScales::run_keys() const {
-  return groups_.is_dynamic() ? block_n_ : std::gcd(groups_.span, block_n_);
+  return scale_run(groups_, block_n_);
 }
 bool KeyScales::has_runs() const {
-  return run_keys() >= 2 * kFragmentColumns;
+  return run_keys() >= kLeastScaleRun;
 }
 
 std::vector<Value> KeyScales::load(Value origin) const {
@@ -243,12 +242,12 @@ void KeyScales::apply(Scores& s, Value origin) const {
     for (auto& row : s.tiles) {
       for (int e = 0; e < 4; ++e) {
         Value x = get_score(b_, row[key_tile][e]);
-        if (s.biased) x = b_.fsub(x, constant_f32(kScoreBias));
+        if (s.is_biased()) x = b_.fsub(x, constant_f32(kScoreBias));
         set_score(b_, row[key_tile][e], b_.fmul(x, factors[e % 2]));
       }
     }
   }
-  s.biased = false;
+  s.form = ScoreForm::kNumber;
 }
 
 }  // namespace sagejit

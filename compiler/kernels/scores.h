@@ -34,7 +34,18 @@ constexpr int rows_of_thread(int num_row_tiles) {
 constexpr bool sums_are_biased(const Variant& variant) {
   return variant.qk_accumulator == DType::kS32;
 }
-// What its accumulators start from.
+// What a register of scores holds.
+enum class ScoreForm {
+  kNumber,   // the bits of the number as an f32
+  kBiased,   // those of kScoreBias + s, comparable as integers
+  kInteger,  // s as an i32: what products of integers leave that start from zero
+};
+
+// What the sums of a variant are.
+constexpr ScoreForm form_of_sums(const Variant& variant) {
+  return sums_are_biased(variant) ? ScoreForm::kBiased : ScoreForm::kNumber;
+}
+// What the accumulators start from.
 ir::Value score_zero(const Variant& variant);
 
 // A register of Scores as the number that its bits are.
@@ -42,11 +53,10 @@ ir::Value get_score(ir::Builder& b, const ir::Var& score);
 void set_score(ir::Builder& b, const ir::Var& score, ir::Value number);
 
 // [16-row tile][8-key tile][element of the C fragment]: registers of the tensor core's type, i32
-// where integers add up, else f32. Either way they hold the bits of an f32.
+// where integers add up, else f32.
 struct Scores {
   std::vector<std::vector<std::array<ir::Var, 4>>> tiles;
-  bool biased = true;     // kScoreBias + s, comparable as integers; else the number itself
-  bool integers = false;  // not yet biased: s, an i32, as products that start from zero leave it
+  ScoreForm form = ScoreForm::kBiased;
   KeyOrder keys = KeyOrder::kByColumn;  // which key each element is of
 
   // One tile's elements as f32.
@@ -54,6 +64,7 @@ struct Scores {
   // All registers, in the order of a warpgroup's accumulators.
   std::vector<ir::Var> registers() const;
 
+  bool is_biased() const { return form == ScoreForm::kBiased; }
   int num_key_tiles() const { return static_cast<int>(tiles[0].size()); }
 };
 

@@ -49,11 +49,11 @@ std::vector<Var> WgmmaAccumulator::convert(const Scores& p) const {
   return result;
 }
 
-std::vector<Var> WgmmaAccumulator::new_operands(const Scores& p) {
+std::vector<Var> WgmmaAccumulator::new_operands(const Scores& p) const {
   const int num_steps = p.num_key_tiles() * kFragmentColumns / step_keys_;
-  running_.clear();
-  for (int i = 0; i < num_steps * kStepRegisters; ++i) running_.push_back(b_.var(constant(0)));
-  return running_;
+  Vars result;
+  for (int i = 0; i < num_steps * kStepRegisters; ++i) result.push_back(b_.var(constant(0)));
+  return result;
 }
 
 void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int num_steps) {

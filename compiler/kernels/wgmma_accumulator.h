@@ -36,7 +36,7 @@ class WgmmaAccumulator {
   void add(const std::vector<ir::Var>& p, ir::Value values, ir::Value key_tile);
 
   // The operands of a tile's products as variables of a loop, which start() is to be given.
-  std::vector<ir::Var> new_operands(const Scores& p);
+  std::vector<ir::Var> new_operands(const Scores& p) const;
 
   // The same in two steps, for tiles that an interval holds wholly.
   void start(const std::vector<ir::Var>& p, ir::Value values);

@@ -18,7 +18,7 @@ void WgmmaPipeline::run(const MaskRegions& regions) {
     begin_first(first);
     b_.when(
         b_.less(first, last), [&] { other_tiles(regions, first, last); },
-        [&] { first_half(first, true); });
+        [&] { first_half(true, {}); });
     second_half();
     state_.o.finish(last);
     block_.kv_ring.release(kv_);
@@ -28,7 +28,7 @@ void WgmmaPipeline::run(const MaskRegions& regions) {
 
 void WgmmaPipeline::begin_first(Value key_tile) {
   b_.comment("the first key tile: nothing to overlap with");
-  next_ = scores_.create(true), s_ = scores_.create();
+  next_ = scores_.create_from_zero(), s_ = scores_.create();
   half_ = s_.num_key_tiles() / 2;
   block_.kv_ring.wait(kv_);
   scores_.start(next_, state_.q_rows, kv_);
@@ -38,13 +38,13 @@ void WgmmaPipeline::begin_first(Value key_tile) {
   const OnlineSoftmax::Tile tile = maxima(key_tile, true);
   scores_.take(s_, next_);
   state_.softmax.refer(s_, tile, true);
-  pending_ = state_.softmax.new_pending(tile);
+  exponents_ = tile.exponents;
   sums_ = state_.softmax.new_sums();
   p_ = state_.o.new_operands(s_);
 }
 
 void WgmmaPipeline::other_tiles(const MaskRegions& regions, Value first, Value last) {
-  first_half(first, false);
+  first_half(false, {});
   for (const TileRun& run : regions.runs()) {
     b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
     b_.loop(b_.max(run.begin, b_.add(first, constant(1))), block_.once(b_.min(run.end, last)),
@@ -58,8 +58,9 @@ void WgmmaPipeline::step(Value key_tile, bool masked, bool is_last) {
   const OnlineSoftmax::Tile tile = maxima(key_tile, masked);
   second_half();
   scores_.take(s_, next_);
-  state_.softmax.set(pending_, state_.softmax.refer(s_, tile, masked), tile);
-  first_half(key_tile, is_last);
+  const OnlineSoftmax::Rescale rescale = state_.softmax.refer(s_, tile, masked);
+  state_.softmax.set(exponents_, tile.exponents);
+  first_half(is_last, [&] { state_.o.finish(rescale, b_.sub(key_tile, constant(1)), {}); });
 }
 
 OnlineSoftmax::Tile WgmmaPipeline::maxima(Value key_tile, bool masked) {
@@ -69,13 +70,13 @@ OnlineSoftmax::Tile WgmmaPipeline::maxima(Value key_tile, bool masked) {
   return state_.softmax.begin(next_, factors, masked);
 }
 
-// Scores of `key_tile` are taken. Half of them become P while its successor's products run.
-void WgmmaPipeline::first_half(Value key_tile, bool is_last) {
+// Half of the scores that were taken become P, while the next tile's products run, and P V of the
+// tile before.
+void WgmmaPipeline::first_half(bool is_last, const std::function<void()>& finish_values) {
   if (!is_last) scores_.start(next_, state_.q_rows, kv_);
-  state_.softmax.exponentials(s_, pending_.exponents, 0, half_, sums_);
+  state_.softmax.exponentials(s_, exponents_, 0, half_, sums_);
   b_.tie(s_.registers());
-  const Value before = b_.sub(key_tile, constant(1));
-  state_.o.finish(state_.softmax.rescale_of(pending_), before, {});
+  if (finish_values) finish_values();
   if (!is_last) {
     scores_.finish(next_, 0);
     load_scales();
@@ -86,7 +87,7 @@ void WgmmaPipeline::first_half(Value key_tile, bool is_last) {
 // The other half, and its P V.
 void WgmmaPipeline::second_half() {
   const int rest = s_.num_key_tiles() - half_;
-  state_.softmax.exponentials(s_, pending_.exponents, half_, rest, sums_);
+  state_.softmax.exponentials(s_, exponents_, half_, rest, sums_);
   state_.softmax.add(sums_);
   const std::vector<Var> converted = state_.o.convert(s_);
   for (size_t i = 0; i < p_.size(); ++i) b_.set(p_[i], b_.get(converted[i]));

@@ -1,6 +1,6 @@
 // The key tiles of a warpgroup's rows, two at a time (schedule.overlap = 2): the exponentials of
-// one run beside the maxima of the next, and the products of both beside other exponentials, so
-// that the unit that computes exponentials has something to do at all times.
+// one beside the maxima of the next, and the products of both beside other exponentials, so that
+// the unit that computes exponentials has something to do at all times.
 //
 //   maxima of tile t        beside   the second half of P of tile t - 1
 //   P V of tile t - 1,
@@ -9,9 +9,10 @@
 // Q K^T starts from zero, in registers of its own; from there scores are taken into others, and it
 // may start again. Every step begins with nothing in flight: across a loop's edge the assembler
 // moves no arithmetic, which it would else put in front of the wait. A stage of the ring holds K of
-// one tile and V of two tiles before.
+// one tile and V of the tile two before it.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "compiler/kernels/online_softmax.h"
@@ -40,7 +41,7 @@ class WgmmaPipeline {
   void other_tiles(const MaskRegions& regions, ir::Value first, ir::Value last);
   void step(ir::Value key_tile, bool masked, bool is_last);
   OnlineSoftmax::Tile maxima(ir::Value key_tile, bool masked);
-  void first_half(ir::Value key_tile, bool is_last);
+  void first_half(bool is_last, const std::function<void()>& finish_values);
   void second_half();
   void load_scales();
   void next_stage();
@@ -51,9 +52,9 @@ class WgmmaPipeline {
   const Rows state_;
   ir::RingCursor& kv_;
   Scores next_, s_;                  // of the tile whose products run; of the one before, and its P
-  int half_;                         // 8-key tiles
+  int half_ = 0;                     // 8-key tiles
   std::vector<ir::Var> key_scales_;  // of next_
-  OnlineSoftmax::Pending pending_;   // of s_
+  OnlineSoftmax::Exponents exponents_;  // of s_
   OnlineSoftmax::Sums sums_;
   std::vector<ir::Var> p_;  // converted
 };

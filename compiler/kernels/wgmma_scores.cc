@@ -14,10 +14,13 @@ using ir::Var;
 
 WgmmaScores::WgmmaScores(WgmmaBlock& block) : block_(block), b_(block.b) {}
 
-Scores WgmmaScores::create(bool from_zero) {
-  const bool are_integers = sums_are_biased(block_.variant);
-  Scores s{
-      .tiles = {}, .biased = are_integers && !from_zero, .integers = are_integers && from_zero};
+Scores WgmmaScores::create_from_zero() {
+  return create(sums_are_biased(block_.variant) ? ScoreForm::kInteger : ScoreForm::kNumber);
+}
+
+Scores WgmmaScores::create(ScoreForm form) {
+  const bool are_integers = form != ScoreForm::kNumber;
+  Scores s{.tiles = {}, .form = form};
   s.tiles.resize(1);
   for (int tile = 0; tile < block_.schedule.block_n / kFragmentColumns; ++tile) {
     s.tiles[0].emplace_back();
@@ -27,7 +30,7 @@ Scores WgmmaScores::create(bool from_zero) {
 }
 
 void WgmmaScores::start(const Scores& s, Value q_rows, const RingCursor& kv) {
-  if (s.biased) {
+  if (s.is_biased()) {
     for (const Var& x : s.registers()) b_.set(x, score_zero(block_.variant));
   }
   const DType code = qk_operand_type(block_.variant, block_.schedule);
@@ -38,7 +41,7 @@ void WgmmaScores::start(const Scores& s, Value q_rows, const RingCursor& kv) {
   for (int byte = 0; byte < row_bytes; byte += kQkStepBytes) {
     const int offset = byte / kCoreRowBytes * kCoreBytes;
     b_.wgmma(product, s.registers(), {moved(b_, q_rows, offset)}, moved(b_, keys, offset),
-             {.fenced = byte == 0, .accumulate = byte > 0 || s.biased});
+             {.fenced = byte == 0, .accumulate = byte > 0 || s.is_biased()});
   }
   b_.emit(Op::kWgmmaCommit, {});
 }
@@ -51,7 +54,7 @@ void WgmmaScores::take(const Scores& to, const Scores& from) {
   const std::vector<Var> taken = to.registers(), registers = from.registers();
   for (size_t i = 0; i < taken.size(); ++i) {
     const Value x = b_.get(registers[i]);
-    b_.set(taken[i], from.integers ? b_.add(x, constant(kBiasedZero)) : x);
+    b_.set(taken[i], from.form == ScoreForm::kInteger ? b_.add(x, constant(kBiasedZero)) : x);
   }
 }
 

@@ -10,8 +10,10 @@ class WgmmaScores {
  public:
   explicit WgmmaScores(WgmmaBlock& block);
 
-  // Registers of one tile's scores. from_zero: where products of integers start, not at the bias.
-  Scores create(bool from_zero = false);
+  // Registers of one tile's scores: where products start from what integers' scores are to have
+  // (scores.h), or from zero.
+  Scores create() { return create(form_of_sums(block_.variant)); }
+  Scores create_from_zero();
   // Starts the products of Q's rows, a descriptor, with the keys of the stage.
   void start(const Scores& s, ir::Value q_rows, const ir::RingCursor& kv);
   // Waits for them. in_flight: products started after these.
@@ -20,6 +22,8 @@ class WgmmaScores {
   void take(const Scores& to, const Scores& from);
 
  private:
+  Scores create(ScoreForm form);
+
   WgmmaBlock& block_;
   ir::Builder& b_;
 };

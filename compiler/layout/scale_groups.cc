@@ -1,5 +1,7 @@
 #include "compiler/layout/scale_groups.h"
 
+#include <numeric>
+
 #include "compiler/support/error.h"
 
 namespace sagejit {
@@ -24,6 +26,10 @@ ScaleGroups scale_groups(const Quantization& quantization, int thread_groups) {
 }
 
 }  // namespace
+
+int scale_run(const ScaleGroups& groups, int tile_tokens) {
+  return groups.is_dynamic() ? tile_tokens : std::gcd(groups.span, tile_tokens);
+}
 
 ScaleGroups scale_groups_of_q(const Quantization& q) {
   return scale_groups(q, 8);

@@ -33,6 +33,12 @@ inline constexpr int kScaleRunTokens = 128;
 ScaleGroups scale_groups_of_q(const Quantization& q);
 ScaleGroups scale_groups_of_k(const Quantization& k);
 
+// Of `tile_tokens` tokens, so many in a row have the scales of one span: the longest run that
+// divides both.
+int scale_run(const ScaleGroups& groups, int tile_tokens);
+// Kernels read the scales of shorter runs token by token.
+inline constexpr int kLeastScaleRun = 16;
+
 // SizeExpr text of the number of scales from one head to the next; `tokens` is "m" or "n".
 std::string scale_head_stride(const ScaleGroups& groups, std::string_view tokens);
 

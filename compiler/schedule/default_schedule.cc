@@ -51,14 +51,15 @@ bool packs_heads(const Variant& variant) {
 // Two rows' sums, and a product of 8 columns.
 constexpr int kRowSumRegisters = 2 + 4;
 
-// Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, and P
-// while its products run beside the next scores; sums of rows by products with ones.
+// Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores (of two
+// tiles, with overlap = 2), and P while its products run beside the next scores; sums of rows by
+// products with ones.
 int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const Accumulator& pv = variant.pv_accumulator;
   const int columns = padded_value_head_dim(variant);
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
-  const int p = schedule.overlap * schedule.block_n * bits_of(variant.p.type) / 64;
+  const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
   const int scores = (schedule.overlap == 2 ? 2 : 1) * schedule.block_n / 2;
   const int row_sums = variant.row_sum == RowSum::kQuantized ? kRowSumRegisters : 0;
   // Addresses and loop state; less, and the assembler was seen to spill.
@@ -100,33 +101,33 @@ class WgmmaSchedules {
         padded_head_dim(variant_, {}) + padded_value_head_dim(variant_) <= 128;
     const bool prefers_long = softmax_bound || pv.outer;
     const auto sizes = prefers_long ? std::array{128, 96, 64} : std::array{64, 96, 128};
-    if (!pv.outer && !softmax_bound && variant_.p.direct_code) consider(8, 128, true);
-    if (!pv.outer && !softmax_bound && bits_of(variant_.p.type) == 8) consider(12, 128, false);
+    if (!pv.outer && !softmax_bound && variant_.p.direct_code) consider(8, 128, 1);
+    if (!pv.outer && !softmax_bound && bits_of(variant_.p.type) == 8) consider(12, 128, 0);
     for (const int block_n : sizes) {
       for (const int warps : kWarps) {
-        if (short_intervals) consider(warps, block_n, false);
+        if (short_intervals) consider(warps, block_n, 0);
       }
     }
-    for (const bool overlap : {true, false}) {
+    for (const int overlap : {1, 0}) {
       for (const int warps : kWarps) {
         for (const int block_n : sizes) consider(warps, block_n, overlap);
       }
     }
-    for (const int warps : kWarps) consider(warps, 32, true);
-    for (const int warps : kWarps) consider(warps, 32, false);
+    for (const int warps : kWarps) consider(warps, 32, 1);
+    for (const int warps : kWarps) consider(warps, 32, 0);
     return std::move(list_);
   }
 
  private:
   static constexpr std::array kWarps = {12, 8, 4};
 
-  bool takes_turns(int warps, int block_n, bool overlap) const {
-    const bool is_short = overlap && padded_head_dim(variant_, {}) <= 64 &&
+  bool takes_turns(int warps, int block_n, int overlap) const {
+    const bool is_short = overlap > 0 && padded_head_dim(variant_, {}) <= 64 &&
                           bits_of(variant_.p.type) == 8 && !variant_.p.direct_code;
     return warps > 4 && block_n >= 128 && !is_short;
   }
 
-  void consider(int warps, int block_n, bool overlap) {
+  void consider(int warps, int block_n, int overlap) {
     const Schedule schedule = {.wgmma = true,
                                .block_m = 16 * warps,
                                .block_n = block_n,

@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
-#include <numeric>
 #include <vector>
 
 #include "compiler/layout/key_order.h"
@@ -212,10 +211,9 @@ void check_packed_heads(const Variant& variant, const Requirements& require) {
 // What the pipelined softmax does without: scales of single keys, and turns.
 void check_pipelined(const Variant& variant, const Schedule& schedule,
                      const Requirements& require) {
-  constexpr int kLeastRun = 16;
-  const ScaleGroups groups = scale_groups_of_k(variant.k);
-  require(groups.is_dynamic() || std::gcd(groups.span, schedule.block_n) >= kLeastRun,
-          "overlap=2 needs scales of K for at least 16 keys of a tile in a row");
+  require(scale_run(scale_groups_of_k(variant.k), schedule.block_n) >= kLeastScaleRun,
+          fmt::format("overlap=2 needs scales of K for at least {} keys of a tile in a row",
+                      kLeastScaleRun));
   require(variant.smooth_q == Smoothing::kNone, "overlap=2 needs Q that is not smoothed");
   require(!schedule.ping_pong, "overlap=2 takes no turns: ping_pong must be 0");
 }
@@ -232,6 +230,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   if (schedule.int4_mma) check_int4_products(variant, schedule, target, require);
   if (schedule.pack_heads) check_packed_heads(variant, require);
   if (schedule.overlap == 2) check_pipelined(variant, schedule, require);
+  require(schedule.overlap >= 0 && schedule.overlap <= 2, "overlap must be 0, 1 or 2");
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,

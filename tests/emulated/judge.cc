@@ -277,17 +277,22 @@ Demand demand_for(const Variant& variant, std::string_view input) {
   const bool has_e5m2 = variant.p.type == DType::kE5M2 || variant.v.type == DType::kE5M2;
   const bool is_e4m3 = variant.q.type == DType::kE4M3;
   constexpr Demand kFp4{.cosine = 0.975, .head_cosine = 0.965, .lse = 1.0, .least_rows = 16};
-  const Demand demand = is_fp4    ? kFp4
-                        : is_int4 ? Demand{.cosine = 0.96, .head_cosine = 0.94, .lse = 1.0}
-                        : has_e5m2 && is_e4m3
-                            ? Demand{.cosine = 0.995, .head_cosine = 0.993, .lse = 0.2}
-                        : has_e5m2  ? Demand{.cosine = 0.996, .head_cosine = 0.994}
-                        : is_e4m3   ? Demand{.cosine = 0.998, .head_cosine = 0.997, .lse = 0.2}
-                        : is_narrow ? Demand{.cosine = 0.999, .head_cosine = 0.998}
-                                    : Demand{};
+  Demand demand = is_fp4                ? kFp4
+                  : is_int4             ? Demand{.cosine = 0.96, .head_cosine = 0.94, .lse = 1.0}
+                  : has_e5m2 && is_e4m3 ? Demand{.cosine = 0.995, .head_cosine = 0.993, .lse = 0.2}
+                  : has_e5m2            ? Demand{.cosine = 0.996, .head_cosine = 0.994}
+                  : is_e4m3             ? Demand{.cosine = 0.998, .head_cosine = 0.997, .lse = 0.2}
+                  : is_narrow           ? Demand{.cosine = 0.999, .head_cosine = 0.998}
+                                        : Demand{};
+  // The bars are for scores of variance 1. Errors of larger ones are as much larger, and what a
+  // cosine lacks is their square.
+  const double growth =
+      std::max(1.0, variant.score.scale.value_or(0) * std::sqrt(variant.head_dim));
+  for (double* cosine : {&demand.cosine, &demand.head_cosine}) {
+    *cosine = 1 - (1 - *cosine) * growth * growth;
+  }
+  demand.lse *= growth;
   const Demand none = {.cosine = -1, .head_cosine = -1, .lse = kInfinity};
-  // Errors grow with the scores, and the bars are for those of variance 1.
-  if (variant.score.scale.value_or(0) > 1 / std::sqrt(variant.head_dim)) return none;
   // The steps of a smaller range are coarser than the bars are for.
   if (is_int8(variant.p.type) && variant.p.range < largest_p_range(DType::kS8)) return none;
   const bool smooths_both = smoothed && variant.smooth_q == Smoothing::kMean;

@@ -146,49 +146,58 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
   struct Row {
     std::string_view types, accumulator;
     int block_n;
-    bool overlap;
+    int overlap;
     std::string_view mask = "none";
   };
-  constexpr Row kRows[] = {{kHalf, "f32", 64, false},
-                           {kHalf, "f32", 64, true},
-                           {kHalf, "f16", 64, false},
-                           {kHalf, "f16", 96, true},
-                           {kHalf, "f16 + f32 every 16", 64, false},
-                           {kHalf, "f16 + f32 every 64", 128, false},
-                           {kHalf, "f16 + f32 every 64", 64, true},
-                           {kHalf, "f16 + f32 every 128", 64, true, "window(100, 20)"},
-                           {kHalf, "f32 + f32 every 32", 64, false},
-                           {kHalf, "f32 + f32 every 128", 128, true},
-                           {kBrain, "f32", 96, true},
-                           {kBrain, "f32 + f32 every 64", 64, true},
-                           {kBrain, "f32 + f32 every 32", 96, false},
-                           {kBrain, "f32 + f32 every 128", 32, true, "causal(bottom_right)"},
-                           {kConverted, "f32 + f32 every 64", 64, false},
-                           {kBytes, "f32", 128, false},
-                           {kBytes, "f32", 64, true},
-                           {kBytes, "f32 + f32 every 32", 96, false},
-                           {kBytes, "f32 + f32 every 64", 32, false, "window(70, 40)"},
-                           {kBytes, "f32 + f32 every 64", 64, true},
-                           {kBytes, "f32 + f32 every 64", 128, false},
-                           {kBytes, "f32 + f32 every 128", 64, true, "window(70, 40)"},
-                           {kBytes, "f32 + f32 every 256", 64, true},
-                           {kSummed, "f32", 96, false},
-                           {kSummed, "f32 + f32 every 32", 64, false, "window(70, 40)"},
-                           {kSummed, "f32 + f32 every 128", 64, true},
-                           {kHalfSummed, "f16", 64, true},
-                           {kHalfSummed, "f16 + f32 every 64", 128, false},
-                           {kBrainSummed, "f32", 64, false, "causal(bottom_right)"},
-                           {kDirect, "f32", 128, false},
-                           {kDirect, "f32", 64, true, "window(70, 40)"},
-                           {kDirect, "f32 + f32 every 32", 96, false},
-                           {kDirect, "f32 + f32 every 64", 64, true},
-                           {kDirect, "f32 + f32 every 128", 64, true, "window(70, 40)"},
-                           {kSigned, "s32 + f32 every 32", 96, false, "window(70, 40)"},
-                           {kSigned, "s32 + f32 every 64", 64, true},
-                           {kSigned, "s32 + f32 every 64", 128, false},
-                           {kUnsigned, "s32 + f32 every 128", 128, true, "window(70, 40)"},
-                           {kUnsigned, "s32 + f32 every 64", 64, false, "causal(bottom_right)"},
-                           {kUnsigned, "s32 + f32 every 32", 64, false}};
+  constexpr Row kRows[] = {{kHalf, "f32", 64, 0},
+                           {kHalf, "f32", 64, 1},
+                           {kHalf, "f16", 64, 0},
+                           {kHalf, "f16", 96, 1},
+                           {kHalf, "f16 + f32 every 16", 64, 0},
+                           {kHalf, "f16 + f32 every 64", 128, 0},
+                           {kHalf, "f16 + f32 every 64", 64, 1},
+                           {kHalf, "f16 + f32 every 128", 64, 1, "window(100, 20)"},
+                           {kHalf, "f32 + f32 every 32", 64, 0},
+                           {kHalf, "f32 + f32 every 128", 128, 1},
+                           {kBrain, "f32", 96, 1},
+                           {kBrain, "f32 + f32 every 64", 64, 1},
+                           {kBrain, "f32 + f32 every 32", 96, 0},
+                           {kBrain, "f32 + f32 every 128", 32, 1, "causal(bottom_right)"},
+                           {kConverted, "f32 + f32 every 64", 64, 0},
+                           {kBytes, "f32", 128, 0},
+                           {kBytes, "f32", 64, 1},
+                           {kBytes, "f32 + f32 every 32", 96, 0},
+                           {kBytes, "f32 + f32 every 64", 32, 0, "window(70, 40)"},
+                           {kBytes, "f32 + f32 every 64", 64, 1},
+                           {kBytes, "f32 + f32 every 64", 128, 0},
+                           {kBytes, "f32 + f32 every 128", 64, 1, "window(70, 40)"},
+                           {kBytes, "f32 + f32 every 256", 64, 1},
+                           {kSummed, "f32", 96, 0},
+                           {kSummed, "f32 + f32 every 32", 64, 0, "window(70, 40)"},
+                           {kSummed, "f32 + f32 every 128", 64, 1},
+                           {kHalfSummed, "f16", 64, 1},
+                           {kHalfSummed, "f16 + f32 every 64", 128, 0},
+                           {kBrainSummed, "f32", 64, 0, "causal(bottom_right)"},
+                           {kDirect, "f32", 128, 0},
+                           {kDirect, "f32", 64, 1, "window(70, 40)"},
+                           {kDirect, "f32 + f32 every 32", 96, 0},
+                           {kDirect, "f32 + f32 every 64", 64, 1},
+                           {kDirect, "f32 + f32 every 128", 64, 1, "window(70, 40)"},
+                           {kSigned, "s32 + f32 every 32", 96, 0, "window(70, 40)"},
+                           {kSigned, "s32 + f32 every 64", 64, 1},
+                           {kSigned, "s32 + f32 every 64", 128, 0},
+                           {kUnsigned, "s32 + f32 every 128", 128, 1, "window(70, 40)"},
+                           {kUnsigned, "s32 + f32 every 64", 64, 0, "causal(bottom_right)"},
+                           {kUnsigned, "s32 + f32 every 32", 64, 0},
+                           {kHalf, "f16", 96, 2},
+                           {kHalf, "f16 + f32 every 128", 64, 2, "window(100, 20)"},
+                           {kBrain, "f32 + f32 every 128", 32, 2, "causal(bottom_right)"},
+                           {kBytes, "f32 + f32 every 128", 64, 2, "window(70, 40)"},
+                           {kSummed, "f32", 96, 2, "causal(bottom_right)"},
+                           {kSummed, "f32 + f32 every 128", 64, 2},
+                           {kDirect, "f32", 64, 2, "window(70, 40)"},
+                           {kSigned, "s32 + f32 every 64", 64, 2},
+                           {kUnsigned, "s32 + f32 every 128", 128, 2, "window(70, 40)"}};
   std::vector<Case> cases;
   for (const Row& row : kRows) {
     const std::string body = fmt::format("head_dim = 32; {}{}; pv_accumulator = {}; mask = {}",
@@ -307,7 +316,7 @@ TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
         std::string_view(
             "input = bf16; rescale_threshold = 8; pv_accumulator = f32 + f32 every 64"),
         std::string_view("input = f16; rescale_threshold = 4; pv_accumulator = f16")}) {
-    for (const bool overlap : {false, true}) {
+    for (const int overlap : {0, 1, 2}) {
       for (const std::string_view mask : {"none", "causal(bottom_right)"}) {
         const std::string body =
             fmt::format("head_dim = 32; {}{}; mask = {}", kSmoothed, types, mask);
@@ -334,14 +343,15 @@ TEST_CASE("wgmma: scores beyond the precision of f32", "[emulated][wgmma]") {
   for (const std::string_view types : {kDirect, kBytes, kHalf}) {
     for (const std::string_view k : {"block(64)", "token"}) {
       if (k == "token" && types != kDirect) continue;
-      for (const std::string_view scale : {"3e9", "1e7"}) {
+      for (const auto& [scale, overlap] :
+           {std::pair("3e9", 0), std::pair("1e7", 0), std::pair("3e9", 2), std::pair("1e7", 2)}) {
         cases.push_back({fmt::format("head_dim = 32; lse = on; scale = {}; mask = "
                                      "causal(bottom_right); k = int8 per {}; {}",
                                      scale, k, types),
                          {.b = 1, .hq = 2, .hkv = 1, .m = 140, .n = 520},
                          "outlier_v",
                          Layout::kBhtd,
-                         wgmma_schedule(8, 64, k == "token")});
+                         wgmma_schedule(8, 64, k == "token" ? 1 : overlap)});
       }
     }
   }

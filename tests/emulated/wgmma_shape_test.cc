@@ -17,7 +17,7 @@ constexpr std::string_view kTypes[] = {"input = f16",
                                        "p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean",
                                        "input = bf16; pv_accumulator = f32 + f32 every 64"};
 
-// Masks, types, tiles and both orders, all of them in every pair that meets in the generator.
+// Masks, with types, numbers of warpgroups and orders of the steps dealt out among them.
 struct Form {
   std::string body;
   Schedule schedule;
@@ -26,7 +26,7 @@ struct Form {
 std::vector<Form> forms() {
   std::vector<Form> result;
   for (size_t i = 0; i < std::size(kMasks); ++i) {
-    const int overlap = static_cast<int>(i % 3);
+    const int overlap = static_cast<int>(i / 3 % 3);
     const int num_warps = 4 + 4 * static_cast<int>(i % 3);
     result.push_back({fmt::format("head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
                                   kMasks[i], kTypes[(i + i / 4) % 4]),
@@ -101,7 +101,7 @@ TEST_CASE("wgmma: key tiles of every size, one to three warpgroups", "[emulated]
           kMasks[(i + i / 6) % std::size(kMasks)], kTypes[block_n % 64 ? i % 3 : i % 4]);
       const bool is_two_level = block_n % 64 == 0 && i % 4 == 3;
       const bool overlaps = i / 3 % 2 == 0 && (!is_two_level || block_n == 64);
-      const int overlap = overlaps ? 1 + static_cast<int>(i % 2) : 0;
+      const int overlap = overlaps ? 1 + static_cast<int>(i / 6 % 2) : 0;
       const bool ping_pong = num_warps > 4 && overlap < 2 && i % 2 == 1;
       const Schedule schedule =
           wgmma_schedule(num_warps, block_n, overlap, 2 + static_cast<int>(i % 3), ping_pong);

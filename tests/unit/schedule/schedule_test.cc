@@ -43,7 +43,7 @@ TEST_CASE("a schedule is one line that reads back") {
                           .stages = 5,
                           .q_in_registers = false,
                           .blocks_per_sm = 3,
-                          .overlap = true,
+                          .overlap = 2,
                           .ping_pong = true,
                           .prepare_percent = 30,
                           .int4_mma = true,
