@@ -251,6 +251,23 @@ void OnlineSoftmax::exponentials(Scores& scores, const Exponents& exponents, int
   }
 }
 
+void OnlineSoftmax::delay(const Exponents& exponents, Value zero) const {
+  for (const std::vector<Exponent>& row : exponents) {
+    for (const auto& [factor, offset] : row) {
+      const Value bits = b_.add(b_.emit1(Op::kBitsF32, {b_.get(offset)}), zero);
+      b_.set(offset, b_.emit1(Op::kF32Bits, {bits}));
+    }
+  }
+}
+
+Value OnlineSoftmax::is_negative(const Sums& sums) const {
+  Value total = constant_f32(0);
+  for (const std::array<Var, 2>& row : sums) {
+    for (const Var& chain : row) total = b_.fadd(total, b_.get(chain));
+  }
+  return b_.emit1(Op::kLtF32, {total, constant_f32(0)});
+}
+
 void OnlineSoftmax::add(size_t row, const std::array<Value, 2>& sums) const {
   if (!sums_p_) return;
   const Value sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];

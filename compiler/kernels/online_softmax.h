@@ -70,6 +70,10 @@ class OnlineSoftmax {
   void exponentials(Scores& scores, const Exponents& exponents, int first, int count,
                     const Sums& sums) const;
   Sums new_sums() const;
+  // The exponents, once `zero`, an i32 0, is there.
+  void delay(const Exponents& exponents, ir::Value zero) const;
+  // False, but not before all that the sums hold is there; false at once if they are not kept.
+  ir::Value is_negative(const Sums& sums) const;
   // The sums of a whole tile go to the rows'.
   void add(const Sums& sums) const;
   // Exponents that the next iteration of a loop takes over.

@@ -5,6 +5,7 @@
 namespace sagejit {
 
 using ir::constant;
+using ir::Op;
 using ir::RingCursor;
 using ir::Value;
 using ir::Var;
@@ -33,8 +34,10 @@ void WgmmaPipeline::begin_first(Value key_tile) {
   block_.kv_ring.wait(kv_);
   scores_.start(next_, state_.q_rows, kv_);
   scores_.finish(next_, 0);
-  load_scales();
-  next_stage();
+  load_scales(kv_.stage());
+  block_.kv_ring.release(kv_);
+  kv_.advance();
+  block_.kv_ring.wait(kv_);
   const OnlineSoftmax::Tile tile = maxima(key_tile, true);
   scores_.take(s_, next_);
   state_.softmax.refer(s_, tile, true);
@@ -58,9 +61,12 @@ void WgmmaPipeline::step(Value key_tile, bool masked, bool is_last) {
   const OnlineSoftmax::Tile tile = maxima(key_tile, masked);
   second_half();
   scores_.take(s_, next_);
-  const OnlineSoftmax::Rescale rescale = state_.softmax.refer(s_, tile, masked);
+  OnlineSoftmax::Rescale rescale = state_.softmax.refer(s_, tile, masked);
   state_.softmax.set(exponents_, tile.exponents);
-  first_half(is_last, [&] { state_.o.finish(rescale, b_.sub(key_tile, constant(1)), {}); });
+  first_half(is_last, [&] {
+    rescale.any = b_.either(rescale.any, state_.softmax.is_negative(sums_));
+    state_.o.finish(rescale, b_.sub(key_tile, constant(1)), {});
+  });
 }
 
 OnlineSoftmax::Tile WgmmaPipeline::maxima(Value key_tile, bool masked) {
@@ -71,17 +77,24 @@ OnlineSoftmax::Tile WgmmaPipeline::maxima(Value key_tile, bool masked) {
 }
 
 // Half of the scores that were taken become P, while the next tile's products run, and P V of the
-// tile before.
+// tile before. The assembler would start the products behind the exponentials, or put these behind
+// the wait; so they depend on what is loaded after the one, and the wait on them.
 void WgmmaPipeline::first_half(bool is_last, const std::function<void()>& finish_values) {
+  constexpr int kSignBit = 31;
   if (!is_last) scores_.start(next_, state_.q_rows, kv_);
+  const Value stage = kv_.stage();
+  kv_.advance();
+  block_.kv_ring.wait(kv_);
+  if (!is_last) {
+    load_scales(stage);
+    const Value bits = b_.emit1(Op::kBitsF32, {b_.get(key_scales_[0])});
+    state_.softmax.delay(exponents_, b_.shr(bits, kSignBit));  // no scale is negative
+  }
   state_.softmax.exponentials(s_, exponents_, 0, half_, sums_);
   b_.tie(s_.registers());
   if (finish_values) finish_values();
-  if (!is_last) {
-    scores_.finish(next_, 0);
-    load_scales();
-  }
-  next_stage();
+  if (!is_last) scores_.finish(next_, 0);
+  block_.kv_ring.release(stage);
 }
 
 // The other half, and its P V.
@@ -96,18 +109,12 @@ void WgmmaPipeline::second_half() {
 }
 
 // Factors of the keys of next_.
-void WgmmaPipeline::load_scales() {
-  const std::vector<Value> loaded = state_.key_scales.load(block_.kv_ring.words(kv_));
+void WgmmaPipeline::load_scales(Value stage) {
+  const std::vector<Value> loaded = state_.key_scales.load(block_.kv_ring.words(stage));
   for (size_t i = 0; i < loaded.size(); ++i) {
     if (key_scales_.size() == i) key_scales_.push_back(b_.var(loaded[i]));
     b_.set(key_scales_[i], loaded[i]);
   }
-}
-
-void WgmmaPipeline::next_stage() {
-  block_.kv_ring.release(kv_);
-  kv_.advance();
-  block_.kv_ring.wait(kv_);
 }
 
 }  // namespace sagejit

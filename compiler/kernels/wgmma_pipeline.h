@@ -43,8 +43,7 @@ class WgmmaPipeline {
   OnlineSoftmax::Tile maxima(ir::Value key_tile, bool masked);
   void first_half(bool is_last, const std::function<void()>& finish_values);
   void second_half();
-  void load_scales();
-  void next_stage();
+  void load_scales(ir::Value stage);
 
   WgmmaBlock& block_;
   ir::Builder& b_;

@@ -277,22 +277,23 @@ TEST_CASE("the pipelined softmax does not spill", "[resources]") {
   const Toolchain* toolchain = find_toolchain();
   if (!toolchain) return;
   const Target& target = find_target("sm_90a");
-  for (const int head_dim : {64, 128}) {
-    for (const std::string_view tiles :
-         {"warps=8 block_m=128 block_n=128 stages=4", "warps=12 block_m=192 block_n=64 stages=5"}) {
-      const std::string text = fmt::format(
-          "pipelined {{ head_dim = {}; q = int8 per thread(32); k = int8 per thread(64); "
-          "smooth_k = mean; p = e4m3 range 16; v = e4m3; smooth_v = mean; mask = causal(top_left); "
-          "rescale_threshold = 4 }}",
-          head_dim);
-      const Variant variant = resolve_variants("<test>", text).front();
-      const Schedule schedule = parse_schedule(fmt::format("{} overlap=2 ping_pong=0", tiles),
-                                               default_schedule(variant, target));
-      INFO(text << print_schedule(schedule));
-      const Artifact artifact = compile({variant, &target, schedule, true}, *toolchain);
-      for (const KernelResources& kernel : artifact.resources) {
-        CHECK(kernel.spill_store_bytes + kernel.spill_load_bytes + kernel.stack_bytes == 0);
-      }
+  constexpr std::string_view kTwoLong = "warps=8 block_m=128 block_n=128 stages=4",
+                             kTwo = "warps=8 block_m=128 block_n=96 stages=4",
+                             kThree = "warps=12 block_m=192 block_n=64 stages=5";
+  for (const auto& [head_dim, tiles] :
+       {std::pair(64, kTwoLong), std::pair(64, kThree), std::pair(128, kTwo)}) {
+    const std::string text = fmt::format(
+        "pipelined {{ head_dim = {}; q = int8 per thread(32); k = int8 per thread(64); "
+        "smooth_k = mean; p = e4m3 range 16; v = e4m3; smooth_v = mean; mask = causal(top_left); "
+        "rescale_threshold = 4 }}",
+        head_dim);
+    const Variant variant = resolve_variants("<test>", text).front();
+    const Schedule schedule = parse_schedule(fmt::format("{} overlap=2 ping_pong=0", tiles),
+                                             default_schedule(variant, target));
+    INFO(text << print_schedule(schedule));
+    const Artifact artifact = compile({variant, &target, schedule, true}, *toolchain);
+    for (const KernelResources& kernel : artifact.resources) {
+      CHECK(kernel.spill_store_bytes + kernel.spill_load_bytes + kernel.stack_bytes == 0);
     }
   }
 }
