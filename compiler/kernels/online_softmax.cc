@@ -308,7 +308,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
                                            const std::function<void()>& before_exponentials) {
   const Tile tile = begin(scores, dequantization, masked);
   Rescale rescale = refer(scores, tile, masked, before_exponentials);
-  // Row by row, sums included.
+  // A row's sum right behind its exponentials: the order that was measured.
   for (size_t row = 0; row < max_.size(); ++row) {
     std::array<Value, 2> sums;
     exponentials(scores, row, tile.exponents[row], 0, scores.num_key_tiles(), sums);

@@ -87,6 +87,7 @@ class OnlineSoftmax {
 
  private:
   using Factors = std::vector<std::vector<ir::Value>>;  // [row of the thread][run of key tiles]
+
   Factors factors(const Dequantization& dequantization, bool masked) const;
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
   ir::Value reference(size_t row, bool masked) const;

@@ -34,6 +34,7 @@ constexpr int rows_of_thread(int num_row_tiles) {
 constexpr bool sums_are_biased(const Variant& variant) {
   return variant.qk_accumulator == DType::kS32;
 }
+
 // What a register of scores holds.
 enum class ScoreForm {
   kNumber,   // the bits of the number as an f32

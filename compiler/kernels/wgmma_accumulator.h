@@ -29,14 +29,13 @@ class WgmmaAccumulator {
 
   // P of one key tile, converted: the A operands of its products, in new variables.
   std::vector<ir::Var> convert(const Scores& p) const;
+  // As many, for a loop that sets them to what was converted before the next start().
+  std::vector<ir::Var> new_operands(const Scores& p) const;
 
   // O times the factors, where any row needs it. No product may be running.
   void rescale(const OnlineSoftmax::Rescale& rescale);
   // Adds P V of a key tile and waits for it. values: descriptor of the V tile.
   void add(const std::vector<ir::Var>& p, ir::Value values, ir::Value key_tile);
-
-  // The operands of a tile's products as variables of a loop, which start() is to be given.
-  std::vector<ir::Var> new_operands(const Scores& p) const;
 
   // The same in two steps, for tiles that an interval holds wholly.
   void start(const std::vector<ir::Var>& p, ir::Value values);

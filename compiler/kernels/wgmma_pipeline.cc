@@ -5,6 +5,7 @@
 namespace sagejit {
 
 using ir::constant;
+using ir::constant_f32;
 using ir::Op;
 using ir::RingCursor;
 using ir::Value;
@@ -80,15 +81,15 @@ OnlineSoftmax::Tile WgmmaPipeline::maxima(Value key_tile, bool masked) {
 // tile before. The assembler would start the products behind the exponentials, or put these behind
 // the wait; so they depend on what is loaded after the one, and the wait on them.
 void WgmmaPipeline::first_half(bool is_last, const std::function<void()>& finish_values) {
-  constexpr int kSignBit = 31;
   if (!is_last) scores_.start(next_, state_.q_rows, kv_);
   const Value stage = kv_.stage();
   kv_.advance();
   block_.kv_ring.wait(kv_);
   if (!is_last) {
     load_scales(stage);
-    const Value bits = b_.emit1(Op::kBitsF32, {b_.get(key_scales_[0])});
-    state_.softmax.delay(exponents_, b_.shr(bits, kSignBit));  // no scale is negative
+    // No scale is negative, nor is a NaN; no compiler knows.
+    const Value never = b_.emit1(Op::kLtF32, {b_.get(key_scales_[0]), constant_f32(0)});
+    state_.softmax.delay(exponents_, b_.select(never, constant(1), constant(0)));
   }
   state_.softmax.exponentials(s_, exponents_, 0, half_, sums_);
   b_.tie(s_.registers());

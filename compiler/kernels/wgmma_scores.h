@@ -10,8 +10,8 @@ class WgmmaScores {
  public:
   explicit WgmmaScores(WgmmaBlock& block);
 
-  // Registers of one tile's scores: where products start from what integers' scores are to have
-  // (scores.h), or from zero.
+  // Registers of one tile's scores, whose products start from the bias, if they are integers
+  // (scores.h), or from zero all the same.
   Scores create() { return create(form_of_sums(block_.variant)); }
   Scores create_from_zero();
   // Starts the products of Q's rows, a descriptor, with the keys of the stage.
