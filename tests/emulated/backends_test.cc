@@ -4,8 +4,6 @@
 //   SAGEJIT_TEST_BACKEND=cuda    as ctest sets it
 #include <fmt/format.h>
 
-#include <cstdlib>
-#include <map>
 #include <span>
 
 #include "compiler/backend/llvm/llvm_backend.h"
@@ -80,23 +78,6 @@ void compare(const Kernel& expected, const std::vector<Other>& others, const Inp
   }
 }
 
-// One of each family and head dim, or all.
-std::vector<Variant> variants_for(const Target& target) {
-  const char* which = std::getenv("SAGEJIT_BACKENDS");
-  const bool all = which && std::string_view(which) == "all";
-  std::map<std::string, std::vector<Variant>> groups;
-  for (Variant& variant : shipped_variants(SAGEJIT_ROOT)) {
-    if (nearest_supported(variant, target) != variant) continue;
-    variant.lse = true;
-    const std::string family = variant.name.substr(0, variant.name.find('['));
-    groups[all ? variant.name : fmt::format("{} {}", family, variant.head_dim)].push_back(variant);
-  }
-  std::vector<Variant> chosen;
-  size_t turn = 0;
-  for (const auto& [name, group] : groups) chosen.push_back(group[turn++ % group.size()]);
-  return chosen;
-}
-
 void compare_on(Lab& lab, const Variant& variant, std::span<const ProblemShape> shapes) {
   CAPTURE(variant.name);
   const auto kernel = lab.kernel(variant);
@@ -122,7 +103,7 @@ void compare_on(Lab& lab, const Variant& variant, std::span<const ProblemShape> 
 void compare_shipped(Lab& lab, const Target& target) {
   if (!lab.ready()) return;
   if (!lab.is_emulated()) return;  // a GPU that runs machine code would not look at the PTX
-  const std::vector<Variant> variants = variants_for(target);
+  const std::vector<Variant> variants = variants_to_compare(SAGEJIT_ROOT, target);
   REQUIRE_FALSE(variants.empty());
   lab.prefetch(variants);
   for (const Variant& variant : variants) compare_on(lab, variant, kShapes);

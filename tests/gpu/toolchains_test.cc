@@ -3,6 +3,8 @@
 //
 // The device is cuda:0, or the one SAGEJIT_TEST_DEVICE names. An emulator reads PTX alone: there
 // the back ends are compared, without assemblers.
+//
+//   SAGEJIT_BACKENDS=all         every shipped variant, not one of each family and head dim
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -14,7 +16,9 @@
 #include "runtime/context/context.h"
 #include "tests/emulated/lab.h"
 #include "tests/emulated/problem.h"
+#include "tests/reference/parallel.h"
 #include "tests/support/catch.h"
+#include "tests/support/shipped_variants.h"
 
 namespace sagejit::test {
 namespace {
@@ -127,6 +131,70 @@ TEST_CASE("every toolchain gives the same bits", "[gpu]") {
   }
   // With fewer than two toolchains here, nothing was shown: install NVRTC or ptxas.
   REQUIRE(num_compared > 0);
+}
+
+// Of one back end, with the assembler that is taken for it: variants -> kernels. By the schedule
+// that printed PTX takes, so that all make the same program; another compiler may spill with it.
+std::vector<std::shared_ptr<const Kernel>> kernels_by(BackendChoice backend,
+                                                      const std::vector<Variant>& variants,
+                                                      const std::shared_ptr<Device>& device) {
+  const Environment environment = Environment::read();
+  const ToolchainOptions options = ToolchainOptions::from(environment, {.backend = backend});
+  try {
+    LazyToolchain(options).get(device->info().runs_machine_code);
+  } catch (const Error& error) {
+    WARN("skipped: " << kBackendNames.at(static_cast<size_t>(backend)) << ": " << error.what());
+    return {};
+  }
+  Context context(ContextOptions{.disk_cache = false}, environment, make_jit_compiler(options));
+  std::vector<std::shared_ptr<const Kernel>> kernels(variants.size());
+  std::vector<std::string> errors(variants.size());
+  reference::parallel_for(static_cast<int64_t>(variants.size()), [&](int64_t index) {
+    const auto i = static_cast<size_t>(index);
+    try {
+      const Schedule schedule = default_schedule(variants[i], *device->info().target);
+      kernels[i] = context.get(make_request(variants[i], schedule), device).kernel;
+    } catch (const Error& error) {
+      errors[i] = fmt::format("{}: {}\n{}", variants[i].name, error.what(), error.log());
+    }
+  });
+  for (const std::string& error : errors) CHECK(error == "");
+  return kernels;
+}
+
+TEST_CASE("shipped variants are the same by every back end", "[gpu]") {
+  const std::shared_ptr<Device> device = open_subject();
+  if (!device) return;
+  const std::vector<Variant> variants = variants_to_compare(SAGEJIT_ROOT, *device->info().target);
+  REQUIRE_FALSE(variants.empty());
+  std::vector<std::vector<std::shared_ptr<const Kernel>>> kernels;
+  for (const auto backend : {BackendChoice::kPtx, BackendChoice::kLlvm, BackendChoice::kCuda}) {
+    kernels.push_back(kernels_by(backend, variants, device));
+    if (kernels.back().empty()) kernels.pop_back();
+  }
+  REQUIRE(kernels.size() > 1);  // else nothing is shown: install NVRTC, or build the LLVM back end
+  for (size_t i = 0; i < variants.size(); ++i) {
+    CAPTURE(variants[i].name);
+    reference::ProblemShape shape = kShape;
+    shape.d = variants[i].head_dim;
+    shape.dv = variants[i].value_head_dim;
+    const Inputs inputs = reference::make_inputs("biased_k", shape, variants[i].input, 5);
+    const Kernel* first = nullptr;
+    std::unique_ptr<Problem> expected;
+    for (const auto& by_backend : kernels) {
+      if (!by_backend[i]) continue;  // reported above
+      CAPTURE(by_backend[i]->artifact().backend);
+      auto problem = std::make_unique<Problem>(*by_backend[i], inputs);
+      problem->launch();
+      if (first) {
+        check_same(*first, *by_backend[i], *expected, *problem);
+      } else {
+        first = by_backend[i].get();
+        expected = std::move(problem);
+      }
+    }
+  }
+  WARN(fmt::format("{} variants, {} back ends", variants.size(), kernels.size()));
 }
 
 }  // namespace

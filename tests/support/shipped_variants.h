@@ -2,14 +2,18 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "compiler/sema/check.h"
 #include "compiler/sema/resolve.h"
+#include "compiler/target/target.h"
 
 namespace sagejit {
 
@@ -54,6 +58,24 @@ std::vector<Variant> taking_turns(const std::vector<Variant>& variants, Key key,
     taken.push_back(*group[(i + turn + i / group.size()) % group.size()]);
   }
   return taken;
+}
+
+// What back ends are compared by: of the shipped variants that the target has, with LSE, one of
+// each family and head dim; all of them if the environment's SAGEJIT_BACKENDS is "all".
+inline std::vector<Variant> variants_to_compare(const std::filesystem::path& root,
+                                                const Target& target) {
+  std::vector<Variant> variants;
+  for (Variant& variant : shipped_variants(root)) {
+    if (nearest_supported(variant, target) != variant) continue;
+    variant.lse = true;
+    variants.push_back(std::move(variant));
+  }
+  const char* which = std::getenv("SAGEJIT_BACKENDS");
+  if (which && std::string_view(which) == "all") return variants;
+  const auto family_and_head_dim = [](const Variant& v) {
+    return family_of(v) + " " + std::to_string(v.head_dim);
+  };
+  return taking_turns(variants, family_and_head_dim, 0);
 }
 
 }  // namespace sagejit
