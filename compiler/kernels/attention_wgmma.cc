@@ -10,7 +10,6 @@
 #include "compiler/kernels/wgmma_block.h"
 #include "compiler/kernels/wgmma_loader.h"
 #include "compiler/kernels/wgmma_operands.h"
-#include "compiler/kernels/wgmma_pipeline.h"
 #include "compiler/kernels/wgmma_scores.h"
 #include "compiler/kernels/wgmma_turns.h"
 
@@ -100,7 +99,8 @@ class WgmmaAttention {
     const Value q_rows =
         token_rows_descriptor(b_, block_.q_ring.units(q), qk_row_bytes(variant_, schedule_));
     // P of a key tile from its scores: dequantization, mask and softmax.
-    const auto to_probabilities = [&](Scores s, Value key_tile, bool masked) {
+    Softmax softmax_of_tile;
+    softmax_of_tile.step = [&](Scores s, Value key_tile, bool masked) {
       const Value scales = kv_ring_.words(kv);
       Dequantization factors = {rows.factors(), key_scales.load(scales)};
       key_scales.apply(s, scales);
@@ -112,13 +112,17 @@ class WgmmaAttention {
       if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
       return softmax.step(s, factors, masked, [&] { turns_.take(); });
     };
+    softmax_of_tile.speculate = [&](Scores s) {
+      turns_.take();
+      softmax.speculate(
+          s, {rows.factors(), key_scales.load(kv_ring_.words(kv))},
+          [&] { scores_.repeat(s, block_.q_ring.address(q, 0), kv); },
+          [&](const OnlineSoftmax::Rescale& rescale) { o.rescale_started(rescale); });
+    };
     if (schedule_.overlap == 0) {
-      compute_in_order(regions, q_rows, kv, o, to_probabilities);
-    } else if (schedule_.overlap == 1) {
-      compute_overlapped(regions, q_rows, kv, o, to_probabilities);
+      compute_in_order(regions, q_rows, kv, o, softmax_of_tile);
     } else {
-      const WgmmaPipeline::Rows state{rows, key_scales, q_rows, softmax, o};
-      WgmmaPipeline(block_, state, kv).run(regions);
+      compute_overlapped(regions, q_rows, kv, o, softmax_of_tile);
     }
     o.close();
     skip(end, block.end_tile(), kv);
@@ -170,11 +174,14 @@ class WgmmaAttention {
     store_output(b_, block_.plan, block_.args, tile, results);
   }
 
-  using ToProbabilities =
-      std::function<OnlineSoftmax::Rescale(const Scores&, Value key_tile, bool masked)>;
+  // P of a key tile in the place of its scores; or first, without a mask, and then the maxima.
+  struct Softmax {
+    std::function<OnlineSoftmax::Rescale(const Scores&, Value key_tile, bool masked)> step;
+    std::function<void(const Scores&)> speculate;
+  };
 
   void compute_in_order(const MaskRegions& regions, Value q_rows, RingCursor& kv,
-                        WgmmaAccumulator& o, const ToProbabilities& to_probabilities) {
+                        WgmmaAccumulator& o, const Softmax& softmax) {
     for (const TileRun& run : regions.runs()) {
       b_.comment(run.masked ? "key tiles that need the mask" : "key tiles that every row sees");
       b_.loop(run.begin, block_.once(run.end), constant(1), [&](Value key_tile) {
@@ -182,7 +189,7 @@ class WgmmaAttention {
         kv_ring_.wait(kv);
         scores_.start(s, q_rows, kv);
         scores_.finish(s, 0);
-        const OnlineSoftmax::Rescale rescale = to_probabilities(s, key_tile, run.masked);
+        const OnlineSoftmax::Rescale rescale = softmax.step(s, key_tile, run.masked);
         o.rescale(rescale);
         turns_.pass(s.registers());
         o.add(o.convert(s), value_descriptor(b_, variant_, kv_ring_.units(kv, WgmmaBlock::kValues)),
@@ -194,9 +201,9 @@ class WgmmaAttention {
   }
 
   // Q K^T of a tile and P V of the one before run beside the softmax: FlashAttention-3,
-  // section 3.2.
+  // section 3.2. With overlap = 2 exponentials do not wait for the maxima either.
   void compute_overlapped(const MaskRegions& regions, Value q_rows, RingCursor& kv,
-                          WgmmaAccumulator& o, const ToProbabilities& to_probabilities) {
+                          WgmmaAccumulator& o, const Softmax& softmax) {
     const Value first = regions.first_tile();
     const auto next_stage = [&] {
       kv_ring_.release(kv);
@@ -208,7 +215,7 @@ class WgmmaAttention {
       kv_ring_.wait(kv);
       scores_.start(s, q_rows, kv);
       scores_.finish(s, 0);
-      to_probabilities(s, first, true);
+      softmax.step(s, first, true);
       turns_.pass(s.registers());
       next_stage();
       const std::vector<Var> p = o.convert(s);
@@ -224,10 +231,16 @@ class WgmmaAttention {
                   scores_.start(next, q_rows, kv);
                   start_values();
                   scores_.finish(next, 1);
-                  const OnlineSoftmax::Rescale rescale =
-                      to_probabilities(next, key_tile, run.masked);
-                  b_.tie(next.registers());
-                  o.finish(rescale, b_.sub(key_tile, constant(1)), [&] { turns_.pass(); });
+                  const Value before = b_.sub(key_tile, constant(1));
+                  if (schedule_.overlap == 2 && !run.masked) {
+                    softmax.speculate(next);
+                    turns_.pass(next.registers());
+                    o.finish(before);
+                  } else {
+                    const OnlineSoftmax::Rescale rescale = softmax.step(next, key_tile, run.masked);
+                    b_.tie(next.registers());
+                    o.finish(rescale, before, [&] { turns_.pass(); });
+                  }
                   next_stage();
                   const std::vector<Var> converted = o.convert(next);
                   for (size_t i = 0; i < p.size(); ++i) b_.set(p[i], b_.get(converted[i]));

@@ -1,5 +1,6 @@
 #include "compiler/kernels/online_softmax.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -72,7 +73,6 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
                               const std::vector<Value>& factors) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(factors.size());
   const int first = 2 * (row % 2);
-  const bool as_integers = scores.form != ScoreForm::kNumber;
   Value result;
   for (size_t run = 0; run < factors.size(); ++run) {
     // Biased scores are compared as integers, two new ones at a time (the assembler has a maximum
@@ -82,12 +82,11 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
       for (int e = first; e < first + 2; ++e) {
         const int key_tile = static_cast<int>(run) * run_tiles + tile;
         const Var& element = scores.tiles[row / 2][key_tile][e];
-        const Value x = as_integers ? b_.get(element) : get_score(b_, element);
-        run_max = !run_max ? x : as_integers ? b_.max(run_max, x) : b_.fmax(run_max, x);
+        const Value x = scores.is_biased() ? b_.get(element) : get_score(b_, element);
+        run_max = !run_max ? x : scores.is_biased() ? b_.max(run_max, x) : b_.fmax(run_max, x);
       }
     }
-    if (scores.form == ScoreForm::kInteger) run_max = b_.add(run_max, constant(kBiasedZero));
-    if (as_integers) {
+    if (scores.is_biased()) {
       run_max = b_.fsub(b_.emit1(Op::kF32Bits, {run_max}), constant_f32(kScoreBias));
     }
     run_max = b_.fmul(run_max, factors[run]);
@@ -214,10 +213,13 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
 
 // P of one row, or its codes; and the sum of P, if it is kept here: of alternate tiles, two short
 // chains of additions instead of a long one.
-void OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
-                                 int first, int count, std::array<Value, 2>& sums) const {
+OnlineSoftmax::RowTotals OnlineSoftmax::exponentials(Scores& scores, size_t row,
+                                                     const std::vector<Exponent>& runs,
+                                                     bool finds_largest) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
-  for (int tile = first; tile < first + count; ++tile) {
+  std::array<Value, 2> sums;
+  RowTotals totals;
+  for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
     const Value factor = b_.get(runs[tile / run_tiles].factor);
     const Value offset = b_.get(runs[tile / run_tiles].offset);
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
@@ -226,104 +228,102 @@ void OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<E
       const Value exponent = b_.fma(x, factor, offset);
       const Value p = writes_codes_ ? exponent : b_.ex2(exponent);
       set_score(b_, element, p);
+      if (finds_largest) {
+        const Value bits = b_.emit1(Op::kBitsF32, {p});
+        totals.largest_bits = totals.largest_bits ? b_.max(totals.largest_bits, bits) : bits;
+      }
       if (!sums_p_) continue;
       Value& sum = sums[tile % 2];
       sum = sum ? b_.fadd(sum, p) : p;
     }
   }
+  totals.sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
+  return totals;
 }
 
-OnlineSoftmax::Sums OnlineSoftmax::new_sums() const {
-  Sums sums;
-  for (size_t row = 0; row < max_.size(); ++row) {
-    sums.push_back({b_.var(constant_f32(0)), b_.var(constant_f32(0))});
-  }
-  return sums;
+void OnlineSoftmax::add(size_t row, Value sum) const {
+  if (sum) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
 }
 
-void OnlineSoftmax::exponentials(Scores& scores, const Exponents& exponents, int first, int count,
-                                 const Sums& sums) const {
-  for (size_t row = 0; row < max_.size(); ++row) {
-    std::array<Value, 2> of_row;
-    for (size_t i = 0; i < 2 && sums_p_ && first > 0; ++i) of_row[i] = b_.get(sums[row][i]);
-    exponentials(scores, row, exponents[row], first, count, of_row);
-    for (size_t i = 0; i < 2 && of_row[i]; ++i) b_.set(sums[row][i], of_row[i]);
-  }
-}
-
-void OnlineSoftmax::delay(const Exponents& exponents, Value zero) const {
-  for (const std::vector<Exponent>& row : exponents) {
-    for (const auto& [factor, offset] : row) {
-      const Value bits = b_.add(b_.emit1(Op::kBitsF32, {b_.get(offset)}), zero);
-      b_.set(offset, b_.emit1(Op::kF32Bits, {bits}));
-    }
-  }
-}
-
-Value OnlineSoftmax::is_negative(const Sums& sums) const {
-  Value total = constant_f32(0);
-  for (const std::array<Var, 2>& row : sums) {
-    for (const Var& chain : row) total = b_.fadd(total, b_.get(chain));
-  }
-  return b_.emit1(Op::kLtF32, {total, constant_f32(0)});
-}
-
-void OnlineSoftmax::add(size_t row, const std::array<Value, 2>& sums) const {
-  if (!sums_p_) return;
-  const Value sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
-  b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
-}
-
-void OnlineSoftmax::add(const Sums& sums) const {
-  for (size_t row = 0; row < max_.size(); ++row) {
-    add(row, {b_.get(sums[row][0]), b_.get(sums[row][1])});
-  }
-}
-
-OnlineSoftmax::Tile OnlineSoftmax::begin(const Scores& scores, const Dequantization& dequantization,
-                                         bool masked) {
-  Tile tile;
-  for (const std::vector<Value>& row : factors(dequantization, masked)) {
-    tile.maxima.push_back(tile_max(scores, static_cast<int>(tile.maxima.size()), row));
-    tile.exponents.emplace_back();
+OnlineSoftmax::Exponents OnlineSoftmax::exponents(const Factors& factors) const {
+  Exponents result;
+  for (const std::vector<Value>& row : factors) {
+    result.emplace_back();
     for (const Value factor : row) {
-      tile.exponents.back().push_back({b_.var(factor), b_.var(constant_f32(0))});
+      result.back().push_back({b_.var(factor), b_.var(constant_f32(0))});
     }
   }
-  return tile;
+  return result;
 }
 
-OnlineSoftmax::Rescale OnlineSoftmax::refer(Scores& scores, const Tile& tile, bool masked,
+OnlineSoftmax::Rescale OnlineSoftmax::refer(Scores& scores, const Factors& factors,
+                                            const Exponents& exponents, bool masked,
                                             const std::function<void()>& before_exponentials) {
+  std::vector<Value> maxima;
+  for (const std::vector<Value>& row : factors) {
+    maxima.push_back(tile_max(scores, static_cast<int>(maxima.size()), row));
+  }
   // The branch changes them for scores that are too large; else they can wait for it, and take no
   // registers meanwhile.
-  if (may_be_large(scores)) renew_offsets(tile.exponents, scores.is_biased(), masked);
-  Rescale rescale = renew(scores, tile.maxima, tile.exponents, masked, before_exponentials);
-  if (!may_be_large(scores)) renew_offsets(tile.exponents, scores.is_biased(), masked);
+  if (may_be_large(scores)) renew_offsets(exponents, scores.is_biased(), masked);
+  Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
+  if (!may_be_large(scores)) renew_offsets(exponents, scores.is_biased(), masked);
   return rescale;
 }
 
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
                                            bool masked,
                                            const std::function<void()>& before_exponentials) {
-  const Tile tile = begin(scores, dequantization, masked);
-  Rescale rescale = refer(scores, tile, masked, before_exponentials);
+  const Factors of_scores = factors(dequantization, masked);
+  const Exponents of_p = exponents(of_scores);
+  Rescale rescale = refer(scores, of_scores, of_p, masked, before_exponentials);
   // A row's sum right behind its exponentials: the order that was measured.
   for (size_t row = 0; row < max_.size(); ++row) {
-    std::array<Value, 2> sums;
-    exponentials(scores, row, tile.exponents[row], 0, scores.num_key_tiles(), sums);
-    add(row, sums);
+    add(row, exponentials(scores, row, of_p[row], false).sum);
   }
   return rescale;
 }
 
-void OnlineSoftmax::set(const Exponents& to, const Exponents& from) const {
-  for (size_t row = 0; row < to.size(); ++row) {
-    for (size_t run = 0; run < to[row].size(); ++run) {
-      b_.set(to[row][run].factor, b_.get(from[row][run].factor));
-      b_.set(to[row][run].offset, b_.get(from[row][run].offset));
-    }
+// The assembler has the maxima and the sums run between the exponentials, as all of them are asked
+// for in front of the branch; what nobody asks for there it puts behind.
+void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantization,
+                              const std::function<void()>& repeat_scores,
+                              const std::function<void(const Rescale&)>& rescale_values) {
+  const Factors of_scores = factors(dequantization, false);
+  const Exponents of_p = exponents(of_scores);
+  renew_offsets(of_p, scores.is_biased(), false);
+  std::vector<Var> sums;
+  Value failed;
+  for (size_t row = 0; row < max_.size(); ++row) {
+    const RowTotals totals = exponentials(scores, row, of_p[row], true);
+    const Value grown = b_.less(constant(largest_speculated_bits()), totals.largest_bits);
+    failed = failed ? b_.either(failed, grown) : grown;
+    failed = b_.either(failed, is_large(scores, {}, of_p[row], false));
+    if (!sums_p_) continue;
+    sums.push_back(b_.var(totals.sum));
+    // Never.
+    failed = b_.either(failed, b_.emit1(Op::kLtF32, {totals.sum, constant_f32(0)}));
   }
+  b_.when(b_.emit1(Op::kAnySync, {failed}), [&] {
+    repeat_scores();
+    const Exponents again = exponents(of_scores);
+    const Rescale rescale = refer(scores, of_scores, again, false, {});
+    for (size_t row = 0; row < max_.size(); ++row) {
+      const Value sum = exponentials(scores, row, again[row], false).sum;
+      if (sums_p_) b_.set(sums[row], sum);
+    }
+    rescale_values(rescale);
+  });
+  for (size_t row = 0; row < sums.size(); ++row) add(row, b_.get(sums[row]));
+}
+
+// P above which a score may have outgrown the limit, as bits, which order as P does: none is
+// negative. A little less than 2^threshold times the range, for what ex2.approx and the
+// multiply-add in front of it round.
+int32_t OnlineSoftmax::largest_speculated_bits() const {
+  constexpr double kRounding = 0x1p-10;
+  const double largest = std::exp2(threshold_ + range_log2_) * (1 - kRounding);
+  return std::bit_cast<int32_t>(static_cast<float>(largest));
 }
 
 Value OnlineSoftmax::in_log2_units(Value t) const {

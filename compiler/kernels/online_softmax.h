@@ -46,38 +46,14 @@ class OnlineSoftmax {
   Rescale step(Scores& scores, const Dequantization& dequantization, bool masked,
                const std::function<void()>& before_exponentials = {});
 
-  // --- step() in parts, for kernels that have the exponentials of a tile beside the maxima of the
-  // next one: begin(), refer(), exponentials(), add(); the exponentials of the tile before may come
-  // as late as between begin() and refer().
-
-  // log2 P, or the code, = x factor + offset; the rare branch of refer() changes both.
-  struct Exponent {
-    ir::Var factor, offset;
-  };
-  using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
-  struct Tile {
-    std::vector<ir::Value> maxima;  // of the rows' scores that this thread holds
-    Exponents exponents;
-  };
-  using Sums = std::vector<std::array<ir::Var, 2>>;  // of P, by row of the thread, in two chains
-
-  // The maxima of a tile's scores, which stay as they are.
-  Tile begin(const Scores& scores, const Dequantization& dequantization, bool masked);
-  // What its P is relative to. Scores that are too large change.
-  Rescale refer(Scores& scores, const Tile& tile, bool masked,
-                const std::function<void()>& before_exponentials = {});
-  // Scores of `count` 8-key tiles from `first` on become P; those of tile 0 start the sums.
-  void exponentials(Scores& scores, const Exponents& exponents, int first, int count,
-                    const Sums& sums) const;
-  Sums new_sums() const;
-  // The exponents, once `zero`, an i32 0, is there.
-  void delay(const Exponents& exponents, ir::Value zero) const;
-  // False, but not before all that the sums hold is there; false at once if they are not kept.
-  ir::Value is_negative(const Sums& sums) const;
-  // The sums of a whole tile go to the rows'.
-  void add(const Sums& sums) const;
-  // Exponents that the next iteration of a loop takes over.
-  void set(const Exponents& to, const Exponents& from) const;
+  // The same for a tile without a mask, whose exponentials do not wait for its maxima: they are
+  // relative to what P was relative to before, and the maxima of P, found beside them, tell whether
+  // that was right. Where a row outgrew it, or its scores are too large, the warp takes its P back
+  // and starts again: `repeat_scores` puts the scores back, `rescale_values` is to do what the
+  // result of step() asks for. Every bit is as step() makes it.
+  void speculate(Scores& scores, const Dequantization& dequantization,
+                 const std::function<void()>& repeat_scores,
+                 const std::function<void(const Rescale&)>& rescale_values);
 
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
@@ -88,22 +64,37 @@ class OnlineSoftmax {
  private:
   using Factors = std::vector<std::vector<ir::Value>>;  // [row of the thread][run of key tiles]
 
+  // log2 P, or the code, = x factor + offset; the rare branch of refer() changes both.
+  struct Exponent {
+    ir::Var factor, offset;
+  };
+  using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
+  // Of P of the keys of a row that this thread holds; what is not asked for is not there.
+  struct RowTotals {
+    ir::Value sum, largest_bits;
+  };
+
   Factors factors(const Dequantization& dequantization, bool masked) const;
+  Exponents exponents(const Factors& factors) const;  // their offsets are still to come
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
   ir::Value reference(size_t row, bool masked) const;
   ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
   bool may_be_large(const Scores& scores) const;
   ir::Value is_large(const Scores& scores, ir::Value tile_max, const std::vector<Exponent>& runs,
                      bool masked) const;
+  // What P is relative to, and the exponents. Scores that are too large change.
+  Rescale refer(Scores& scores, const Factors& factors, const Exponents& exponents, bool masked,
+                const std::function<void()>& before_exponentials);
   Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,
                 bool masked, const std::function<void()>& before_exponentials);
   void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
   void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs,
                           bool masked) const;
-  void exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs, int first,
-                    int count, std::array<ir::Value, 2>& sums) const;
-  void add(size_t row, const std::array<ir::Value, 2>& sums) const;
+  RowTotals exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
+                         bool finds_largest) const;
+  int32_t largest_speculated_bits() const;
+  void add(size_t row, ir::Value sum) const;
   ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 

@@ -16,9 +16,6 @@ namespace {
 
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 constexpr int32_t kNegativeInfinityBits = static_cast<int32_t>(0xFF800000);
-// What becomes -inf with the bias; less than any score.
-constexpr auto kNegativeInfinityUnbiased = static_cast<int32_t>(
-    static_cast<uint32_t>(kNegativeInfinityBits) - static_cast<uint32_t>(kBiasedZero));
 constexpr int kTileRows = 16;
 
 // scale_groups.h: index(t) = (t / span) groups + (t mod 8) groups / 8
@@ -124,7 +121,6 @@ void QueryRows::mask(Scores& s, Value first_key) const {
         if (low) visible = b_.both(visible, b_.less_equal(low, key));
         const ir::Var score = s.tiles[row / 2][key_tile][2 * (row % 2) + e];
         const Value none = score.reg.type == ir::Type::kF32 ? constant_f32(kNegativeInfinity)
-                           : s.form == ScoreForm::kInteger  ? constant(kNegativeInfinityUnbiased)
                                                             : constant(kNegativeInfinityBits);
         b_.set(score, b_.select(visible, b_.get(score), none));
       }

@@ -37,9 +37,8 @@ constexpr bool sums_are_biased(const Variant& variant) {
 
 // What a register of scores holds.
 enum class ScoreForm {
-  kNumber,   // the bits of the number as an f32
-  kBiased,   // those of kScoreBias + s, comparable as integers
-  kInteger,  // s as an i32: what products of integers leave that start from zero
+  kNumber,  // the bits of the number as an f32
+  kBiased,  // those of kScoreBias + s, comparable as integers
 };
 
 // What the sums of a variant are.

@@ -49,13 +49,6 @@ std::vector<Var> WgmmaAccumulator::convert(const Scores& p) const {
   return result;
 }
 
-std::vector<Var> WgmmaAccumulator::new_operands(const Scores& p) const {
-  const int num_steps = p.num_key_tiles() * kFragmentColumns / step_keys_;
-  Vars result;
-  for (int i = 0; i < num_steps * kStepRegisters; ++i) result.push_back(b_.var(constant(0)));
-  return result;
-}
-
 void WgmmaAccumulator::products(const Vars& p, Value values, int first_step, int num_steps) {
   for (int step = first_step; step < first_step + num_steps; ++step) {
     std::vector<Value> a;
@@ -147,10 +140,7 @@ void WgmmaAccumulator::start(const Vars& p, Value values) {
   products(p, values, 0, static_cast<int>(p.size()) / kStepRegisters);
 }
 
-// The assembler moves a wait above the arithmetic of its basic block, which would then no longer
-// run beside the products. The rare rescaling ends the block; hence it waits by itself.
-void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile,
-                              const std::function<void()>& after_softmax) {
+void WgmmaAccumulator::rescale_started(const OnlineSoftmax::Rescale& rescale) {
   b_.when(rescale.any, [&] {
     wait();
     if (has_integers()) end_interval();
@@ -158,6 +148,13 @@ void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_t
     if (!inner_.empty() && !has_integers()) scale(inner_, target_is_packed(), rescale.factors);
     row_sum_.rescale(rescale, true);
   });
+}
+
+// The assembler moves a wait above the arithmetic of its basic block, which would then no longer
+// run beside the products. The rare rescaling ends the block; hence it waits by itself.
+void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile,
+                              const std::function<void()>& after_softmax) {
+  rescale_started(rescale);
   if (after_softmax) after_softmax();
   finish(key_tile);
 }

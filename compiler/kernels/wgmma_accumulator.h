@@ -29,8 +29,6 @@ class WgmmaAccumulator {
 
   // P of one key tile, converted: the A operands of its products, in new variables.
   std::vector<ir::Var> convert(const Scores& p) const;
-  // As many, for a loop that sets them to what was converted before the next start().
-  std::vector<ir::Var> new_operands(const Scores& p) const;
 
   // O times the factors, where any row needs it. No product may be running.
   void rescale(const OnlineSoftmax::Rescale& rescale);
@@ -44,6 +42,8 @@ class WgmmaAccumulator {
   void finish(const OnlineSoftmax::Rescale& rescale, ir::Value key_tile,
               const std::function<void()>& after_softmax);
   void finish(ir::Value key_tile);
+  // Waits and rescales, where any row needs it, ahead of finish().
+  void rescale_started(const OnlineSoftmax::Rescale& rescale);
 
   // After the last tile: what is left of an interval goes to O.
   void close() {

@@ -39,7 +39,7 @@ struct WgmmaBlock {
 
   // A stage of kv_ring holds K of one tile and V of the tile so far behind it: what the computing
   // warpgroups use together.
-  int value_lag() const { return schedule.overlap; }
+  int value_lag() const { return schedule.overlap > 0 ? 1 : 0; }
   enum Piece { kKeys, kValues, kMeanScores };
 
   int num_query_stages() const { return kQueryStages * num_consumers; }

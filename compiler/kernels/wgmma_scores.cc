@@ -14,25 +14,31 @@ using ir::Var;
 
 WgmmaScores::WgmmaScores(WgmmaBlock& block) : block_(block), b_(block.b) {}
 
-Scores WgmmaScores::create_from_zero() {
-  return create(sums_are_biased(block_.variant) ? ScoreForm::kInteger : ScoreForm::kNumber);
-}
-
-Scores WgmmaScores::create(ScoreForm form) {
-  const bool are_integers = form != ScoreForm::kNumber;
-  Scores s{.tiles = {}, .form = form};
+Scores WgmmaScores::create() {
+  Scores s{.tiles = {}, .form = form_of_sums(block_.variant)};
   s.tiles.resize(1);
   for (int tile = 0; tile < block_.schedule.block_n / kFragmentColumns; ++tile) {
     s.tiles[0].emplace_back();
-    for (Var& x : s.tiles[0].back()) x = b_.var(are_integers ? constant(0) : constant_f32(0));
+    for (Var& x : s.tiles[0].back()) x = b_.var(score_zero(block_.variant));
   }
   return s;
 }
 
-void WgmmaScores::start(const Scores& s, Value q_rows, const RingCursor& kv) {
-  if (s.is_biased()) {
-    for (const Var& x : s.registers()) b_.set(x, score_zero(block_.variant));
+// By multiply-adds: moves would fill the pipe, of half the rate, that maxima and conversions of the
+// other warps need, while the pipes of multiply-adds idle. A finite number times 0 is 0, but no
+// assembler may know that it is finite; nor that two are equal, if no two have the same factors:
+// each takes another one before it, times 0 or -0, as a binary tree.
+void WgmmaScores::bias(const Scores& s, const RingCursor& kv) {
+  std::vector<Value> tree = {b_.emit1(Op::kF32Bits, {kv.stage()})};  // of a small integer: finite
+  for (const Var& x : s.registers()) {
+    const float zero = tree.size() % 2 == 0 ? 0.0f : -0.0f;
+    tree.push_back(b_.fma(tree[tree.size() / 2], constant_f32(zero), constant_f32(kScoreBias)));
+    b_.set(x, b_.emit1(Op::kBitsF32, {tree.back()}));
   }
+}
+
+void WgmmaScores::start(const Scores& s, Value q_rows, const RingCursor& kv) {
+  if (s.is_biased()) bias(s, kv);
   const DType code = qk_operand_type(block_.variant, block_.schedule);
   const Op product = ir::wgmma_of(code, code, block_.variant.qk_accumulator);
   const int row_bytes = qk_row_bytes(block_.variant, block_.schedule);
@@ -46,16 +52,39 @@ void WgmmaScores::start(const Scores& s, Value q_rows, const RingCursor& kv) {
   b_.emit(Op::kWgmmaCommit, {});
 }
 
-void WgmmaScores::finish(const Scores& s, int in_flight) {
-  b_.wgmma_wait(in_flight, s.registers());
+// Thread 4 g + t has the bytes 4 t .. 4 t + 3 of row g, and of row g + 8, in each 16 bytes of A,
+// and of key g in each of B: neighbouring words of a core matrix.
+void WgmmaScores::repeat(const Scores& s, Value queries, const RingCursor& kv) {
+  const DType code = qk_operand_type(block_.variant, block_.schedule);
+  const Op product = ir::mma_of(code, code, block_.variant.qk_accumulator);
+  const int row_bytes = qk_row_bytes(block_.variant, block_.schedule);
+  const int band = kCoreRows * row_bytes;
+  const Value lane = b_.mul(b_.lane(), constant(4));
+  const Value warp = b_.mul(b_.bit_and(b_.warp(), constant(kGroupWarps - 1)), constant(2 * band));
+  const Value rows = b_.add(b_.add(queries, warp), lane);
+  const Value keys = b_.add(block_.kv_ring.address(kv, WgmmaBlock::kKeys), lane);
+  const auto word = [&](Value address, int offset) {
+    return b_.emit1(Op::kLdSharedI32, {address, constant(offset)});
+  };
+  for (int tile = 0; tile < s.num_key_tiles(); ++tile) {
+    std::vector<Value> sums(4, score_zero(block_.variant));
+    for (int byte = 0; byte < row_bytes; byte += kQkStepBytes) {
+      const int offset = byte / kCoreRowBytes * kCoreBytes;
+      std::vector<Value> operands = {word(rows, offset), word(rows, offset + band),
+                                     word(rows, offset + kCoreBytes),
+                                     word(rows, offset + kCoreBytes + band)};
+      for (const int half : {0, kCoreBytes}) {
+        operands.push_back(word(keys, tile * band + offset + half));
+      }
+      operands.insert(operands.end(), sums.begin(), sums.end());
+      sums = b_.emit(product, operands);
+    }
+    for (size_t e = 0; e < sums.size(); ++e) b_.set(s.tiles[0][tile][e], sums[e]);
+  }
 }
 
-void WgmmaScores::take(const Scores& to, const Scores& from) {
-  const std::vector<Var> taken = to.registers(), registers = from.registers();
-  for (size_t i = 0; i < taken.size(); ++i) {
-    const Value x = b_.get(registers[i]);
-    b_.set(taken[i], from.form == ScoreForm::kInteger ? b_.add(x, constant(kBiasedZero)) : x);
-  }
+void WgmmaScores::finish(const Scores& s, int in_flight) {
+  b_.wgmma_wait(in_flight, s.registers());
 }
 
 }  // namespace sagejit

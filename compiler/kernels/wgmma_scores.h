@@ -1,4 +1,5 @@
-// S = Q K^T of a warpgroup's 64 query rows and one key tile.
+// S = Q K^T of a warpgroup's 64 rows: products of wgmma that run while the warpgroup does something
+// else.
 #pragma once
 
 #include "compiler/kernels/scores.h"
@@ -10,19 +11,18 @@ class WgmmaScores {
  public:
   explicit WgmmaScores(WgmmaBlock& block);
 
-  // Registers of one tile's scores, whose products start from the bias, if they are integers
-  // (scores.h), or from zero all the same.
-  Scores create() { return create(form_of_sums(block_.variant)); }
-  Scores create_from_zero();
+  // Registers of one tile's scores.
+  Scores create();
   // Starts the products of Q's rows, a descriptor, with the keys of the stage.
   void start(const Scores& s, ir::Value q_rows, const ir::RingCursor& kv);
   // Waits for them. in_flight: products started after these.
   void finish(const Scores& s, int in_flight);
-  // Scores that products left in `from` go to others' registers, biased if they are integers.
-  void take(const Scores& to, const Scores& from);
+  // The same scores once more, for this warp alone, by mma.sync: integers, whose sums are exact.
+  // queries: the address of Q's rows.
+  void repeat(const Scores& s, ir::Value queries, const ir::RingCursor& kv);
 
  private:
-  Scores create(ScoreForm form);
+  void bias(const Scores& s, const ir::RingCursor& kv);
 
   WgmmaBlock& block_;
   ir::Builder& b_;

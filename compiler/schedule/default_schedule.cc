@@ -51,20 +51,24 @@ bool packs_heads(const Variant& variant) {
 // Two rows' sums, and a product of 8 columns.
 constexpr int kRowSumRegisters = 2 + 4;
 
-// Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores (of two
-// tiles, with overlap = 2), and P while its products run beside the next scores; sums of rows by
-// products with ones.
+// Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, P, and
+// sums of rows by products with ones. In order, the scores of a tile are gone when its products
+// begin, and so do the registers of an inner accumulator that lives within the tile. The larger
+// numbers of others, addresses and loop state, are where the assembler was seen to spill with less.
 int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const Accumulator& pv = variant.pv_accumulator;
   const int columns = padded_value_head_dim(variant);
   const auto accumulator = [&](DType type) { return columns / (type == DType::kF16 ? 4 : 2); };
+  const int o = accumulator(pv.outer.value_or(pv.inner));
   const int inner = pv.outer ? accumulator(pv.inner) : 0;
-  const int p = schedule.overlap ? schedule.block_n * bits_of(variant.p.type) / 64 : 0;
-  const int scores = (schedule.overlap == 2 ? 2 : 1) * schedule.block_n / 2;
+  const int p = schedule.block_n * bits_of(variant.p.type) / 64;
+  const int scores = schedule.block_n / 2;
   const int row_sums = variant.row_sum == RowSum::kQuantized ? kRowSumRegisters : 0;
-  // Addresses and loop state; less, and the assembler was seen to spill.
   const int others = schedule.num_warps > 8 ? 32 : 24;
-  return accumulator(pv.outer.value_or(pv.inner)) + inner + scores + p + row_sums + others;
+  if (schedule.overlap) return o + inner + scores + p + row_sums + others;
+  if (!pv.outer || pv.interval > schedule.block_n) return o + inner + scores + row_sums + others;
+  const int beside_products = variant.qk_accumulator == DType::kS32 ? 16 : 24;
+  return o + std::max(scores + others, inner + p + beside_products) + row_sums;
 }
 
 // The deepest ring that fits, up to a depth beyond which nothing was gained.
@@ -77,17 +81,18 @@ std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& varia
   return std::nullopt;
 }
 
-// Measured on an H100 (tests/perf/NOTES.md):
+// Measured on an H200 (tests/perf/NOTES.md), with printed PTX:
 // - Three warpgroups of 64 rows hide each other's softmax best where the accumulators leave the
 //   registers for it, two otherwise.
 // - P V beside the next softmax pays with tiles of 64 keys at head dim 128, where they also waste
-//   less under a causal mask, and with 128 keys where a score takes fewer products.
-// - With 8-bit P three warpgroups have the registers for 128 keys at head dim 128, in order: the
-//   fewer, longer tiles gain more than the overlap.
-// - P's code written directly leaves little softmax: two warpgroups with its products beside it.
-// - Two levels with short intervals leave little to run beside the softmax: long tiles in order.
-// - Turns (ping_pong) pay where a tile's exponentials take long: from 128 keys on; not where 8-bit
-//   products of short rows run beside them, which leave the exponentials the time they need.
+//   less under a causal mask, and with 128 keys where a score takes fewer products. Exponentials
+//   ahead of the maxima pay wherever maxima seldom move the reference, that is, with a threshold.
+// - 16-bit P and V at head dim 128 take long tiles: their products are long. In f16, whose sums
+//   leave the registers for it, beside the softmax; in f32 in order.
+// - Two levels with short intervals leave little to run beside the softmax: in order, with long
+//   tiles, or, of 16-bit P, whose conversions bind, short ones.
+// - Turns (ping_pong) pay with tiles of 128 keys, in order or with short rows; not where
+//   exponentials run ahead, which leave less to order than turns cost.
 class WgmmaSchedules {
  public:
   WgmmaSchedules(const Variant& variant, const Target& target)
@@ -97,12 +102,11 @@ class WgmmaSchedules {
   std::vector<Schedule> list() {
     const Accumulator& pv = variant_.pv_accumulator;
     const bool short_intervals = pv.outer && pv.interval < 128;
-    const bool softmax_bound =
-        padded_head_dim(variant_, {}) + padded_value_head_dim(variant_) <= 128;
-    const bool prefers_long = softmax_bound || pv.outer;
+    const bool prefers_long = has_short_rows() || (pv.outer && !(short_intervals && is_16_bit()));
     const auto sizes = prefers_long ? std::array{128, 96, 64} : std::array{64, 96, 128};
-    if (!pv.outer && !softmax_bound && variant_.p.direct_code) consider(8, 128, 1);
-    if (!pv.outer && !softmax_bound && bits_of(variant_.p.type) == 8) consider(12, 128, 0);
+    if (is_16_bit() && !has_short_rows() && !pv.outer) {
+      consider(12, 128, pv.inner == DType::kF16 ? 1 : 0);
+    }
     for (const int block_n : sizes) {
       for (const int warps : kWarps) {
         if (short_intervals) consider(warps, block_n, 0);
@@ -121,13 +125,24 @@ class WgmmaSchedules {
  private:
   static constexpr std::array kWarps = {12, 8, 4};
 
+  bool has_short_rows() const {
+    return padded_head_dim(variant_, {}) + padded_value_head_dim(variant_) <= 128;
+  }
+  bool is_16_bit() const { return bits_of(variant_.p.type) == 16; }
+
   bool takes_turns(int warps, int block_n, int overlap) const {
-    const bool is_short = overlap > 0 && padded_head_dim(variant_, {}) <= 64 &&
-                          bits_of(variant_.p.type) == 8 && !variant_.p.direct_code;
-    return warps > 4 && block_n >= 128 && !is_short;
+    if (warps <= 4 || block_n < 128) return false;
+    return overlap == 0 || (overlap == 1 && has_short_rows());
   }
 
   void consider(int warps, int block_n, int overlap) {
+    const bool speculates = overlap == 1 && variant_.rescale_threshold > 0;
+    if (speculates && add(warps, block_n, 2)) return;
+    add(warps, block_n, overlap);
+  }
+
+  // False where it is not possible, or predicted to spill.
+  bool add(int warps, int block_n, int overlap) {
     const Schedule schedule = {.wgmma = true,
                                .block_m = 16 * warps,
                                .block_n = block_n,
@@ -136,9 +151,12 @@ class WgmmaSchedules {
                                .overlap = overlap,
                                .ping_pong = takes_turns(warps, block_n, overlap),
                                .pack_heads = packs_heads(variant_)};
-    if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) return;
+    if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) {
+      return false;
+    }
     const std::optional<Schedule> legal = with_most_stages(schedule, variant_, target_);
     if (legal) list_.push_back(*legal);
+    return legal.has_value();
   }
 
   const Variant& variant_;

@@ -195,7 +195,7 @@ TEST_CASE("wgmma: every accumulator of P V", "[emulated][wgmma]") {
                            {kBytes, "f32 + f32 every 128", 64, 2, "window(70, 40)"},
                            {kSummed, "f32", 96, 2, "causal(bottom_right)"},
                            {kSummed, "f32 + f32 every 128", 64, 2},
-                           {kDirect, "f32", 64, 2, "window(70, 40)"},
+                           {kBytes, "f32", 128, 2},
                            {kSigned, "s32 + f32 every 64", 64, 2},
                            {kUnsigned, "s32 + f32 every 128", 128, 2, "window(70, 40)"}};
   std::vector<Case> cases;
@@ -317,6 +317,7 @@ TEST_CASE("wgmma: maxima that are renewed late", "[emulated][wgmma]") {
             "input = bf16; rescale_threshold = 8; pv_accumulator = f32 + f32 every 64"),
         std::string_view("input = f16; rescale_threshold = 4; pv_accumulator = f16")}) {
     for (const int overlap : {0, 1, 2}) {
+      if (overlap == 2 && types.find("direct") != types.npos) continue;
       for (const std::string_view mask : {"none", "causal(bottom_right)"}) {
         const std::string body =
             fmt::format("head_dim = 32; {}{}; mask = {}", kSmoothed, types, mask);
@@ -345,13 +346,14 @@ TEST_CASE("wgmma: scores beyond the precision of f32", "[emulated][wgmma]") {
       if (k == "token" && types != kDirect) continue;
       for (const auto& [scale, overlap] :
            {std::pair("3e9", 0), std::pair("1e7", 0), std::pair("3e9", 2), std::pair("1e7", 2)}) {
+        if (overlap == 2 && types == kDirect) continue;
         cases.push_back({fmt::format("head_dim = 32; lse = on; scale = {}; mask = "
                                      "causal(bottom_right); k = int8 per {}; {}",
                                      scale, k, types),
                          {.b = 1, .hq = 2, .hkv = 1, .m = 140, .n = 520},
                          "outlier_v",
                          Layout::kBhtd,
-                         wgmma_schedule(8, 64, k == "token" ? 1 : overlap)});
+                         wgmma_schedule(8, 64, overlap)});
       }
     }
   }

@@ -83,7 +83,7 @@ std::string quantized(Draw& draw, const std::string& type) {
 struct Body {
   std::string input, text;  // text: everything but P, V and how they add up
   int64_t d, dv;
-  bool may_pipeline;  // no scales of single keys, and Q not smoothed: overlap = 2 wants both
+  bool may_speculate;  // integer Q and K, no scales of single keys, Q not smoothed
 };
 
 Body body(Draw& draw, DrawType type_of_codes) {
@@ -102,9 +102,9 @@ Body body(Draw& draw, DrawType type_of_codes) {
   text += fmt::format("; q = {}", quantized(draw, type));
   const std::string k = quantized(draw, type);
   text += "; k = " + k;
-  result.may_pipeline = !k.ends_with("per token");
+  result.may_speculate = type.starts_with("int") && !k.ends_with("per token");
   if (draw.one_in(4)) {
-    result.may_pipeline = false;
+    result.may_speculate = false;
     text += fmt::format("; smooth_q = mean per block({})", 64 * (1 + draw.below(4)));
   }
   text += fmt::format("; smooth_k = {}", draw.one_in(3) ? "none" : "mean");
@@ -126,9 +126,9 @@ Schedule wgmma_schedule_for(Draw& draw, const Body& body) {
   const auto block_n = static_cast<int>(kStep * (1 + draw.below(steps)));
   const bool fits_three = std::max<int64_t>(block_n, body.dv) <= kMostKeysOfThree;
   const auto num_warps = static_cast<int>(4 * (1 + draw.below(fits_three ? 3 : 2)));
-  const auto overlap = static_cast<int>(draw.below(body.may_pipeline ? 3 : 2));
+  const auto overlap = static_cast<int>(draw.below(body.may_speculate ? 3 : 2));
   Schedule schedule = wgmma_schedule(num_warps, block_n, overlap);
-  schedule.ping_pong = num_warps > 4 && overlap < 2 && draw.one_in(2);
+  schedule.ping_pong = num_warps > 4 && draw.one_in(2);
   return schedule;
 }
 
@@ -284,9 +284,12 @@ Case random_wgmma_case(uint64_t seed) {
   Draw draw(seed);
   const Body variant = body(draw, integer_or_float_type);
   Case result;
-  result.schedule = wgmma_schedule_for(draw, variant);
-  result.variant =
-      fmt::format("{}; {}", variant.text, wgmma_products(draw, variant, *result.schedule));
+  Schedule schedule = wgmma_schedule_for(draw, variant);
+  const std::string products = wgmma_products(draw, variant, schedule);
+  const bool has_exponentials = products.find("direct") == std::string::npos;
+  if (!has_exponentials) schedule.overlap = std::min(schedule.overlap, 1);
+  result.schedule = schedule;
+  result.variant = fmt::format("{}; {}", variant.text, products);
   result.variant += scale(draw);
   draw_problem(draw, result);
   return result;

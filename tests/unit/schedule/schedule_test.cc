@@ -154,7 +154,11 @@ TEST_CASE("every limit of a schedule with warpgroups is named") {
   }
   CHECK(limit_of(v, "overlap=1", "sm_90a") == "overlap needs wgmma");
   CHECK(limit_of(v, "ping_pong=1", "sm_90a") == "ping_pong needs wgmma");
-  CHECK(limit("overlap=2 ping_pong=1", v) == "overlap=2 takes no turns: ping_pong must be 0");
+  CHECK(limit("overlap=2", variant("head_dim = 64; p = e4m3 range 16 direct; v = e4m3; row_sum = "
+                                   "quantized")) ==
+        "overlap=2 needs exponentials: P's code is written directly");
+  CHECK(limit("overlap=2", variant("head_dim = 64; q = e4m3 per head; k = e4m3 per head")) ==
+        "overlap=2 needs integer Q and K");
   CHECK(limit("overlap=2", variant("head_dim = 64; smooth_q = mean")) ==
         "overlap=2 needs Q that is not smoothed");
   for (const char* k : {"per token", "per block(8)"}) {
@@ -279,7 +283,7 @@ TEST_CASE("int4 products where the target has them, bytes elsewhere") {
   }
 }
 
-// What was measured to be fastest on an H100 (tests/perf/NOTES.md).
+// What was measured to be fastest on an H200 (tests/perf/NOTES.md).
 TEST_CASE("the first schedules of Hopper") {
   const auto first = [](std::string_view entries) {
     return print_schedule(default_schedule(variant(entries), find_target("sm_90a")));
@@ -287,8 +291,15 @@ TEST_CASE("the first schedules of Hopper") {
   const std::string e4m3 = "p = e4m3; v = e4m3 per channel; pv_accumulator = f32; head_dim = ";
   CHECK(first(e4m3 + "64") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
+        "overlap=1 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
+  CHECK(first("rescale_threshold = 4; p = e4m3 range 28; v = e4m3; pv_accumulator = f32; head_dim "
+              "= 64") ==
+        "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=2 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first(e4m3 + "128") ==
+        "wgmma=1 block_m=192 block_n=64 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
+  CHECK(first("p = e4m3; v = e4m3; pv_accumulator = f32 + f32 every 64; head_dim = 128") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=5 q_in_registers=0 blocks_per_sm=1 "
         "overlap=0 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first(e4m3 + "256") ==
@@ -296,11 +307,17 @@ TEST_CASE("the first schedules of Hopper") {
         "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first("p = e4m3 range 16 direct; v = e4m3 per channel; pv_accumulator = f32; row_sum = "
               "quantized; rescale_threshold = 4; head_dim = 128") ==
-        "wgmma=1 block_m=128 block_n=128 warps=8 stages=5 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=1 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
-  CHECK(first("head_dim = 128; pv_accumulator = f32") ==
-        "wgmma=1 block_m=192 block_n=64 warps=12 stages=7 q_in_registers=0 blocks_per_sm=1 "
+        "wgmma=1 block_m=192 block_n=64 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
         "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
+  CHECK(first("head_dim = 128; pv_accumulator = f32") ==
+        "wgmma=1 block_m=192 block_n=128 warps=12 stages=3 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=0 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
+  CHECK(first("head_dim = 128; pv_accumulator = f16") ==
+        "wgmma=1 block_m=192 block_n=128 warps=12 stages=3 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
+  CHECK(first("head_dim = 128; pv_accumulator = f16 + f32 every 64") ==
+        "wgmma=1 block_m=192 block_n=64 warps=12 stages=7 q_in_registers=0 blocks_per_sm=1 "
+        "overlap=0 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
 }
 
 // What spills (direct codes at head dim 256, 64 keys beside 32 rows of wide heads) is not tried
