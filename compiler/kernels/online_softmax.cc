@@ -211,13 +211,11 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   return rescale;
 }
 
-// P of one row, or its codes; and the sum of P, if it is kept here: of alternate tiles, two short
-// chains of additions instead of a long one.
+// P of one row, or its codes; and the sums of P, if they are kept here.
 OnlineSoftmax::RowTotals OnlineSoftmax::exponentials(Scores& scores, size_t row,
                                                      const std::vector<Exponent>& runs,
                                                      bool finds_largest) const {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
-  std::array<Value, 2> sums;
   RowTotals totals;
   for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
     const Value factor = b_.get(runs[tile / run_tiles].factor);
@@ -233,16 +231,17 @@ OnlineSoftmax::RowTotals OnlineSoftmax::exponentials(Scores& scores, size_t row,
         totals.largest_bits = totals.largest_bits ? b_.max(totals.largest_bits, bits) : bits;
       }
       if (!sums_p_) continue;
-      Value& sum = sums[tile % 2];
+      Value& sum = totals.sums[tile % 2];
       sum = sum ? b_.fadd(sum, p) : p;
     }
   }
-  totals.sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
   return totals;
 }
 
-void OnlineSoftmax::add(size_t row, Value sum) const {
-  if (sum) b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
+void OnlineSoftmax::add(size_t row, const std::array<Value, 2>& sums) const {
+  if (!sums_p_) return;
+  const Value sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
+  b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
 }
 
 OnlineSoftmax::Exponents OnlineSoftmax::exponents(const Factors& factors) const {
@@ -279,7 +278,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
   Rescale rescale = refer(scores, of_scores, of_p, masked, before_exponentials);
   // A row's sum right behind its exponentials: the order that was measured.
   for (size_t row = 0; row < max_.size(); ++row) {
-    add(row, exponentials(scores, row, of_p[row], false).sum);
+    add(row, exponentials(scores, row, of_p[row], false).sums);
   }
   return rescale;
 }
@@ -292,29 +291,35 @@ void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantizati
   const Factors of_scores = factors(dequantization, false);
   const Exponents of_p = exponents(of_scores);
   renew_offsets(of_p, scores.is_biased(), false);
-  std::vector<Var> sums;
-  Value failed;
+  std::vector<RowTotals> totals;
+  std::vector<std::vector<Var>> sums(max_.size());
+  Value failed, all = constant_f32(0);
   for (size_t row = 0; row < max_.size(); ++row) {
-    const RowTotals totals = exponentials(scores, row, of_p[row], true);
-    const Value grown = b_.less(constant(largest_speculated_bits()), totals.largest_bits);
+    totals.push_back(exponentials(scores, row, of_p[row], true));
+    for (const Value sum : totals[row].sums) {
+      if (sum) sums[row].push_back(b_.var(sum));
+    }
+  }
+  for (size_t row = 0; row < max_.size(); ++row) {
+    const Value grown = b_.less(constant(largest_speculated_bits()), totals[row].largest_bits);
     failed = failed ? b_.either(failed, grown) : grown;
     failed = b_.either(failed, is_large(scores, {}, of_p[row], false));
-    if (!sums_p_) continue;
-    sums.push_back(b_.var(totals.sum));
-    // Never.
-    failed = b_.either(failed, b_.emit1(Op::kLtF32, {totals.sum, constant_f32(0)}));
+    for (const Var& sum : sums[row]) all = b_.fadd(all, b_.get(sum));
   }
-  b_.when(b_.emit1(Op::kAnySync, {failed}), [&] {
+  const Value never = b_.emit1(Op::kLtF32, {all, constant_f32(0)});
+  b_.when(b_.emit1(Op::kAnySync, {b_.either(failed, never)}), [&] {
     repeat_scores();
     const Exponents again = exponents(of_scores);
     const Rescale rescale = refer(scores, of_scores, again, false, {});
     for (size_t row = 0; row < max_.size(); ++row) {
-      const Value sum = exponentials(scores, row, again[row], false).sum;
-      if (sums_p_) b_.set(sums[row], sum);
+      const RowTotals of_row = exponentials(scores, row, again[row], false);
+      for (size_t i = 0; i < sums[row].size(); ++i) b_.set(sums[row][i], of_row.sums[i]);
     }
     rescale_values(rescale);
   });
-  for (size_t row = 0; row < sums.size(); ++row) add(row, b_.get(sums[row]));
+  for (size_t row = 0; row < max_.size() && sums_p_; ++row) {
+    add(row, {b_.get(sums[row][0]), sums[row].size() > 1 ? b_.get(sums[row][1]) : Value{}});
+  }
 }
 
 // P above which a score may have outgrown the limit, as bits, which order as P does: none is

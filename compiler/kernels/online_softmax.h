@@ -71,7 +71,9 @@ class OnlineSoftmax {
   using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
   // Of P of the keys of a row that this thread holds; what is not asked for is not there.
   struct RowTotals {
-    ir::Value sum, largest_bits;
+    std::array<ir::Value, 2>
+        sums;  // of alternate tiles: two short chains of additions, not a long one
+    ir::Value largest_bits;
   };
 
   Factors factors(const Dequantization& dequantization, bool masked) const;
@@ -94,7 +96,7 @@ class OnlineSoftmax {
   RowTotals exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
                          bool finds_largest) const;
   int32_t largest_speculated_bits() const;
-  void add(size_t row, ir::Value sum) const;
+  void add(size_t row, const std::array<ir::Value, 2>& sums) const;
   ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 

@@ -27,10 +27,15 @@ Scores WgmmaScores::create() {
 // By multiply-adds: moves would fill the pipe, of half the rate, that maxima and conversions of the
 // other warps need, while the pipes of multiply-adds idle. A finite number times 0 is 0, but no
 // assembler may know that it is finite; nor that two are equal, if no two have the same factors:
-// each takes another one before it, times 0 or -0, as a binary tree.
+// each takes another one before it, times 0 or -0, as a binary tree. Codes that are written
+// directly fill the other pipes: there moves are faster.
 void WgmmaScores::bias(const Scores& s, const RingCursor& kv) {
   std::vector<Value> tree = {b_.emit1(Op::kF32Bits, {kv.stage()})};  // of a small integer: finite
   for (const Var& x : s.registers()) {
+    if (block_.variant.p.direct_code) {
+      b_.set(x, score_zero(block_.variant));
+      continue;
+    }
     const float zero = tree.size() % 2 == 0 ? 0.0f : -0.0f;
     tree.push_back(b_.fma(tree[tree.size() / 2], constant_f32(zero), constant_f32(kScoreBias)));
     b_.set(x, b_.emit1(Op::kBitsF32, {tree.back()}));
