@@ -106,13 +106,14 @@ Value BulkRing::units(const RingCursor& at, int index) const {
   const int bytes = shape_.pieces[index].bytes();
   return b_.add(b_.shr(pieces_[index], 4), b_.mul(at.stage(), constant(bytes / kUnitBytes)));
 }
-Value BulkRing::words(Value stage) const {
-  return b_.add(words_, b_.mul(stage, constant(shape_.num_words * kWordBytes)));
+
+Value BulkRing::words(const RingCursor& at) const {
+  return b_.add(words_, b_.mul(at.stage(), constant(shape_.num_words * kWordBytes)));
 }
 
-void BulkRing::release(Value stage) const {
+void BulkRing::release(const RingCursor& at) const {
   if (shape_.num_words) b_.emit(Op::kWarpSync, {});  // all lanes have read their words
-  const Value barrier = empty(stage);
+  const Value barrier = empty(at.stage());
   b_.when(b_.equal(b_.lane(), constant(0)), [&] { b_.emit(Op::kMbarrierArrive, {barrier}); });
 }
 

@@ -71,11 +71,9 @@ class BulkRing {
   // Address of a piece of the stage, in units of 16 bytes and in bytes, and of its words, in bytes.
   Value units(const RingCursor& at, int piece = 0) const;
   Value address(const RingCursor& at, int piece) const { return this->piece(at.stage(), piece); }
-  Value words(const RingCursor& at) const { return words(at.stage()); }
-  Value words(Value stage) const;
+  Value words(const RingCursor& at) const;
   // This warp is done with the stage.
-  void release(const RingCursor& at) const { release(at.stage()); }
-  void release(Value stage) const;
+  void release(const RingCursor& at) const;
 
  private:
   Value full(Value stage) const;

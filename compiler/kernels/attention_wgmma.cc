@@ -174,7 +174,8 @@ class WgmmaAttention {
     store_output(b_, block_.plan, block_.args, tile, results);
   }
 
-  // P of a key tile in the place of its scores; or first, without a mask, and then the maxima.
+  // P of a key tile in the place of its scores. speculate: of tiles without a mask, exponentials
+  // first (online_softmax.h).
   struct Softmax {
     std::function<OnlineSoftmax::Rescale(const Scores&, Value key_tile, bool masked)> step;
     std::function<void(const Scores&)> speculate;

@@ -163,7 +163,18 @@ bool OnlineSoftmax::may_be_large(const Scores& scores) const {
   return scores.is_biased() || writes_codes_;
 }
 
-// Whether a row's scores are too large for x c - m - bias c in one multiply-add.
+// Whether a row's scores are too large for x c - m - bias c in one multiply-add: biased scores by
+// their factors alone.
+Value OnlineSoftmax::has_large_factor(const std::vector<Exponent>& runs) const {
+  Value any;
+  for (const Exponent& run : runs) {
+    const Value large =
+        b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor * unit_), b_.get(run.factor)});
+    any = any ? b_.either(any, large) : large;
+  }
+  return any;
+}
+
 Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
                               const std::vector<Exponent>& runs, bool masked) const {
   if (!scores.is_biased()) {
@@ -172,13 +183,7 @@ Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
     if (!masked) return large;  // a tile without keys is none
     return b_.both(large, b_.emit1(Op::kLtF32, {constant_f32(kNegativeInfinity), tile_max}));
   }
-  Value any;
-  for (const Exponent& run : runs) {
-    const Value large =
-        b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor * unit_), b_.get(run.factor)});
-    any = any ? b_.either(any, large) : large;
-  }
-  return any;
+  return has_large_factor(runs);
 }
 
 // The two rare cases behind one branch: maxima that were outgrown, and scores so large that they
@@ -303,9 +308,10 @@ void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantizati
   for (size_t row = 0; row < max_.size(); ++row) {
     const Value grown = b_.less(constant(largest_speculated_bits()), totals[row].largest_bits);
     failed = failed ? b_.either(failed, grown) : grown;
-    failed = b_.either(failed, is_large(scores, {}, of_p[row], false));
+    failed = b_.either(failed, has_large_factor(of_p[row]));
     for (const Var& sum : sums[row]) all = b_.fadd(all, b_.get(sum));
   }
+  // No P is negative, which no compiler knows: it must have the sums in front of the branch.
   const Value never = b_.emit1(Op::kLtF32, {all, constant_f32(0)});
   b_.when(b_.emit1(Op::kAnySync, {b_.either(failed, never)}), [&] {
     repeat_scores();
@@ -318,13 +324,13 @@ void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantizati
     rescale_values(rescale);
   });
   for (size_t row = 0; row < max_.size() && sums_p_; ++row) {
-    add(row, {b_.get(sums[row][0]), sums[row].size() > 1 ? b_.get(sums[row][1]) : Value{}});
+    add(row, {b_.get(sums[row][0]), b_.get(sums[row][1])});
   }
 }
 
 // P above which a score may have outgrown the limit, as bits, which order as P does: none is
-// negative. A little less than 2^threshold times the range, for what ex2.approx and the
-// multiply-add in front of it round.
+// negative. A little less than 2^threshold times the range, for what ex2.approx, the offset of the
+// multiply-add in front of it, the reference and its limit round: less than 2^-11.2 of P.
 int32_t OnlineSoftmax::largest_speculated_bits() const {
   constexpr double kRounding = 0x1p-10;
   const double largest = std::exp2(threshold_ + range_log2_) * (1 - kRounding);

@@ -48,7 +48,8 @@ class OnlineSoftmax {
 
   // The same for a tile without a mask, whose exponentials do not wait for its maxima: they are
   // relative to what P was relative to before, and the maxima of P, found beside them, tell whether
-  // that was right. Where a row outgrew it, or its scores are too large, the warp takes its P back
+  // that was right. Where a row outgrew it, or factors are too large for one multiply-add (from
+  // variances of Q and K of some 2 on), the warp takes its P back
   // and starts again: `repeat_scores` puts the scores back, `rescale_values` is to do what the
   // result of step() asks for. Every bit is as step() makes it.
   void speculate(Scores& scores, const Dequantization& dequantization,
@@ -95,6 +96,7 @@ class OnlineSoftmax {
                           bool masked) const;
   RowTotals exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
                          bool finds_largest) const;
+  ir::Value has_large_factor(const std::vector<Exponent>& runs) const;
   int32_t largest_speculated_bits() const;
   void add(size_t row, const std::array<ir::Value, 2>& sums) const;
   ir::Value in_log2_units(ir::Value t) const;

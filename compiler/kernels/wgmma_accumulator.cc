@@ -140,6 +140,8 @@ void WgmmaAccumulator::start(const Vars& p, Value values) {
   products(p, values, 0, static_cast<int>(p.size()) / kStepRegisters);
 }
 
+// The assembler moves a wait above the arithmetic of its basic block, which would then no longer
+// run beside the products. The rare rescaling ends the block; hence it waits by itself.
 void WgmmaAccumulator::rescale_started(const OnlineSoftmax::Rescale& rescale) {
   b_.when(rescale.any, [&] {
     wait();
@@ -150,8 +152,6 @@ void WgmmaAccumulator::rescale_started(const OnlineSoftmax::Rescale& rescale) {
   });
 }
 
-// The assembler moves a wait above the arithmetic of its basic block, which would then no longer
-// run beside the products. The rare rescaling ends the block; hence it waits by itself.
 void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile,
                               const std::function<void()>& after_softmax) {
   rescale_started(rescale);

@@ -30,12 +30,12 @@ Scores WgmmaScores::create() {
 // each takes another one before it, times 0 or -0, as a binary tree. Codes that are written
 // directly fill the other pipes: there moves are faster.
 void WgmmaScores::bias(const Scores& s, const RingCursor& kv) {
+  if (block_.variant.p.direct_code) {
+    for (const Var& x : s.registers()) b_.set(x, score_zero(block_.variant));
+    return;
+  }
   std::vector<Value> tree = {b_.emit1(Op::kF32Bits, {kv.stage()})};  // of a small integer: finite
   for (const Var& x : s.registers()) {
-    if (block_.variant.p.direct_code) {
-      b_.set(x, score_zero(block_.variant));
-      continue;
-    }
     const float zero = tree.size() % 2 == 0 ? 0.0f : -0.0f;
     tree.push_back(b_.fma(tree[tree.size() / 2], constant_f32(zero), constant_f32(kScoreBias)));
     b_.set(x, b_.emit1(Op::kBitsF32, {tree.back()}));

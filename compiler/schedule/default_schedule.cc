@@ -2,6 +2,7 @@
 #include <array>
 #include <optional>
 
+#include "compiler/layout/scale_groups.h"
 #include "compiler/schedule/schedule.h"
 
 namespace sagejit {
@@ -53,8 +54,10 @@ constexpr int kRowSumRegisters = 2 + 4;
 
 // Registers of a computing thread of the wgmma kernel: O, the inner accumulator, scores, P, and
 // sums of rows by products with ones. In order, the scores of a tile are gone when its products
-// begin, and so do the registers of an inner accumulator that lives within the tile. The larger
-// numbers of others, addresses and loop state, are where the assembler was seen to spill with less.
+// begin, and an inner accumulator that lives within the tile takes their place (not one of
+// integers, whose P takes more work). The larger numbers of others, addresses and loop state, are
+// where the assembler was seen to spill with less; so are those of scores that are f32 sums, or
+// scaled key by key.
 int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const Accumulator& pv = variant.pv_accumulator;
   const int columns = padded_value_head_dim(variant);
@@ -66,9 +69,15 @@ int wgmma_registers(const Variant& variant, const Schedule& schedule) {
   const int row_sums = variant.row_sum == RowSum::kQuantized ? kRowSumRegisters : 0;
   const int others = schedule.num_warps > 8 ? 32 : 24;
   if (schedule.overlap) return o + inner + scores + p + row_sums + others;
-  if (!pv.outer || pv.interval > schedule.block_n) return o + inner + scores + row_sums + others;
-  const int beside_products = variant.qk_accumulator == DType::kS32 ? 16 : 24;
-  return o + std::max(scores + others, inner + p + beside_products) + row_sums;
+  const bool has_runs = scale_run(scale_groups_of_k(variant.k), schedule.block_n) >= kLeastScaleRun;
+  const int of_scores = variant.qk_accumulator == DType::kS32 && has_runs ? 0 : 8;
+  const bool lives_within_tile =
+      pv.outer && pv.interval <= schedule.block_n && pv.inner != DType::kS32;
+  if (!lives_within_tile) {
+    return o + inner + scores + row_sums + others + of_scores;
+  }
+  constexpr int kBesideProducts = 16;
+  return o + std::max(scores + others, inner + p + kBesideProducts) + row_sums + of_scores;
 }
 
 // The deepest ring that fits, up to a depth beyond which nothing was gained.
@@ -86,13 +95,12 @@ std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& varia
 //   registers for it, two otherwise.
 // - P V beside the next softmax pays with tiles of 64 keys at head dim 128, where they also waste
 //   less under a causal mask, and with 128 keys where a score takes fewer products. Exponentials
-//   ahead of the maxima pay wherever maxima seldom move the reference, that is, with a threshold.
+//   ahead of the maxima (overlap = 2) pay with scores of variance 1 alone.
 // - 16-bit P and V at head dim 128 take long tiles: their products are long. In f16, whose sums
 //   leave the registers for it, beside the softmax; in f32 in order.
 // - Two levels with short intervals leave little to run beside the softmax: in order, with long
 //   tiles, or, of 16-bit P, whose conversions bind, short ones.
-// - Turns (ping_pong) pay with tiles of 128 keys, in order or with short rows; not where
-//   exponentials run ahead, which leave less to order than turns cost.
+// - Turns (ping_pong) pay with tiles of 128 keys, in order or with short rows.
 class WgmmaSchedules {
  public:
   WgmmaSchedules(const Variant& variant, const Target& target)
@@ -131,18 +139,10 @@ class WgmmaSchedules {
   bool is_16_bit() const { return bits_of(variant_.p.type) == 16; }
 
   bool takes_turns(int warps, int block_n, int overlap) const {
-    if (warps <= 4 || block_n < 128) return false;
-    return overlap == 0 || (overlap == 1 && has_short_rows());
+    return warps > 4 && block_n >= 128 && (overlap == 0 || has_short_rows());
   }
 
   void consider(int warps, int block_n, int overlap) {
-    const bool speculates = overlap == 1 && variant_.rescale_threshold > 0;
-    if (speculates && add(warps, block_n, 2)) return;
-    add(warps, block_n, overlap);
-  }
-
-  // False where it is not possible, or predicted to spill.
-  bool add(int warps, int block_n, int overlap) {
     const Schedule schedule = {.wgmma = true,
                                .block_m = 16 * warps,
                                .block_n = block_n,
@@ -151,12 +151,9 @@ class WgmmaSchedules {
                                .overlap = overlap,
                                .ping_pong = takes_turns(warps, block_n, overlap),
                                .pack_heads = packs_heads(variant_)};
-    if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) {
-      return false;
-    }
+    if (wgmma_registers(variant_, schedule) > wgmma_registers_of_roles(schedule).compute) return;
     const std::optional<Schedule> legal = with_most_stages(schedule, variant_, target_);
     if (legal) list_.push_back(*legal);
-    return legal.has_value();
   }
 
   const Variant& variant_;

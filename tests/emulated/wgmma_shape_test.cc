@@ -32,7 +32,7 @@ std::vector<Form> forms() {
   std::vector<Form> result;
   for (size_t i = 0; i < std::size(kMasks); ++i) {
     const std::string_view types = kTypes[(i + i / 4) % 4];
-    const int overlap = overlap_for(types, static_cast<int>(i / 3 % 3));
+    const int overlap = overlap_for(types, static_cast<int>((i + i / 3) % 3));
     const int num_warps = 4 + 4 * static_cast<int>(i % 3);
     result.push_back(
         {fmt::format("head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}", kMasks[i], types),

@@ -1,5 +1,5 @@
 // Every pair of back end and assembler that is here gives the same bits on the same device: O, LSE
-// and workspace; and code without a fault.
+// and workspace; and, of four variants, code without a fault.
 //
 // The device is cuda:0, or the one SAGEJIT_TEST_DEVICE names. An emulator reads PTX alone: there
 // the back ends are compared, without assemblers.

@@ -92,6 +92,13 @@ TEST_CASE("a contradiction is an error of another size, or the other order") {
   CHECK(contradictions(report_of(fine, .9972, near, .9980), "sage1_types") ==
         Sentences{"N(0, 1): the paper, of other shapes, has fine more accurate than near; here it "
                   "is less: 0.99720 against 0.99800."});
+  // Of the same order, and much closer to one another than the paper's.
+  const AccuracyRow finest = row("finest", "99.95");
+  CHECK(contradictions(report_of(finest, .9990, coarse, .9960, "mini", "mini"), "sage1_types") ==
+        Sentences{"average of real layers: by 1 - cosine the paper, of other models, has finest at "
+                  "least 18 times as accurate as coarse; here it is 4 times."});
+  CHECK(contradictions(report_of(finest, .9990, coarse, .9930, "mini", "mini"), "sage1_types")
+            .empty());
   // Digits that leave the order open.
   CHECK(contradictions(report_of(row("a", "99.8"), .9972, row("b", "99.8"), .9980), "sage1_types")
             .empty());

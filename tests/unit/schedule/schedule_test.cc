@@ -295,7 +295,7 @@ TEST_CASE("the first schedules of Hopper") {
   CHECK(first("rescale_threshold = 4; p = e4m3 range 28; v = e4m3; pv_accumulator = f32; head_dim "
               "= 64") ==
         "wgmma=1 block_m=192 block_n=128 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
-        "overlap=2 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
+        "overlap=1 ping_pong=1 prepare_percent=50 int4_mma=0 pack_heads=1");
   CHECK(first(e4m3 + "128") ==
         "wgmma=1 block_m=192 block_n=64 warps=12 stages=8 q_in_registers=0 blocks_per_sm=1 "
         "overlap=1 ping_pong=0 prepare_percent=50 int4_mma=0 pack_heads=1");
