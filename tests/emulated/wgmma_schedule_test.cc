@@ -9,6 +9,9 @@
 // and block_n does always: it decides where maxima move.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <numbers>
+
 #include "runtime/device/emulated_device.h"
 #include "tests/emulated/judge.h"
 #include "tests/emulated/lab.h"
@@ -160,6 +163,58 @@ TEST_CASE("wgmma: large scores that are equal give the same bits", "[emulated][w
     const Bits expected = bits(0);
     CHECK(bits(1) == expected);
     CHECK(bits(2) == expected);
+  }
+}
+
+// Every key of tile i has the score i `step`, exactly: Q is 127 in 16 channels and 1 in another, K
+// holds the digits of i step to base 127, and in a channel where Q is 0 what makes all scales 1.
+Inputs staircase(const reference::ProblemShape& shape, DType type, int step) {
+  constexpr int kTileKeys = 64, kDigits = 16, kOnes = 16, kScale = 17, kBase = 127;
+  Inputs inputs = make_inputs("zero", shape, type, 1);
+  inputs.v = make_inputs("normal", shape, type, 1).v;
+  for (int64_t head = 0; head < shape.hq; ++head) {
+    for (int64_t i = 0; i < shape.m; ++i) {
+      for (int c = 0; c < kDigits; ++c) inputs.q.set(0, head, i, c, kBase);
+      inputs.q.set(0, head, i, kOnes, 1);
+    }
+  }
+  for (int64_t head = 0; head < shape.hkv; ++head) {
+    for (int64_t key = 0; key < shape.n; ++key) {
+      const int64_t score = key / kTileKeys * step;
+      int64_t digits = score / kBase;
+      for (int c = 0; c < kDigits; ++c) {
+        const int64_t digit = std::min<int64_t>(digits, kBase);
+        inputs.k.set(0, head, key, c, static_cast<double>(digit));
+        digits -= digit;
+      }
+      inputs.k.set(0, head, key, kOnes, static_cast<double>(score % kBase));
+      inputs.k.set(0, head, key, kScale, kBase);
+    }
+  }
+  return inputs;
+}
+
+// Maxima that outgrow their limit by less than the multiply-add in front of an exponential rounds
+// off: factors just below what it is made for.
+TEST_CASE("wgmma: maxima that hardly outgrow their limit give the same bits", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  constexpr reference::ProblemShape kShape = {
+      .b = 1, .hq = 1, .hkv = 1, .m = 64, .n = 20 * 64, .d = 32, .dv = 32};
+  constexpr int kStep = 8889;
+  constexpr double kThreshold = 4;
+  for (int i = -2; i < 14; ++i) {
+    const double growth = kThreshold + 2e-5 * i;
+    const Variant variant = variant_of(
+        fmt::format("head_dim = 32; lse = on; q = int8 per head; k = int8 per block(64); "
+                    "scale = {:.12g}; rescale_threshold = {}",
+                    growth / kStep / std::numbers::log2e, kThreshold));
+    const Inputs inputs = staircase(kShape, variant.input, kStep);
+    const auto bits = [&](int overlap) {
+      return bits_of(*lab.kernel(make_request(variant, wgmma_schedule(4, 64, overlap))), inputs);
+    };
+    CAPTURE(growth);
+    CHECK(bits(2) == bits(1));
   }
 }
 
