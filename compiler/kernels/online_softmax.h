@@ -48,10 +48,10 @@ class OnlineSoftmax {
 
   // The same for a tile without a mask, whose exponentials do not wait for its maxima: they are
   // relative to what P was relative to before, and the maxima of P, found beside them, tell whether
-  // that was right. Where a row outgrew it, or factors are too large for one multiply-add (from
-  // variances of Q and K of some 2 on), the warp takes its P back
-  // and starts again: `repeat_scores` puts the scores back, `rescale_values` is to do what the
-  // result of step() asks for. Every bit is as step() makes it.
+  // that was right. Where a row outgrew it, or factors are too large for one multiply-add (as they
+  // are with Q and K of twice the deviation of N(0, 1)), the warp takes its P back and starts
+  // again: `repeat_scores` puts the scores back, `rescale_values` is to do what the result of
+  // step() asks for. Every bit is as step() makes it.
   void speculate(Scores& scores, const Dequantization& dequantization,
                  const std::function<void()>& repeat_scores,
                  const std::function<void(const Rescale&)>& rescale_values);
