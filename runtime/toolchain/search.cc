@@ -186,7 +186,7 @@ std::vector<std::string> private_folders() {
   std::vector<fs::path> folders;
   std::error_code error;
   for (const fs::path& place : places) {
-    for (const char* package : {"nvrtc", "nvdisasm"}) {
+    for (const char* package : {"nvrtc", "ptxas", "nvdisasm"}) {
       if (fs::is_directory(place / package, error)) folders.push_back(place / package);
     }
   }
@@ -223,7 +223,7 @@ std::string nvrtc_failure(const SearchResult& search) {
 std::string ptxas_failure(const SearchResult& search) {
   return failure_text(
       search, "ptxas, the assembler of a CUDA toolkit,",
-      "Install it with: pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc (in "
+      "Install it with: pip install --no-deps --target .deps/ptxas nvidia-cuda-nvcc (in "
       "sagejit's folder), or set SAGEJIT_PTXAS to its path");
 }
 

@@ -3,7 +3,8 @@
 // Order for NVIDIA's tools: the caller's option, $SAGEJIT_NVRTC or $SAGEJIT_PTXAS (either of
 // these is final), the dynamic loader's own places or $PATH, $CUDA_HOME, $CUDA_PATH,
 // /usr/local/cuda*, and the private folder that the set-up fills with
-//   pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvrtc     (ptxas: nvidia-cuda-nvcc)
+//   pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvrtc
+//   pip install --no-deps --target .deps/ptxas nvidia-cuda-nvcc
 //   pip install --no-deps --target .deps/nvdisasm nvidia-cuda-nvdisasm
 // For nvdisasm, which no compilation needs, there is neither option nor variable.
 // The plug-in is a part of sagejit: $SAGEJIT_LLVM, which is final, the folder of the library or

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <map>
 
+#include "tools/cli/one_of.h"
 #include "tools/cli/table.h"
 
 namespace sagejit::cli {
@@ -24,7 +25,7 @@ std::map<std::string, Choice> choices(const std::array<std::string_view, kCount>
 void BuildOptions::add_schedule_to(CLI::App& command, std::string& schedule) {
   command
       .add_option("--schedule", schedule,
-                  "How to compute it, e.g. 'block_m=128 block_n=64'; see `report`")
+                  "How to compute it, e.g. 'block_m=128 block_n=64'; see `compile --emit report`")
       ->type_name("LINE");
 }
 
@@ -44,13 +45,12 @@ void BuildOptions::add_toolchain_to(CLI::App& command) {
       .add_option(
           "--backend", toolchain.backend,
           "What makes PTX: ptx (built in), llvm, cuda (CUDA C++ and NVRTC) or auto (default)")
-      ->transform(CLI::CheckedTransformer(choices<BackendChoice>(kBackendNames)).description(""))
+      ->transform(one_of(choices<BackendChoice>(kBackendNames)))
       ->type_name("NAME");
   command
       .add_option("--assembler", toolchain.assembler,
                   "What makes machine code of it: ptxas, nvrtc, driver or auto (default)")
-      ->transform(
-          CLI::CheckedTransformer(choices<AssemblerChoice>(kAssemblerNames)).description(""))
+      ->transform(one_of(choices<AssemblerChoice>(kAssemblerNames)))
       ->type_name("NAME");
   command.add_option("--nvrtc", toolchain.nvrtc, "NVRTC library to use")->type_name("PATH");
   command.add_option("--ptxas", toolchain.ptxas, "ptxas to use")->type_name("PATH");

@@ -14,6 +14,7 @@
 #include "tools/cli/cautions.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/files.h"
+#include "tools/cli/one_of.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/variant_options.h"
 
@@ -175,7 +176,7 @@ void add_compile(CLI::App& app, ExitCode& result) {
   command
       ->add_option("--emit", options->emit,
                    "ir, source (CUDA C++), ptx, cubin, sass (by nvdisasm) or report (default)")
-      ->transform(CLI::CheckedTransformer(kEmitNames, CLI::ignore_case).description(""))
+      ->transform(one_of(kEmitNames))
       ->type_name("FORM");
   command->add_option("--kernel", options->kernel, "Emit that kernel only, e.g. attention")
       ->type_name("NAME");

@@ -9,6 +9,7 @@
 #include "tests/reference/attention.h"
 #include "tools/cli/cautions.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/one_of.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/run_report.h"
 #include "tools/cli/shape.h"
@@ -144,7 +145,7 @@ void add_problem_options(CLI::App& command, RunOptions& options) {
       ->type_name("N")
       ->excludes(input);
   command.add_option("--layout", options.layout, "Order of axes in memory: bhtd (default) or bthd")
-      ->transform(CLI::CheckedTransformer(kLayoutNames, CLI::ignore_case).description(""))
+      ->transform(one_of(kLayoutNames))
       ->type_name("ORDER");
 }
 

@@ -198,12 +198,26 @@ TEST_CASE("a missing NVRTC is an environment error that says how to get it") {
              Catch::StartsWith("sagejit: error: ") && Catch::Contains("/nonexistent.so"));
 }
 
+TEST_CASE("an unknown name of a choice is answered with the names there are") {
+  const std::string variant = variant_file("sage1_b.attn");
+  for (const auto& [command, error] :
+       {std::pair("run " + variant + " --backend foo", "`foo` is none of auto, cuda, llvm, ptx"),
+        std::pair("run " + variant + " --layout foo", "`foo` is none of bhtd, bthd"),
+        std::pair("compile " + variant + " --target sm_80 --assembler foo",
+                  "`foo` is none of auto, driver, nvrtc, ptxas")}) {
+    CAPTURE(command);
+    const Outcome outcome = sagejit(command);
+    CHECK(outcome.exit_code == 1);
+    CHECK_THAT(outcome.err, Catch::Contains(error));
+  }
+}
+
 TEST_CASE("without any tool, doctor says what would mend it, and kernels run on the emulator") {
   const std::string none = " --nvrtc /nonexistent.so --ptxas /nonexistent ";
   const Outcome doctor = sagejit("doctor" + none);
   for (const char* part : {"back ends\n  ptx: built in\n  llvm: ", "\n  cuda: NVRTC, ",
                            "  ptxas: ptxas, the assembler ",
-                           "pip install --no-deps --target .deps/nvrtc nvidia-cuda-nvcc",
+                           "pip install --no-deps --target .deps/ptxas nvidia-cuda-nvcc",
                            "  nvrtc: not found, see above", "  driver: "}) {
     CHECK_THAT(doctor.out, Catch::Contains(part));
   }

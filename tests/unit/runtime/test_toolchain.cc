@@ -88,7 +88,7 @@ TEST_CASE("toolchain: an option or variable is final for ptxas, too") {
         fmt::format(
             "ptxas, the assembler of a CUDA toolkit, was not found. Searched:\n  {} "
             "(option): there is no such file\nInstall it with: pip install --no-deps --target "
-            ".deps/nvrtc nvidia-cuda-nvcc (in sagejit's folder), or set SAGEJIT_PTXAS to "
+            ".deps/ptxas nvidia-cuda-nvcc (in sagejit's folder), or set SAGEJIT_PTXAS to "
             "its path",
             dir / "a"));
 }
