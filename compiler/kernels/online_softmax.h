@@ -72,8 +72,7 @@ class OnlineSoftmax {
   using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
   // Of P of the keys of a row that this thread holds; what is not asked for is not there.
   struct RowTotals {
-    std::array<ir::Value, 2>
-        sums;  // of alternate tiles: two short chains of additions, not a long one
+    std::array<ir::Value, 2> sums;  // of alternate tiles: two short chains, not a long one
     ir::Value largest_bits;
   };
 

@@ -29,8 +29,7 @@ struct AccuracyReport {
 //   published averages and worst layers are of other models than ours, and the sentence says so;
 // - two rows of a table of which the paper has one clearly more accurate, and here the other is;
 // - on real layers, the paper's best and worst rows of a table more than kContradictionFactor times
-// as far apart, by
-//   the ratio of their errors, as ours.
+//   as far apart as ours, by the ratio of their errors.
 inline constexpr double kContradictionFactor = 3;
 std::vector<std::string> contradictions(const AccuracyReport& report, std::string_view table);
 
