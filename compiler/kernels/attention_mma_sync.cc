@@ -240,8 +240,7 @@ class AttentionKernel {
     RowResults results = {
         .rows = rows_of_thread(b_, tile, num_row_tiles_, tid),
         .sums = o.sums_p() ? o.row_sum() : softmax.row_sum(),
-        .maxima = softmax.row_max(),
-        .range_log2 = softmax.range_log2(),
+        .offsets = softmax.row_offset(),
         .elements = [&](int row_tile,
                         int column_tile) { return o.elements(row_tile, column_tile); },
         .value_scales = {},

@@ -154,8 +154,7 @@ class WgmmaAttention {
     const Value column = b_.mul(b_.bit_and(tid, constant(3)), constant(2));
     RowResults results = {.rows = rows_of_thread(b_, tile, 1, tid),
                           .sums = block_.ones ? o.row_sum() : softmax.row_sum(),
-                          .maxima = softmax.row_max(),
-                          .range_log2 = softmax.range_log2(),
+                          .offsets = softmax.row_offset(),
                           .elements = [&](int, int column_tile) { return o.elements(column_tile); },
                           .value_scales = {},
                           .value_means = {}};

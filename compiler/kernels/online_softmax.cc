@@ -14,12 +14,15 @@ using ir::Var;
 
 namespace {
 
-constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
-// Largest c, for each log2 unit, at which the bias of the scores may go through the multiply-add
-// that scales them: its rounding then moves t by less than 0.75 c, under 2^-11.
-constexpr float kLargestFoldedFactor = 0x1p-11f;
-// Largest t, in log2 units, at which t - m may be one multiply-add: m is off by 2^-24 t.
-constexpr float kLargestFoldedScore = 0x1p16f;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Largest m, in log2 units, at which t + o may be one multiply-add: o is off by 2^-24 of it.
+constexpr float kLargestFoldedMaximum = 0x1p16f;
+// Largest grid of o, for each log2 unit: P of the reference may be smaller than its range by that.
+constexpr float kCoarsestGrid = 0x1p-4f;
+// exact_factor_ of a row that one multiply-add is not enough for, whatever the factor.
+constexpr float kNoFactor = -1;
+// Bits of an f32 that are its exponent; those of its mantissa that a factor has not.
+constexpr int32_t kExponentBits = 0x7f800000, kDroppedBits = 3;
 
 // e4m3's codes, for each log2 unit and at 2^0.
 constexpr double kCodesPerLog2 = 8, kCodeOfOne = 56;
@@ -33,14 +36,16 @@ OnlineSoftmax::OnlineSoftmax(ir::Builder& b, const Variant& variant, int num_row
       unit_(writes_codes_ ? static_cast<float>(kCodesPerLog2 * kLeastF16) : 1.0f),
       range_log2_(std::log2(variant.p.range)),
       threshold_(static_cast<float>(variant.rescale_threshold) * unit_),
-      offset_(writes_codes_
-                  ? static_cast<float>((kCodesPerLog2 * range_log2_ + kCodeOfOne + kCodeOffset) *
-                                       kLeastF16)
-                  : static_cast<float>(range_log2_)),
+      one_(writes_codes_ ? static_cast<float>((kCodeOfOne + kCodeOffset) * kLeastF16) : 0.0f),
+      range_offset_(writes_codes_
+                        ? static_cast<float>(
+                              (kCodesPerLog2 * range_log2_ + kCodeOfOne + kCodeOffset) * kLeastF16)
+                        : static_cast<float>(range_log2_)),
       sums_p_(sums_p) {
   for (int row = 0; row < rows_of_thread(num_row_tiles); ++row) {
-    max_.push_back(b.var(constant_f32(kNegativeInfinity)));
+    offset_.push_back(b.var(constant_f32(kInfinity)));
     sum_.push_back(b.var(constant_f32(0)));
+    exact_factor_.push_back(b.var(constant_f32(0)));
   }
 }
 
@@ -61,6 +66,8 @@ OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantizati
     if (runs.empty()) runs.push_back(row);
     // A masked score is -inf: a factor of 0 (a group of zeros) would make it NaN.
     for (Value& c : runs) {
+      const Value bits = b_.bit_and(b_.emit1(Op::kBitsF32, {c}), constant(~kDroppedBits));
+      c = b_.emit1(Op::kF32Bits, {bits});
       if (masked) c = b_.fmax(c, constant_f32(std::numeric_limits<float>::min()));
     }
     result.push_back(runs);
@@ -95,49 +102,98 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
   return result;
 }
 
-Value OnlineSoftmax::limit(size_t row) const {
-  const Value m = b_.get(max_[row]);
-  return threshold_ == 0 ? m : b_.fadd(m, constant_f32(threshold_));
+Value OnlineSoftmax::limit(Value offset) const {
+  return b_.fsub(constant_f32(threshold_ + range_offset_), offset);
 }
 
-void OnlineSoftmax::renew_maxima(const std::vector<Value>& tile_max, const Rescale& rescale) {
-  for (size_t row = 0; row < max_.size(); ++row) {
-    const Value m = b_.get(max_[row]);
+Value OnlineSoftmax::is_far(size_t row) const {
+  return b_.emit1(Op::kLtF32, {b_.get(exact_factor_[row]), constant_f32(0)});
+}
+Value OnlineSoftmax::offset(size_t row) const {
+  const Value o = b_.get(offset_[row]);
+  return b_.select(is_far(row), b_.fadd(o, constant_f32(range_offset_)), o);
+}
+
+void OnlineSoftmax::renew_references(const Scores& scores, const std::vector<Value>& tile_max,
+                                     const Exponents& exponents, const Rescale& rescale) {
+  for (size_t row = 0; row < offset_.size(); ++row) {
+    const Value before = offset(row);
     const Value row_max = quad_reduce(tile_max[row], Op::kMaxF32);
-    const Value grown = b_.emit1(Op::kLtF32, {limit(row), row_max});
-    const Value factor =
-        b_.select(grown, b_.ex2(in_log2_units(b_.fsub(m, row_max))), constant_f32(1));
-    b_.set(max_[row], b_.select(grown, row_max, m));
+    const Value grown = b_.emit1(Op::kLtF32, {limit(before), row_max});
+    const Value next = b_.select(grown, b_.fsub(constant_f32(range_offset_), row_max), before);
+    if (may_be_far(scores)) {
+      const Value m = b_.select(grown, row_max, reference(row));
+      const Value grid = scores.is_biased() ? grid_of(row, exponents[row]) : constant_f32(0);
+      // Tiles of which a row sees no key are there for others: they must change nothing.
+      b_.when(b_.emit1(Op::kLtF32, {constant_f32(-kInfinity), row_max}),
+              [&] { set_reference(row, m, next, grid); });
+    } else {
+      b_.set(offset_[row], next);
+    }
+    const Value after = offset(row);
+    const Value factor = b_.select(b_.emit1(Op::kLtF32, {after, before}),
+                                   b_.ex2(in_log2_units(b_.fsub(after, before))), constant_f32(1));
     if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
     b_.set(rescale.factors[row], factor);
   }
 }
 
-// What P is relative to. `masked`: while no key was seen, any finite number gives P = 0.
-Value OnlineSoftmax::reference(size_t row, bool masked) const {
-  const Value m = b_.get(max_[row]);
-  if (!masked) return m;
-  const Value none = b_.emit1(Op::kEqF32, {m, constant_f32(kNegativeInfinity)});
-  return b_.select(none, constant_f32(0), m);
+// That of the largest factor so far.
+Value OnlineSoftmax::grid_of(size_t row, const std::vector<Exponent>& runs) const {
+  Value largest;
+  for (const Exponent& run : runs) {
+    const Value c = b_.get(run.factor);
+    largest = largest ? b_.fmax(largest, c) : c;
+  }
+  largest = quad_reduce(largest, Op::kMaxF32);
+  const Value exponent = b_.bit_and(b_.emit1(Op::kBitsF32, {largest}), constant(kExponentBits));
+  const Value of_largest = b_.fmul(b_.emit1(Op::kF32Bits, {exponent}), constant_f32(2));
+  const Value before = b_.fmax(b_.get(exact_factor_[row]), constant_f32(0));
+  return b_.select(b_.emit1(Op::kLtF32, {before, largest}), of_largest, before);
 }
 
-// log2 range - m, and the scores' bias taken off.
+// o is the multiple of the grid next below `offset`. A row that is far keeps -m in its place, of
+// which o would lose bits.
+void OnlineSoftmax::set_reference(size_t row, Value m, Value offset, Value grid) {
+  constexpr float kRounding = kScoreBias;  // x + kRounding - x is x rounded to an integer
+  const Value is_coarse = b_.emit1(Op::kLtF32, {constant_f32(kCoarsestGrid * unit_), grid});
+  const Value is_large = b_.emit1(
+      Op::kLtF32, {constant_f32(kLargestFoldedMaximum * unit_), b_.emit1(Op::kAbsF32, {m})});
+  const Value far = b_.either(is_coarse, is_large);
+  const Value shift = b_.fmul(grid, constant_f32(kRounding));
+  const Value nearest = b_.fsub(b_.fadd(offset, shift), shift);
+  const Value is_above = b_.emit1(Op::kLtF32, {offset, nearest});
+  const Value below = b_.select(is_above, b_.fsub(nearest, grid), nearest);
+  b_.set(offset_[row], b_.select(far, b_.fneg(m), below));
+  b_.set(exact_factor_[row], b_.select(far, constant_f32(kNoFactor), grid));
+}
+
+// m, of which only a row that is far has every bit.
+Value OnlineSoftmax::reference(size_t row) const {
+  const Value o = b_.get(offset_[row]);
+  return b_.select(is_far(row), b_.fneg(o), b_.fsub(constant_f32(range_offset_), o));
+}
+
+// What is added to a score, the scores' bias taken off. While no key was seen, any finite number
+// gives P = 0.
 void OnlineSoftmax::renew_offsets(const Exponents& exponents, bool biased, bool masked) const {
-  for (size_t row = 0; row < max_.size(); ++row) {
-    const Value m = reference(row, masked);
-    const Value of_row = offset_ == 0 ? b_.fneg(m) : b_.fsub(constant_f32(offset_), m);
+  for (size_t row = 0; row < offset_.size(); ++row) {
+    Value o = b_.get(offset_[row]);
+    if (masked) {
+      const Value none = b_.emit1(Op::kEqF32, {o, constant_f32(kInfinity)});
+      o = b_.select(none, constant_f32(0), o);
+    }
     for (const Exponent& run : exponents[row]) {
-      b_.set(run.offset,
-             biased ? b_.fma(constant_f32(-kScoreBias), b_.get(run.factor), of_row) : of_row);
+      b_.set(run.offset, biased ? b_.fma(constant_f32(-kScoreBias), b_.get(run.factor), o) : o);
     }
   }
 }
 
-// A row's t - m in two roundings, as m itself was made: the largest is exactly 0, and none is above
-// the threshold.
+// t - m of a row that is far, in two roundings, as m itself was made: the largest is exactly 0, and
+// none is above the threshold.
 void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
-                                       const std::vector<Exponent>& runs, bool masked) const {
-  const Value m = reference(row, masked);
+                                       const std::vector<Exponent>& runs) const {
+  const Value m = b_.fneg(b_.get(offset_[row]));
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
   for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
     const Value factor = b_.get(runs[tile / run_tiles].factor);
@@ -147,70 +203,60 @@ void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
       if (scores.is_biased()) x = b_.fsub(x, constant_f32(kScoreBias));
       const Value above = b_.fsub(b_.fmul(x, factor), m);
       const Value exceeds = b_.emit1(Op::kLtF32, {constant_f32(threshold_), above});
-      const Value bounded = b_.select(exceeds, constant_f32(threshold_), above);
-      set_score(b_, element, bounded);
+      set_score(b_, element, b_.select(exceeds, constant_f32(threshold_), above));
     }
   }
   for (const Exponent& run : runs) {
     b_.set(run.factor, constant_f32(1));
-    b_.set(run.offset, constant_f32(offset_));
+    b_.set(run.offset, constant_f32(range_offset_));
   }
 }
 
 // Without a bias too large scores are a matter of codes alone, which have no infinity to saturate
 // at.
-bool OnlineSoftmax::may_be_large(const Scores& scores) const {
+bool OnlineSoftmax::may_be_far(const Scores& scores) const {
   return scores.is_biased() || writes_codes_;
 }
 
-// Whether a row's scores are too large for x c - m - bias c in one multiply-add: biased scores by
-// their factors alone.
-Value OnlineSoftmax::has_large_factor(const std::vector<Exponent>& runs) const {
+// Whether o is not exact for a factor of the row.
+Value OnlineSoftmax::has_larger_factor(size_t row, const std::vector<Exponent>& runs) const {
   Value any;
   for (const Exponent& run : runs) {
-    const Value large =
-        b_.emit1(Op::kLtF32, {constant_f32(kLargestFoldedFactor * unit_), b_.get(run.factor)});
-    any = any ? b_.either(any, large) : large;
+    const Value larger = b_.emit1(Op::kLtF32, {b_.get(exact_factor_[row]), b_.get(run.factor)});
+    any = any ? b_.either(any, larger) : larger;
   }
   return any;
 }
 
-Value OnlineSoftmax::is_large(const Scores& scores, Value tile_max,
-                              const std::vector<Exponent>& runs, bool masked) const {
-  if (!scores.is_biased()) {
-    const Value large = b_.emit1(
-        Op::kLtF32, {constant_f32(kLargestFoldedScore * unit_), b_.emit1(Op::kAbsF32, {tile_max})});
-    if (!masked) return large;  // a tile without keys is none
-    return b_.both(large, b_.emit1(Op::kLtF32, {constant_f32(kNegativeInfinity), tile_max}));
-  }
-  return has_large_factor(runs);
+// Whether a row's reference does not do for its exponents.
+Value OnlineSoftmax::is_outgrown(const Scores& scores, size_t row, Value tile_max,
+                                 const std::vector<Exponent>& runs) const {
+  const Value grown = b_.emit1(Op::kLtF32, {limit(b_.get(offset_[row])), tile_max});
+  if (!may_be_far(scores)) return grown;
+  return b_.either(grown, scores.is_biased() ? has_larger_factor(row, runs) : is_far(row));
 }
 
-// The two rare cases behind one branch: maxima that were outgrown, and scores so large that they
-// must be taken relative to them first. A row outgrew its limit if any thread's keys did, so
-// threads need to meet in the rare case alone. Rows are independent of one another: which ones
-// share a warp changes no bit.
+// The rare cases behind one branch: maxima that were outgrown, and factors or offsets that are too
+// large. A row outgrew its limit if any thread's keys did, so threads need to meet in the rare case
+// alone. Rows are independent of one another: which ones share a warp changes no bit.
 OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
                                             const Exponents& exponents, bool masked,
                                             const std::function<void()>& before_exponentials) {
   Rescale rescale;
-  std::vector<Value> large;
-  for (size_t row = 0; row < max_.size(); ++row) {
-    const Value grown = b_.emit1(Op::kLtF32, {limit(row), tile_max[row]});
-    rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
+  for (size_t row = 0; row < offset_.size(); ++row) {
+    const Value outgrown = is_outgrown(scores, row, tile_max[row], exponents[row]);
+    rescale.any = rescale.any ? b_.either(rescale.any, outgrown) : outgrown;
     rescale.factors.push_back(b_.var(constant_f32(1)));
-    if (!may_be_large(scores)) continue;
-    large.push_back(is_large(scores, tile_max[row], exponents[row], masked));
-    rescale.any = b_.either(rescale.any, large[row]);
   }
   rescale.any = b_.emit1(Op::kAnySync, {rescale.any});
   // In front of the branch, which the assembler moves no arithmetic across.
   if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
-    renew_maxima(tile_max, rescale);
-    if (may_be_large(scores)) renew_offsets(exponents, scores.is_biased(), masked);
-    for (size_t row = 0; row < large.size(); ++row) {
-      b_.when(large[row], [&] { subtract_reference(scores, row, exponents[row], masked); });
+    renew_references(scores, tile_max, exponents, rescale);
+    if (!may_be_far(scores)) return;
+    renew_offsets(exponents, scores.is_biased(), masked);
+    for (size_t row = 0; row < offset_.size(); ++row) {
+      b_.when(is_far(row), [&] { subtract_reference(scores, row, exponents[row]); });
     }
   });
   return rescale;
@@ -269,9 +315,9 @@ OnlineSoftmax::Rescale OnlineSoftmax::refer(Scores& scores, const Factors& facto
   }
   // The branch changes them for scores that are too large; else they can wait for it, and take no
   // registers meanwhile.
-  if (may_be_large(scores)) renew_offsets(exponents, scores.is_biased(), masked);
+  if (may_be_far(scores)) renew_offsets(exponents, scores.is_biased(), masked);
   Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
-  if (!may_be_large(scores)) renew_offsets(exponents, scores.is_biased(), masked);
+  if (!may_be_far(scores)) renew_offsets(exponents, scores.is_biased(), masked);
   return rescale;
 }
 
@@ -282,7 +328,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
   const Exponents of_p = exponents(of_scores);
   Rescale rescale = refer(scores, of_scores, of_p, masked, before_exponentials);
   // A row's sum right behind its exponentials: the order that was measured.
-  for (size_t row = 0; row < max_.size(); ++row) {
+  for (size_t row = 0; row < offset_.size(); ++row) {
     add(row, exponentials(scores, row, of_p[row], false).sums);
   }
   return rescale;
@@ -297,18 +343,18 @@ void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantizati
   const Exponents of_p = exponents(of_scores);
   renew_offsets(of_p, scores.is_biased(), false);
   std::vector<RowTotals> totals;
-  std::vector<std::vector<Var>> sums(max_.size());
+  std::vector<std::vector<Var>> sums(offset_.size());
   Value failed, all = constant_f32(0);
-  for (size_t row = 0; row < max_.size(); ++row) {
+  for (size_t row = 0; row < offset_.size(); ++row) {
     totals.push_back(exponentials(scores, row, of_p[row], true));
     for (const Value sum : totals[row].sums) {
       if (sum) sums[row].push_back(b_.var(sum));
     }
   }
-  for (size_t row = 0; row < max_.size(); ++row) {
+  for (size_t row = 0; row < offset_.size(); ++row) {
     const Value grown = b_.less(constant(largest_speculated_bits()), totals[row].largest_bits);
     failed = failed ? b_.either(failed, grown) : grown;
-    failed = b_.either(failed, has_large_factor(of_p[row]));
+    failed = b_.either(failed, has_larger_factor(row, of_p[row]));
     for (const Var& sum : sums[row]) all = b_.fadd(all, b_.get(sum));
   }
   // No P is negative, which no compiler knows: it must have the sums in front of the branch.
@@ -317,13 +363,13 @@ void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantizati
     repeat_scores();
     const Exponents again = exponents(of_scores);
     const Rescale rescale = refer(scores, of_scores, again, false, {});
-    for (size_t row = 0; row < max_.size(); ++row) {
+    for (size_t row = 0; row < offset_.size(); ++row) {
       const RowTotals of_row = exponentials(scores, row, again[row], false);
       for (size_t i = 0; i < sums[row].size(); ++i) b_.set(sums[row][i], of_row.sums[i]);
     }
     rescale_values(rescale);
   });
-  for (size_t row = 0; row < max_.size() && sums_p_; ++row) {
+  for (size_t row = 0; row < offset_.size() && sums_p_; ++row) {
     add(row, {b_.get(sums[row][0]), b_.get(sums[row][1])});
   }
 }
@@ -341,9 +387,12 @@ Value OnlineSoftmax::in_log2_units(Value t) const {
   return unit_ == 1 ? t : b_.fmul(t, constant_f32(1 / unit_));
 }
 
-std::vector<Value> OnlineSoftmax::row_max() const {
+std::vector<Value> OnlineSoftmax::row_offset() const {
   std::vector<Value> result;
-  for (const Var& variable : max_) result.push_back(in_log2_units(b_.get(variable)));
+  for (size_t row = 0; row < offset_.size(); ++row) {
+    const Value o = offset(row);
+    result.push_back(one_ == 0 ? o : in_log2_units(b_.fsub(o, constant_f32(one_))));
+  }
   return result;
 }
 

@@ -2,10 +2,15 @@
 // one key tile.
 //
 //   grown = max_j t_j > m + threshold      m' = grown ? max_j t_j : m      t_j = x_j c
-//   P_j = 2^(t_j - m' + log2 range)        l' = l 2^(m - m') + sum_j P_j
+//   P_j = 2^(t_j + o), o = log2 range - m  l' = l 2^(o' - o) + sum_j P_j
 //
 // x is a raw score and c its dequantization: scale log2(e) dq dk. m is -inf until a row sees a key.
 // With threshold 0, m is the running maximum.
+//
+// Scores that are kBiased become exponents by one multiply-add, (bias + x) c + (o - bias c). Its
+// addend must be exact, as its error would be common to the keys of a tile: c has 22 bits and bias
+// two, and o is kept a multiple of 2 2^floor(log2 c) for the largest c so far, next below log2
+// range - m. So bias c is a multiple of it too, and the difference has no more than 24 bits.
 //
 // Where P's code is written directly there is no exponential. The code of 2^u in e4m3 is 8 (u + 7)
 // where u is an integer, and between two of them the mantissa 2^f - 1 of a fraction f is taken as
@@ -48,19 +53,16 @@ class OnlineSoftmax {
 
   // The same for a tile without a mask, whose exponentials do not wait for its maxima: they are
   // relative to what P was relative to before, and the maxima of P, found beside them, tell whether
-  // that was right. Where a row outgrew it, or factors are too large for one multiply-add (as they
-  // are with Q and K of twice the deviation of N(0, 1)), the warp takes its P back and starts
-  // again: `repeat_scores` puts the scores back, `rescale_values` is to do what the result of
-  // step() asks for. Every bit is as step() makes it.
+  // that was right. Where a row outgrew it, or its factors what they were exact for, the warp takes
+  // its P back and starts again: `repeat_scores` puts the scores back, `rescale_values` is to do
+  // what the result of step() asks for. Every bit is as step() makes it.
   void speculate(Scores& scores, const Dequantization& dequantization,
                  const std::function<void()>& repeat_scores,
                  const std::function<void(const Rescale&)>& rescale_values);
 
   // After the last step; every thread of a quad holds the same.
-  std::vector<ir::Value> row_max() const;  // log2 units; -inf for rows without keys
-  std::vector<ir::Value> row_sum() const;  // 0 for rows without keys; valid with sums_p
-  // What P and the sums are multiplied by: log2 of the range of P.
-  float range_log2() const { return static_cast<float>(range_log2_); }
+  std::vector<ir::Value> row_offset() const;  // log2 range - m; inf for rows without keys
+  std::vector<ir::Value> row_sum() const;     // 0 for rows without keys; valid with sums_p
 
  private:
   using Factors = std::vector<std::vector<ir::Value>>;  // [row of the thread][run of key tiles]
@@ -79,23 +81,27 @@ class OnlineSoftmax {
   Factors factors(const Dequantization& dequantization, bool masked) const;
   Exponents exponents(const Factors& factors) const;  // their offsets are still to come
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
-  ir::Value reference(size_t row, bool masked) const;
-  ir::Value limit(size_t row) const;  // what a maximum must exceed to become the reference
-  bool may_be_large(const Scores& scores) const;
-  ir::Value is_large(const Scores& scores, ir::Value tile_max, const std::vector<Exponent>& runs,
-                     bool masked) const;
+  bool may_be_far(const Scores& scores) const;
+  ir::Value is_far(size_t row) const;
+  ir::Value offset(size_t row) const;       // o
+  ir::Value reference(size_t row) const;    // m
+  ir::Value limit(ir::Value offset) const;  // what a maximum must exceed to become it
+  ir::Value is_outgrown(const Scores& scores, size_t row, ir::Value tile_max,
+                        const std::vector<Exponent>& runs) const;
   // What P is relative to, and the exponents. Scores that are too large change.
   Rescale refer(Scores& scores, const Factors& factors, const Exponents& exponents, bool masked,
                 const std::function<void()>& before_exponentials);
   Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,
                 bool masked, const std::function<void()>& before_exponentials);
-  void renew_maxima(const std::vector<ir::Value>& tile_max, const Rescale& rescale);
+  void renew_references(const Scores& scores, const std::vector<ir::Value>& tile_max,
+                        const Exponents& exponents, const Rescale& rescale);
+  ir::Value grid_of(size_t row, const std::vector<Exponent>& runs) const;
+  void set_reference(size_t row, ir::Value m, ir::Value offset, ir::Value grid);
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
-  void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs,
-                          bool masked) const;
+  void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs) const;
   RowTotals exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
                          bool finds_largest) const;
-  ir::Value has_large_factor(const std::vector<Exponent>& runs) const;
+  ir::Value has_larger_factor(size_t row, const std::vector<Exponent>& runs) const;
   int32_t largest_speculated_bits() const;
   void add(size_t row, const std::array<ir::Value, 2>& sums) const;
   ir::Value in_log2_units(ir::Value t) const;
@@ -105,9 +111,12 @@ class OnlineSoftmax {
   bool writes_codes_;
   float unit_;  // that t, m and the threshold are counted in, for each log2 unit
   double range_log2_;
-  float threshold_, offset_;  // offset_: of what x c - m becomes
+  float threshold_;
+  float one_, range_offset_;  // o for a P of 1 and of its range at the reference, if m is 0
   bool sums_p_;
-  std::vector<ir::Var> max_, sum_;
+  // By row of the thread. o, or of a row that is far -m; l; the largest c that o is exact for,
+  // which it is a multiple of, or below 0: the row is far.
+  std::vector<ir::Var> offset_, sum_, exact_factor_;
 };
 
 }  // namespace sagejit

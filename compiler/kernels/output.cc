@@ -52,7 +52,7 @@ class OutputWriter {
         if (!variant_.lse) return;
         // The quad's threads hold the same row: one writes.
         b_.when(b_.equal(quad_lane, constant(0)), [&] {
-          const Value value = lse(place, results.maxima[i], sum, results.range_log2);
+          const Value value = lse(place, results.offsets[i], sum);
           store_lse(place, b_.select(empty, constant_f32(kNegativeInfinity), value));
         });
       });
@@ -126,9 +126,8 @@ class OutputWriter {
     }
   }
 
-  Value lse(const RowPlace& place, Value maximum, Value sum, float range_log2) {
-    Value log = b_.fadd(maximum, b_.emit1(Op::kLg2Approx, {sum}));
-    if (range_log2 != 0) log = b_.fsub(log, constant_f32(range_log2));
+  Value lse(const RowPlace& place, Value offset, Value sum) {
+    const Value log = b_.fsub(b_.emit1(Op::kLg2Approx, {sum}), offset);
     const Value smoothed = b_.fmul(log, constant_f32(static_cast<float>(std::numbers::ln2)));
     if (!plan_.q.lse_bias) return smoothed;
     const Value batch_head = batch_head_of(b_, args_, place.batch, place.head);

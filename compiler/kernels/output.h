@@ -2,7 +2,8 @@
 //
 //   O = acc / l (times V's scale of the channel, plus its mean if it was smoothed)
 //     0 for rows that see no key
-//   LSE = ln 2 (m + log2 (l / range)) + scale q . mean(K)      natural logarithm of the true scores
+//   LSE = ln 2 (log2 l - (log2 range - m)) + scale q . mean(K)   natural logarithm, of the true
+//   scores
 #pragma once
 
 #include <array>
@@ -16,8 +17,7 @@ namespace sagejit {
 
 // What one thread holds of its query rows.
 struct RowResults {
-  std::vector<ir::Value> rows, sums, maxima;  // numbers of the rows, l and m
-  float range_log2 = 0;                       // what P and l are multiplied by
+  std::vector<ir::Value> rows, sums, offsets;  // numbers of the rows, l and log2 range - m
   // The four elements of O's 8-column tile, f32, before normalisation.
   std::function<std::array<ir::Value, 4>(int row_tile, int column_tile)> elements;
   // V's scales of the thread's two columns of a tile; empty where V has none.

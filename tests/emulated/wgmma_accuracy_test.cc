@@ -290,7 +290,7 @@ TEST_CASE("wgmma: codes of P written directly are the model's", "[emulated][wgmm
         problem.launch();
         const Inputs& in = problem.inputs();
         const reference::AttentionResult model =
-            reference::quantized_attention(variant, in.q, in.k, in.v);
+            reference::quantized_attention(variant, in.q, in.k, in.v, {}, {}, kBlock);
         const std::vector<double> o = problem.o().to_f64(), lse = problem.lse().to_f64();
         const double rmse = reference::compare_output({1, 2, 64, 32}, o, model.o).overall.rmse;
         double squares = 0;
@@ -354,6 +354,31 @@ TEST_CASE("wgmma: scores beyond the precision of f32", "[emulated][wgmma]") {
                          "outlier_v",
                          Layout::kBhtd,
                          wgmma_schedule(8, 64, overlap)});
+      }
+    }
+  }
+  run_cases(cases, lab);
+}
+
+// Grids of the exponents' offsets from next to nothing to the coarsest, and factors that change
+// from tile to tile, so that they do.
+TEST_CASE("wgmma: factors of every size", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  for (const std::string_view types : {kDirect, kBytes, kHalf}) {
+    for (const std::string_view scale : {"1e-3", "0.7", "5", "30", "150", "900"}) {
+      for (const int overlap : {0, 2}) {
+        if (overlap == 2 && types == kDirect) continue;
+        for (const std::string_view input : {"normal", "growing"}) {
+          cases.push_back({fmt::format("head_dim = 32; lse = on; scale = {}; mask = "
+                                       "causal(bottom_right); k = int8 per thread(64); {}",
+                                       scale, types),
+                           {.b = 1, .hq = 1, .hkv = 1, .m = 70, .n = 400},
+                           std::string(input),
+                           Layout::kBhtd,
+                           wgmma_schedule(8, 64, overlap)});
+        }
       }
     }
   }

@@ -21,10 +21,10 @@ constexpr int64_t kBlockRows = 32;
 
 // Where P's e4m3 code is written directly: a line through the codes of powers of 2, moved by the
 // mean over a fraction f of 8 (2^f - 1 - f).
+constexpr double kDirectCodeOffset = 8 * (1 / std::numbers::ln2 - 1.5);
 double directly_coded(double scaled) {
   if (std::isnan(scaled)) return scaled;
-  const double offset = 8 * (1 / std::numbers::ln2 - 1.5);
-  const double code = std::nearbyint(8 * (std::log2(scaled) + 7) + offset);
+  const double code = std::nearbyint(8 * (std::log2(scaled) + 7) + kDirectCodeOffset);
   return e4m3_to_f32(static_cast<uint8_t>(std::clamp(code, 0.0, 126.0)));
 }
 
@@ -59,13 +59,50 @@ void round_row(const ProbabilityOperand& to, int64_t begin, int64_t end, double*
   }
 }
 
+// What the products of a row and the keys are multiplied by to be scores.
+struct RowFactors {
+  double row;
+  const std::vector<double>& keys;
+};
+
+// The grid of o for the keys seen so far.
+class OffsetGrid {
+ public:
+  OffsetGrid(const AttentionEngine& engine, const RowFactors& factors)
+      : engine_(engine), factors_(factors) {}
+
+  // One more tile, of keys [begin, end).
+  void add(int64_t begin, int64_t end) {
+    const auto keys = factors_.keys.begin();
+    const double largest =
+        factors_.row * std::numbers::log2e * *std::max_element(keys + begin, keys + end);
+    if (largest > grid_) grid_ = std::ldexp(2.0, std::ilogb(largest));
+  }
+  // The maximum, in natural units, whose o is on the grid.
+  double maximum(double max) const {
+    constexpr double kCoarsest = 0x1p-4, kFarthest = 0x1p16;
+    const bool codes = engine_.round_p->direct_code;
+    const double top = std::log2(engine_.round_p->range) +
+                       (codes ? 7 + kDirectCodeOffset / 8 : 0.0);  // o where m is 0
+    const double o = top - max * std::numbers::log2e;
+    if (grid_ == 0 || grid_ > kCoarsest || std::fabs(o) > kFarthest) return max;
+    constexpr double kSlack = 1e-9;  // o may be on the grid already, but for roundings
+    return (top - std::floor(o / grid_ + kSlack) * grid_) * std::numbers::ln2;
+  }
+
+ private:
+  const AttentionEngine& engine_;
+  const RowFactors& factors_;
+  double grid_ = 0;
+};
+
 // One row of scores becomes one row of unnormalized probabilities; outside `range` they are zero.
 struct RowSoftmax {
   double denominator = 0;
   double lse = -std::numeric_limits<double>::infinity();
 };
-RowSoftmax softmax_row(const AttentionEngine& engine, KeyRange range, KeyRange stored,
-                       double* row) {
+RowSoftmax softmax_row(const AttentionEngine& engine, const RowFactors& factors, KeyRange range,
+                       KeyRange stored, double* row) {
   RowSoftmax result;
   std::fill(row + stored.begin, row + range.begin, 0.0);
   std::fill(row + range.end, row + stored.end, 0.0);
@@ -74,14 +111,20 @@ RowSoftmax softmax_row(const AttentionEngine& engine, KeyRange range, KeyRange s
   const double threshold =
       engine.key_tile == 0 ? 0.0 : engine.variant.rescale_threshold * std::numbers::ln2;
   double max = -std::numeric_limits<double>::infinity();
+  OffsetGrid grid(engine, factors);
   for (int64_t begin = range.begin; begin < range.end;) {
-    const int64_t end = std::min(range.end, begin / tile * tile + tile);
+    const int64_t first = begin / tile * tile, end = std::min(range.end, first + tile);
     const double tile_max = *std::max_element(row + begin, row + end);
-    if (tile_max > max + threshold) {  // what came before is relative to the new one
-      const double factor = std::exp(max - tile_max);
+    double next = tile_max > max + threshold ? tile_max : max;
+    if (engine.grids_offset) {
+      grid.add(first, std::min(engine.n, first + tile));
+      next = grid.maximum(next);
+    }
+    if (next > max) {  // what came before is relative to the new one
+      const double factor = std::exp(max - next);
       for (int64_t j = range.begin; j < begin; ++j) row[j] *= factor;
       result.denominator *= factor;
-      max = tile_max;
+      max = next;
     }
     double sum = 0;
     for (int64_t j = begin; j < end; ++j) sum += row[j] = std::exp(row[j] - max);
@@ -121,7 +164,8 @@ class HeadAttention {
       double* row = scores.data() + (i - begin) * lds;
       const KeyRange range = range_of(i);
       scale_row(i, range, row);
-      sums.push_back(softmax_row(engine_, range, stored, row));
+      const RowFactors factors{queries_.row_factor[static_cast<size_t>(i)], keys_.key_factor};
+      sums.push_back(softmax_row(engine_, factors, range, stored, row));
     }
     const int64_t ldo = keys_.values.num_panels() * kPanelColumns;
     std::vector<double> output(static_cast<size_t>(rows * ldo));

@@ -65,6 +65,9 @@ struct AttentionEngine {
   // Keys after which the maximum that P is relative to follows the row's, as it does in a kernel;
   // 0: it is the row's final one.
   int64_t key_tile = 0;
+  // Whether o = log2 range - m, what base-2 exponents of P are above the scores, is rounded down to
+  // a grid as in kernels (specs/numerics.md, 4.2), m being the maximum that P is relative to.
+  bool grids_offset = false;
 };
 AttentionResult run_engine(const AttentionEngine& engine);
 

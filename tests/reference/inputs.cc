@@ -129,6 +129,20 @@ Recipe outlier_v(const Context& c) {
   return recipe;
 }
 
+// Keys become 16 times as large from the first to the last, and queries from head to head twice:
+// the more tiles, the more scales.
+Recipe growing(const Context& c) {
+  Recipe recipe = normal(c);
+  recipe.q = [c](const Element& e) {
+    return c.random.normal(Stream::kQ, e.index) * std::exp2(e.h % 4);
+  };
+  recipe.k = [c](const Element& e) {
+    const double progress = static_cast<double>(e.t) / static_cast<double>(c.shape.n);
+    return c.random.normal(Stream::kK, e.index) * std::exp2(4 * progress);
+  };
+  return recipe;
+}
+
 // Q leans towards a direction u of signs, u . u = d, and the first key points along it.
 Recipe sink(const Context& c) {
   Recipe recipe = normal(c);
@@ -181,8 +195,9 @@ struct NamedRecipe {
   Recipe (*make)(const Context&);
 };
 constexpr NamedRecipe kRecipes[] = {
-    {"normal", normal}, {"biased_k", biased_k}, {"biased_qk", biased_qk}, {"outlier_v", outlier_v},
-    {"sink", sink},     {"zero", zero},         {"constant", constant},   {"fp16_max", fp16_max},
+    {"normal", normal},       {"biased_k", biased_k}, {"biased_qk", biased_qk},
+    {"outlier_v", outlier_v}, {"sink", sink},         {"zero", zero},
+    {"constant", constant},   {"fp16_max", fp16_max}, {"growing", growing},
 };
 
 constexpr auto kNames = [] {

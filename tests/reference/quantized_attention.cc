@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "compiler/support/error.h"
 #include "tests/reference/float16.h"
@@ -238,6 +239,15 @@ double lost_of_sum(const double* q, const double* k, int64_t d) {
   return grid * (std::sqrt(static_cast<double>(num_cut + num_sums) / 3) + of_one_sign);
 }
 
+// Kernels whose scores are integers until they become exponents: with smoothed Q, and with scales
+// of fewer keys in a row, they are numbers before.
+bool grids_offset(const Variant& variant, const GroupRule& keys, int64_t key_tile) {
+  constexpr int64_t kLeastRun = 16;
+  const bool integers = variant.k.type == DType::kS8 || variant.k.type == DType::kS4;
+  const int64_t run = keys.span == 0 ? key_tile : std::gcd(keys.span, key_tile);
+  return key_tile > 0 && integers && run >= kLeastRun && variant.smooth_q == Smoothing::kNone;
+}
+
 }  // namespace
 
 bool models_quantization(const Variant& variant, std::string* why) {
@@ -282,6 +292,7 @@ AttentionResult quantized_attention(const Variant& variant, const HostTensor& q,
       variant,      q.shape()[0], q.shape()[1], k.shape()[1], q.shape()[2],
       k.shape()[2], {},           {},           variant.p,    variant.row_sum == RowSum::kQuantized,
       key_tile};
+  engine.grids_offset = grids_offset(variant, in.k_rule, key_tile);
   engine.load_queries = [&](int64_t b, int64_t h) { return load_queries(in, b, h); };
   engine.load_keys = [&](int64_t b, int64_t h) { return load_keys(in, b, h); };
   AttentionResult result = run_engine(engine);

@@ -95,7 +95,7 @@ TEST_CASE("an unknown distribution is answered with the known ones") {
   CHECK_THROWS_WITH(
       make_inputs("gauss", kShape, DType::kF16, 1),
       "no input distribution is called 'gauss'; there are normal, biased_k, biased_qk, outlier_v, "
-      "sink, zero, constant, fp16_max");
+      "sink, zero, constant, fp16_max, growing");
 }
 
 }  // namespace
