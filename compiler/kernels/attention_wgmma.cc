@@ -99,8 +99,7 @@ class WgmmaAttention {
     const Value q_rows =
         token_rows_descriptor(b_, block_.q_ring.units(q), qk_row_bytes(variant_, schedule_));
     // P of a key tile from its scores: dequantization, mask and softmax.
-    Softmax softmax_of_tile;
-    softmax_of_tile.step = [&](Scores s, Value key_tile, bool masked) {
+    const Softmax softmax_of_tile = [&](Scores s, Value key_tile, bool masked) {
       const Value scales = kv_ring_.words(kv);
       Dequantization factors = {rows.factors(), key_scales.load(scales)};
       key_scales.apply(s, scales);
@@ -111,13 +110,6 @@ class WgmmaAttention {
       }
       if (masked) rows.mask(s, b_.mul(key_tile, constant(schedule_.block_n)));
       return softmax.step(s, factors, masked, [&] { turns_.take(); });
-    };
-    softmax_of_tile.speculate = [&](Scores s) {
-      turns_.take();
-      softmax.speculate(
-          s, {rows.factors(), key_scales.load(kv_ring_.words(kv))},
-          [&] { scores_.repeat(s, block_.q_ring.address(q, 0), kv); },
-          [&](const OnlineSoftmax::Rescale& rescale) { o.rescale_started(rescale); });
     };
     if (schedule_.overlap == 0) {
       compute_in_order(regions, q_rows, kv, o, softmax_of_tile);
@@ -173,12 +165,8 @@ class WgmmaAttention {
     store_output(b_, block_.plan, block_.args, tile, results);
   }
 
-  // P of a key tile in the place of its scores. speculate: of tiles without a mask, exponentials
-  // first (online_softmax.h).
-  struct Softmax {
-    std::function<OnlineSoftmax::Rescale(const Scores&, Value key_tile, bool masked)> step;
-    std::function<void(const Scores&)> speculate;
-  };
+  // P of a key tile in the place of its scores.
+  using Softmax = std::function<OnlineSoftmax::Rescale(const Scores&, Value key_tile, bool masked)>;
 
   void compute_in_order(const MaskRegions& regions, Value q_rows, RingCursor& kv,
                         WgmmaAccumulator& o, const Softmax& softmax) {
@@ -189,7 +177,7 @@ class WgmmaAttention {
         kv_ring_.wait(kv);
         scores_.start(s, q_rows, kv);
         scores_.finish(s, 0);
-        const OnlineSoftmax::Rescale rescale = softmax.step(s, key_tile, run.masked);
+        const OnlineSoftmax::Rescale rescale = softmax(s, key_tile, run.masked);
         o.rescale(rescale);
         turns_.pass(s.registers());
         o.add(o.convert(s), value_descriptor(b_, variant_, kv_ring_.units(kv, WgmmaBlock::kValues)),
@@ -201,7 +189,7 @@ class WgmmaAttention {
   }
 
   // Q K^T of a tile and P V of the one before run beside the softmax: FlashAttention-3,
-  // section 3.2. With overlap = 2 exponentials do not wait for the maxima either.
+  // section 3.2.
   void compute_overlapped(const MaskRegions& regions, Value q_rows, RingCursor& kv,
                           WgmmaAccumulator& o, const Softmax& softmax) {
     const Value first = regions.first_tile();
@@ -215,7 +203,7 @@ class WgmmaAttention {
       kv_ring_.wait(kv);
       scores_.start(s, q_rows, kv);
       scores_.finish(s, 0);
-      softmax.step(s, first, true);
+      softmax(s, first, true);
       turns_.pass(s.registers());
       next_stage();
       const std::vector<Var> p = o.convert(s);
@@ -232,15 +220,9 @@ class WgmmaAttention {
                   start_values();
                   scores_.finish(next, 1);
                   const Value before = b_.sub(key_tile, constant(1));
-                  if (schedule_.overlap == 2 && !run.masked) {
-                    softmax.speculate(next);
-                    turns_.pass(next.registers());
-                    o.finish(before);
-                  } else {
-                    const OnlineSoftmax::Rescale rescale = softmax.step(next, key_tile, run.masked);
-                    b_.tie(next.registers());
-                    o.finish(rescale, before, [&] { turns_.pass(); });
-                  }
+                  const OnlineSoftmax::Rescale rescale = softmax(next, key_tile, run.masked);
+                  b_.tie(next.registers());
+                  o.finish(rescale, before, [&] { turns_.pass(); });
                   next_stage();
                   const std::vector<Var> converted = o.convert(next);
                   for (size_t i = 0; i < p.size(); ++i) b_.set(p[i], b_.get(converted[i]));

@@ -34,11 +34,12 @@ class MeanScoresTile {
     key_ = b.add(b.mul(key_tile, constant(kMeanScoreKeys)), b.tid());
   }
 
-  void run(const LastWork& last_work) {
+  void run(const Meanwhile& meanwhile) {
+    call(meanwhile.loading);
     wait_for_statistics(b_, args_, place_.kv_batch_head);
     load_means();
     b_.barrier();
-    if (last_work) last_work();
+    call(meanwhile.last_work);
     std::vector<Var> sums;
     for (int row = 0; row < kMeanScoreRows; ++row) sums.push_back(b_.var(constant_f32(0)));
     add_products(sums);
@@ -143,8 +144,8 @@ class MeanScoresTile {
 }  // namespace
 
 void prepare_mean_scores(Builder& b, const KernelArgs& args, const MeanScoresPlan& plan,
-                         const TilePlace& place, Value scratch, const LastWork& last_work) {
-  MeanScoresTile(b, args, plan, place, scratch).run(last_work);
+                         const TilePlace& place, Value scratch, const Meanwhile& meanwhile) {
+  MeanScoresTile(b, args, plan, place, scratch).run(meanwhile);
 }
 
 }  // namespace sagejit

@@ -1,6 +1,5 @@
 #include "compiler/kernels/online_softmax.h"
 
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -138,7 +137,8 @@ void OnlineSoftmax::renew_references(const Scores& scores, const std::vector<Val
   }
 }
 
-// That of the largest factor so far.
+// That of the largest factor so far: coarser than it need be, so that factors that change little
+// from tile to tile change no grid.
 Value OnlineSoftmax::grid_of(size_t row, const std::vector<Exponent>& runs) const {
   Value largest;
   for (const Exponent& run : runs) {
@@ -147,7 +147,7 @@ Value OnlineSoftmax::grid_of(size_t row, const std::vector<Exponent>& runs) cons
   }
   largest = quad_reduce(largest, Op::kMaxF32);
   const Value exponent = b_.bit_and(b_.emit1(Op::kBitsF32, {largest}), constant(kExponentBits));
-  const Value of_largest = b_.fmul(b_.emit1(Op::kF32Bits, {exponent}), constant_f32(2));
+  const Value of_largest = b_.fmul(b_.emit1(Op::kF32Bits, {exponent}), constant_f32(4));
   const Value before = b_.fmax(b_.get(exact_factor_[row]), constant_f32(0));
   return b_.select(b_.emit1(Op::kLtF32, {before, largest}), of_largest, before);
 }
@@ -262,34 +262,22 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   return rescale;
 }
 
-// P of one row, or its codes; and the sums of P, if they are kept here.
-OnlineSoftmax::RowTotals OnlineSoftmax::exponentials(Scores& scores, size_t row,
-                                                     const std::vector<Exponent>& runs,
-                                                     bool finds_largest) const {
+// P of one row, or its codes; and the sum of P, if it is kept here: in two short chains.
+void OnlineSoftmax::exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs) {
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
-  RowTotals totals;
+  std::array<Value, 2> sums;
   for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
     const Value factor = b_.get(runs[tile / run_tiles].factor);
     const Value offset = b_.get(runs[tile / run_tiles].offset);
     for (size_t e = 2 * (row % 2); e < 2 * (row % 2) + 2; ++e) {
       const Var& element = scores.tiles[row / 2][tile][e];
-      const Value x = get_score(b_, element);
-      const Value exponent = b_.fma(x, factor, offset);
+      const Value exponent = b_.fma(get_score(b_, element), factor, offset);
       const Value p = writes_codes_ ? exponent : b_.ex2(exponent);
       set_score(b_, element, p);
-      if (finds_largest) {
-        const Value bits = b_.emit1(Op::kBitsF32, {p});
-        totals.largest_bits = totals.largest_bits ? b_.max(totals.largest_bits, bits) : bits;
-      }
-      if (!sums_p_) continue;
-      Value& sum = totals.sums[tile % 2];
-      sum = sum ? b_.fadd(sum, p) : p;
+      Value& sum = sums[tile % 2];
+      if (sums_p_) sum = sum ? b_.fadd(sum, p) : p;
     }
   }
-  return totals;
-}
-
-void OnlineSoftmax::add(size_t row, const std::array<Value, 2>& sums) const {
   if (!sums_p_) return;
   const Value sum = sums[1] ? b_.fadd(sums[0], sums[1]) : sums[0];
   b_.set(sum_[row], b_.fadd(b_.get(sum_[row]), sum));
@@ -306,81 +294,22 @@ OnlineSoftmax::Exponents OnlineSoftmax::exponents(const Factors& factors) const 
   return result;
 }
 
-OnlineSoftmax::Rescale OnlineSoftmax::refer(Scores& scores, const Factors& factors,
-                                            const Exponents& exponents, bool masked,
-                                            const std::function<void()>& before_exponentials) {
-  std::vector<Value> maxima;
-  for (const std::vector<Value>& row : factors) {
-    maxima.push_back(tile_max(scores, static_cast<int>(maxima.size()), row));
-  }
-  // The branch changes them for scores that are too large; else they can wait for it, and take no
-  // registers meanwhile.
-  if (may_be_far(scores)) renew_offsets(exponents, scores.is_biased(), masked);
-  Rescale rescale = renew(scores, maxima, exponents, masked, before_exponentials);
-  if (!may_be_far(scores)) renew_offsets(exponents, scores.is_biased(), masked);
-  return rescale;
-}
-
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
                                            bool masked,
                                            const std::function<void()>& before_exponentials) {
   const Factors of_scores = factors(dequantization, masked);
-  const Exponents of_p = exponents(of_scores);
-  Rescale rescale = refer(scores, of_scores, of_p, masked, before_exponentials);
-  // A row's sum right behind its exponentials: the order that was measured.
-  for (size_t row = 0; row < offset_.size(); ++row) {
-    add(row, exponentials(scores, row, of_p[row], false).sums);
+  std::vector<Value> maxima;
+  for (const std::vector<Value>& row : of_scores) {
+    maxima.push_back(tile_max(scores, static_cast<int>(maxima.size()), row));
   }
+  const Exponents of_p = exponents(of_scores);
+  // The branch changes them for scores that are too large; else they can wait for it, and take no
+  // registers meanwhile.
+  if (may_be_far(scores)) renew_offsets(of_p, scores.is_biased(), masked);
+  Rescale rescale = renew(scores, maxima, of_p, masked, before_exponentials);
+  if (!may_be_far(scores)) renew_offsets(of_p, scores.is_biased(), masked);
+  for (size_t row = 0; row < offset_.size(); ++row) exponentials(scores, row, of_p[row]);
   return rescale;
-}
-
-// The assembler has the maxima and the sums run between the exponentials, as all of them are asked
-// for in front of the branch; what nobody asks for there it puts behind.
-void OnlineSoftmax::speculate(Scores& scores, const Dequantization& dequantization,
-                              const std::function<void()>& repeat_scores,
-                              const std::function<void(const Rescale&)>& rescale_values) {
-  const Factors of_scores = factors(dequantization, false);
-  const Exponents of_p = exponents(of_scores);
-  renew_offsets(of_p, scores.is_biased(), false);
-  std::vector<RowTotals> totals;
-  std::vector<std::vector<Var>> sums(offset_.size());
-  Value failed, all = constant_f32(0);
-  for (size_t row = 0; row < offset_.size(); ++row) {
-    totals.push_back(exponentials(scores, row, of_p[row], true));
-    for (const Value sum : totals[row].sums) {
-      if (sum) sums[row].push_back(b_.var(sum));
-    }
-  }
-  for (size_t row = 0; row < offset_.size(); ++row) {
-    const Value grown = b_.less(constant(largest_speculated_bits()), totals[row].largest_bits);
-    failed = failed ? b_.either(failed, grown) : grown;
-    failed = b_.either(failed, has_larger_factor(row, of_p[row]));
-    for (const Var& sum : sums[row]) all = b_.fadd(all, b_.get(sum));
-  }
-  // No P is negative, which no compiler knows: it must have the sums in front of the branch.
-  const Value never = b_.emit1(Op::kLtF32, {all, constant_f32(0)});
-  b_.when(b_.emit1(Op::kAnySync, {b_.either(failed, never)}), [&] {
-    repeat_scores();
-    const Exponents again = exponents(of_scores);
-    const Rescale rescale = refer(scores, of_scores, again, false, {});
-    for (size_t row = 0; row < offset_.size(); ++row) {
-      const RowTotals of_row = exponentials(scores, row, again[row], false);
-      for (size_t i = 0; i < sums[row].size(); ++i) b_.set(sums[row][i], of_row.sums[i]);
-    }
-    rescale_values(rescale);
-  });
-  for (size_t row = 0; row < offset_.size() && sums_p_; ++row) {
-    add(row, {b_.get(sums[row][0]), b_.get(sums[row][1])});
-  }
-}
-
-// P above which a score may have outgrown the limit, as bits, which order as P does: none is
-// negative. A little less than 2^threshold times the range, for what ex2.approx, the offset of the
-// multiply-add in front of it, the reference and its limit round: less than 2^-11.2 of P.
-int32_t OnlineSoftmax::largest_speculated_bits() const {
-  constexpr double kRounding = 0x1p-10;
-  const double largest = std::exp2(threshold_ + range_log2_) * (1 - kRounding);
-  return std::bit_cast<int32_t>(static_cast<float>(largest));
 }
 
 Value OnlineSoftmax::in_log2_units(Value t) const {

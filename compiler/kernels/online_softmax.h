@@ -9,7 +9,7 @@
 //
 // Scores that are kBiased become exponents by one multiply-add, (bias + x) c + (o - bias c). Its
 // addend must be exact, as its error would be common to the keys of a tile: c has 22 bits and bias
-// two, and o is kept a multiple of 2 2^floor(log2 c) for the largest c so far, next below log2
+// two, and o is kept a multiple of 4 2^floor(log2 c) for the largest c so far, next below log2
 // range - m. So bias c is a multiple of it too, and the difference has no more than 24 bits.
 //
 // Where P's code is written directly there is no exponential. The code of 2^u in e4m3 is 8 (u + 7)
@@ -51,15 +51,6 @@ class OnlineSoftmax {
   Rescale step(Scores& scores, const Dequantization& dequantization, bool masked,
                const std::function<void()>& before_exponentials = {});
 
-  // The same for a tile without a mask, whose exponentials do not wait for its maxima: they are
-  // relative to what P was relative to before, and the maxima of P, found beside them, tell whether
-  // that was right. Where a row outgrew it, or its factors what they were exact for, the warp takes
-  // its P back and starts again: `repeat_scores` puts the scores back, `rescale_values` is to do
-  // what the result of step() asks for. Every bit is as step() makes it.
-  void speculate(Scores& scores, const Dequantization& dequantization,
-                 const std::function<void()>& repeat_scores,
-                 const std::function<void(const Rescale&)>& rescale_values);
-
   // After the last step; every thread of a quad holds the same.
   std::vector<ir::Value> row_offset() const;  // log2 range - m; inf for rows without keys
   std::vector<ir::Value> row_sum() const;     // 0 for rows without keys; valid with sums_p
@@ -67,16 +58,11 @@ class OnlineSoftmax {
  private:
   using Factors = std::vector<std::vector<ir::Value>>;  // [row of the thread][run of key tiles]
 
-  // log2 P, or the code, = x factor + offset; the rare branch of refer() changes both.
+  // log2 P, or the code, = x factor + offset; the rare branch of renew() changes both.
   struct Exponent {
     ir::Var factor, offset;
   };
   using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
-  // Of P of the keys of a row that this thread holds; what is not asked for is not there.
-  struct RowTotals {
-    std::array<ir::Value, 2> sums;  // of alternate tiles: two short chains, not a long one
-    ir::Value largest_bits;
-  };
 
   Factors factors(const Dequantization& dequantization, bool masked) const;
   Exponents exponents(const Factors& factors) const;  // their offsets are still to come
@@ -89,8 +75,6 @@ class OnlineSoftmax {
   ir::Value is_outgrown(const Scores& scores, size_t row, ir::Value tile_max,
                         const std::vector<Exponent>& runs) const;
   // What P is relative to, and the exponents. Scores that are too large change.
-  Rescale refer(Scores& scores, const Factors& factors, const Exponents& exponents, bool masked,
-                const std::function<void()>& before_exponentials);
   Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,
                 bool masked, const std::function<void()>& before_exponentials);
   void renew_references(const Scores& scores, const std::vector<ir::Value>& tile_max,
@@ -99,11 +83,8 @@ class OnlineSoftmax {
   void set_reference(size_t row, ir::Value m, ir::Value offset, ir::Value grid);
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
   void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs) const;
-  RowTotals exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs,
-                         bool finds_largest) const;
+  void exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs);
   ir::Value has_larger_factor(size_t row, const std::vector<Exponent>& runs) const;
-  int32_t largest_speculated_bits() const;
-  void add(size_t row, const std::array<ir::Value, 2>& sums) const;
   ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 

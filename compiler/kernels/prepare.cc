@@ -88,6 +88,14 @@ std::vector<Value> unpack(Builder& b, DType type, const std::vector<Value>& pair
   return elements;
 }
 
+void call(const std::function<void()>& work) {
+  if (work) work();
+}
+
+Value tid_again(Builder& b) {
+  return b.bit_and(b.emit1(Op::kTidAgain, {}), constant(b.team_threads() - 1));
+}
+
 Value head_counters(Builder& b, const KernelArgs& args, Value batch_head) {
   return b.address(args["prepare_counters"], batch_head, kHeadCounters * 4);
 }

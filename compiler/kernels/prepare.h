@@ -66,6 +66,10 @@ struct TilePlace {
   ir::Value kv_batch_head;  // the (batch, K head) that it is of, or attends to
 };
 
+// b.tid(), read anew: compilers keep what follows from it alone in registers that the items need,
+// from the kernel's beginning on, unless they cannot know that it does.
+ir::Value tid_again(ir::Builder& b);
+
 // Until the statistics of a (batch, K head) are there, where the launch counts that. Every thread
 // that reads them waits itself.
 void wait_for_statistics(ir::Builder& b, const KernelArgs& args, ir::Value batch_head);
@@ -85,15 +89,19 @@ ir::Value head_counters(ir::Builder& b, const KernelArgs& args, ir::Value batch_
 
 // `scratch`: shared memory, a multiple of 128, that nobody else uses between two barriers.
 
-// Called once, by all threads, when a team has nothing left to wait for but still some work to do;
-// may be none.
-using LastWork = std::function<void()>;
+// What a team does beside an item, by all threads; may be none.
+struct Meanwhile {
+  std::function<void()> loading;    // while loads are on their way, and before it waits for others
+  std::function<void()> last_work;  // once nothing is left to wait for, with still some work to do
+};
+
+void call(const std::function<void()>& work);  // if there is any
 
 // Statistics of a head, first of its chunks: `place.tile` numbers those of K, where it is smoothed,
 // then those of V, where it is scaled, then the blocks of the Q that attends to it, where that is
 // smoothed: their means. Then of all its chunks together, when they are there.
 void fold_tokens(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
-                 const TilePlace& place, ir::Value scratch, const LastWork& last_work = {});
+                 const TilePlace& place, ir::Value scratch, const Meanwhile& meanwhile = {});
 void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan,
                  ir::Value batch_head);
 
@@ -102,7 +110,7 @@ void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan
 class RowQuantizer {
  public:
   RowQuantizer(ir::Builder& b, const KernelArgs& args, const QuantizePlan& plan);
-  void run(const TilePlace& place, const LastWork& last_work) const;
+  void run(const TilePlace& place, const Meanwhile& meanwhile) const;
 
  private:
   void for_each_group(const std::function<void(ir::Value)>& visit) const;  // this thread's
@@ -122,11 +130,11 @@ class RowQuantizer {
 
 // Quantizes a tile of V.
 void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,
-                    const TilePlace& place, ir::Value scratch, const LastWork& last_work);
+                    const TilePlace& place, ir::Value scratch, const Meanwhile& meanwhile);
 
 // A tile of the scores of Q's means.
 void prepare_mean_scores(ir::Builder& b, const KernelArgs& args, const MeanScoresPlan& plan,
-                         const TilePlace& place, ir::Value scratch, const LastWork& last_work);
+                         const TilePlace& place, ir::Value scratch, const Meanwhile& meanwhile);
 
 // f(value, other) folded over the lanes of a row; every lane gets the result.
 ir::Value reduce_row(ir::Builder& b, const RowLanes& lanes, ir::Value value, ir::Op op);

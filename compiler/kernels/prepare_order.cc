@@ -4,40 +4,31 @@ namespace sagejit {
 
 using ir::constant;
 using ir::Value;
-using ir::Var;
 
-PrepareOrder::PrepareOrder(ir::Builder& b, const Sizes& sizes)
-    : b_(b), sizes_(sizes), round_(b.var(constant(0))), first_(b.var(constant(0))) {}
+// Rounds are of three kinds, and those of a kind, which follow one another, of one length: `lag`
+// rounds of statistics alone, then of both, then of tiles alone. Nothing that all numbers share is
+// computed here: assemblers would keep it, in registers that the items need.
+PrepareOrder::Place PrepareOrder::find(Value number) const {
+  const auto& [heads, statistics, tiles, items, lag, lag_items, heads_ahead] = sizes_;
+  const Value is_first = b_.less(number, lag_items);
+  const auto [pair, in_pair] = items.divide(b_.max(b_.sub(number, lag_items), constant(0)));
+  const Value is_last = b_.both(b_.less_equal(lag_items, number), b_.less_equal(heads_ahead, pair));
+  const Value in_last = b_.add(in_pair, b_.mul(b_.sub(pair, heads_ahead), items.value()));
+  const Divisor length(b_, b_.select(is_last, tiles.value(), statistics.value()),
+                       b_.select(is_last, tiles.reciprocal(), statistics.reciprocal()));
+  const auto [single, in_single] = length.divide(b_.select(is_last, in_last, number));
 
-Value PrepareOrder::has_statistics(Value round) const {
-  return b_.less(round, sizes_.heads);
-}
-
-Value PrepareOrder::round_size(Value round) const {
-  const Value has_tiles = b_.less_equal(sizes_.lag, round);
-  return b_.add(b_.select(has_statistics(round), sizes_.head_statistics, constant(0)),
-                b_.select(has_tiles, sizes_.head_tiles, constant(0)));
-}
-
-PrepareOrder::Place PrepareOrder::find(Value number) {
-  const Value num_rounds = b_.add(sizes_.heads, sizes_.lag);
-  const auto is_behind = [&] {  // the present round, and there is another
-    const Value end = b_.add(b_.get(first_), round_size(b_.get(round_)));
-    const Value behind = b_.both(b_.less_equal(end, number), b_.less(b_.get(round_), num_rounds));
-    return b_.select(behind, constant(1), constant(0));
-  };
-  const Var goes_on = b_.var(is_behind());
-  b_.loop_while(goes_on, [&] {
-    b_.set(first_, b_.add(b_.get(first_), round_size(b_.get(round_))));
-    b_.set(round_, b_.add(b_.get(round_), constant(1)));
-    b_.set(goes_on, is_behind());
-  });
-  const Value round = b_.get(round_), in_round = b_.sub(number, b_.get(first_));
-  const Value statistics = b_.select(has_statistics(round), sizes_.head_statistics, constant(0));
-  const Value is_statistics = b_.less(in_round, statistics);
-  return {b_.less(round, num_rounds), is_statistics,
-          b_.select(is_statistics, round, b_.sub(round, sizes_.lag)),
-          b_.select(is_statistics, in_round, b_.sub(in_round, statistics))};
+  const Value is_single = b_.either(is_first, is_last);
+  const Value round = b_.select(is_single, single, pair);  // of its kind
+  const Value in_round = b_.select(is_single, in_single, in_pair);
+  const Value before_tiles = b_.select(is_last, constant(0), statistics.value());
+  const Value is_statistics = b_.less(in_round, before_tiles);
+  const Value of_pair = b_.select(is_statistics, lag, constant(0));
+  const Value first_head =
+      b_.select(is_last, heads_ahead, b_.select(is_first, constant(0), of_pair));
+  const Value head = b_.add(round, first_head);
+  return {b_.less(head, heads), is_statistics, head,
+          b_.select(is_statistics, in_round, b_.sub(in_round, before_tiles))};
 }
 
 }  // namespace sagejit

@@ -9,35 +9,34 @@
 #pragma once
 
 #include "compiler/ir/builder.h"
+#include "compiler/kernels/divisor.h"
 
 namespace sagejit {
 
 class PrepareOrder {
  public:
   struct Sizes {
-    ir::Value heads;            // (batch, K head)
-    ir::Value head_statistics;  // items of a head, at least 1
-    ir::Value head_tiles;
-    ir::Value lag;  // <= heads
+    ir::Value heads;          // (batch, K head)
+    Divisor head_statistics;  // items of a head, at least 1
+    Divisor head_tiles;       // likewise
+    Divisor head_items;       // both together
+    ir::Value lag;            // <= heads
+    ir::Value lag_items;      // lag head_statistics
+    ir::Value heads_ahead;    // heads - lag
   };
 
-  PrepareOrder(ir::Builder& b, const Sizes& sizes);
+  PrepareOrder(ir::Builder& b, const Sizes& sizes) : b_(b), sizes_(sizes) {}
 
   struct Place {
     ir::Value exists;         // pred: there is an item of that number
     ir::Value is_statistics;  // pred
     ir::Value head, index;    // (batch, K head); of its statistics or tiles
   };
-  // The numbers that a thread asks for ascend: it goes on where it was.
-  Place find(ir::Value number);
+  Place find(ir::Value number) const;
 
  private:
-  ir::Value has_statistics(ir::Value round) const;
-  ir::Value round_size(ir::Value round) const;
-
   ir::Builder& b_;
   Sizes sizes_;
-  ir::Var round_, first_;  // where it is, and the number of the round's first item
 };
 
 }  // namespace sagejit

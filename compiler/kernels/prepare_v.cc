@@ -91,13 +91,14 @@ class ValueConverter {
   ValueConverter(Builder& b, const KernelArgs& args, const ValuePlan& plan, const TilePlace& place)
       : b_(b), args_(args), plan_(plan), tile_(b, args, plan, place) {}
 
-  void run(const LastWork& last_work) const {
+  void run(const Meanwhile& meanwhile) const {
     Pieces pieces(b_);
     for_each_piece([&](Value, Value in_range, Value token, Value channel) {
       const Value valid = both_if_set(b_, tile_.exists(token, channel), in_range);
       pieces.load(tile_.address(token, channel), valid);
     });
-    if (last_work) last_work();
+    call(meanwhile.loading);
+    call(meanwhile.last_work);
     const Value codes = tile_.codes();
     int piece = 0;
     for_each_piece([&](Value item, Value in_range, Value token, Value) {
@@ -150,7 +151,7 @@ class ValueQuantizer {
         num_groups_(plan.tile_tokens / kCoreRowBytes * groups_per_row_),
         codes_(scratch) {}
 
-  void run(const LastWork& last_work) {
+  void run(const Meanwhile& meanwhile) {
     const std::vector<Item> all = items();
     Pieces pieces(b_);
     for (const Item& item : all) {
@@ -162,8 +163,9 @@ class ValueQuantizer {
         pieces.load(addresses[i], item.tokens[i].exists);
       }
     }
+    call(meanwhile.loading);
     wait_for_statistics(b_, args_, tile_.batch_head());
-    if (last_work) last_work();
+    call(meanwhile.last_work);
     int piece = 0;
     for (const Item& item : all) {
       std::vector<std::vector<Value>> x;
@@ -324,14 +326,15 @@ class ValueGroupQuantizer {
                       const TilePlace& place)
       : b_(b), args_(args), plan_(plan), tile_(b, args, plan, place) {}
 
-  void run(const LastWork& last_work) const {
+  void run(const Meanwhile& meanwhile) const {
     const int warps = (plan_.columns / kLaneElements + kPiecesOfWarp - 1) / kPiecesOfWarp;
     const int count = plan_.tile_tokens / kScaleWordElements * warps * kThreadsOfWord;
     for_each_item(b_, count, [&](Value index, Value in_range) {
       const Item item = item_of(index, in_range, warps);
       Pieces pieces(b_);
       load(item, pieces);
-      if (last_work) last_work();
+      call(meanwhile.loading);
+      call(meanwhile.last_work);
       for (int pair = 0; pair < kLaneElements / 2; ++pair) quantize_pair(item, pieces, pair);
     });
   }
@@ -445,13 +448,13 @@ class ValueGroupQuantizer {
 }  // namespace
 
 void prepare_values(Builder& b, const KernelArgs& args, const ValuePlan& v, const TilePlace& place,
-                    Value scratch, const LastWork& last_work) {
+                    Value scratch, const Meanwhile& meanwhile) {
   if (v.group_scales) {
-    ValueGroupQuantizer(b, args, v, place).run(last_work);
+    ValueGroupQuantizer(b, args, v, place).run(meanwhile);
   } else if (v.is_scaled) {
-    ValueQuantizer(b, args, v, place, scratch).run(last_work);
+    ValueQuantizer(b, args, v, place, scratch).run(meanwhile);
   } else {
-    ValueConverter(b, args, v, place).run(last_work);
+    ValueConverter(b, args, v, place).run(meanwhile);
   }
 }
 

@@ -208,7 +208,7 @@ Value RowQuantizer::maximum(Value turn, Value group) const {
 
 // The last threads first: the first warp of a team has other things to do.
 void RowQuantizer::for_each_group(const std::function<void(Value)>& visit) const {
-  const Value thread = b_.sub(constant(b_.team_threads() - 1), b_.tid());
+  const Value thread = b_.sub(constant(b_.team_threads() - 1), tid_again(b_));
   if (num_groups_ <= b_.team_threads()) {
     b_.when(b_.less(thread, constant(num_groups_)), [&] { visit(thread); });
   } else {
@@ -216,12 +216,13 @@ void RowQuantizer::for_each_group(const std::function<void(Value)>& visit) const
   }
 }
 
-void RowQuantizer::run(const TilePlace& place, const LastWork& last_work) const {
+void RowQuantizer::run(const TilePlace& place, const Meanwhile& meanwhile) const {
   RowTile tile(b_, args_, plan_, place);
   tile.load();
+  call(meanwhile.loading);
   if (plan_.clears_counters) clear_counters(b_, args_, tile);
   if (plan_.subtract_mean || plan_.lse_bias) tile.wait_for_means();
-  if (last_work) last_work();
+  call(meanwhile.last_work);
   const auto store_lse_biases = [&] {
     const std::vector<Value> key_mean = tile.load_key_mean();
     for (int pass = 0; pass < tile.num_passes(); ++pass) {

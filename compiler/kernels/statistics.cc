@@ -91,7 +91,7 @@ class ChunkFold {
         place_(place),
         shared_(shared) {}
 
-  void run(const LastWork& last_work) {
+  void run(const Meanwhile& meanwhile) {
     for (const Fold& fold : statistic_.folds) {
       const bool sums = fold.kind == FoldKind::kSum;
       const Value start = sums ? constant_f32(0) : neutral_pair(fold.kind, statistic_.input);
@@ -100,8 +100,8 @@ class ChunkFold {
         folds_.back().push_back(b_.var(start));
       }
     }
-    fold_rows();
-    if (last_work) last_work();
+    fold_rows(meanwhile.loading);
+    call(meanwhile.last_work);
     for (size_t f = 0; f < folds_.size(); ++f) {
       const std::vector<Value> found = elements(f);
       for (int i = 0; i < kLaneElements; ++i) {
@@ -140,7 +140,7 @@ class ChunkFold {
   }
 
   // All rows of a pass are loaded before the first is folded.
-  void fold_rows() {
+  void fold_rows(const std::function<void()>& loading) {
     const std::string_view tokens = statistic_.operand == "q" ? "m" : "n";
     const Value in_row = b_.less(lanes_.first, constant(statistic_.row_elements));
     const Value step = constant(kChunkPieces * lanes_.rows_per_pass);
@@ -157,6 +157,7 @@ class ChunkFold {
         exist.push_back(b_.both(b_.less(token, place_.end), in_row));
         pieces.load(address, exist.back());
       }
+      call(loading);
       for (int i = 0; i < kChunkPieces; ++i) {
         for (size_t f = 0; f < folds_.size(); ++f) fold_row(f, pieces.pairs(i), exist[i]);
       }
@@ -356,12 +357,12 @@ ChunkPlace query_block(Builder& b, const KernelArgs& args, const QuantizePlan& q
 }  // namespace
 
 void fold_tokens(Builder& b, const KernelArgs& args, const ForwardPlan& plan,
-                 const TilePlace& place, Value scratch, const LastWork& last_work) {
+                 const TilePlace& place, Value scratch, const Meanwhile& meanwhile) {
   const std::vector<Statistic> all = statistics_of(plan);
   const auto run = [&](const Statistic& statistic, Value chunk) {
     const ChunkPlace at = statistic.operand == "q" ? query_block(b, args, plan.q, place, chunk)
                                                    : key_chunk(b, args, place, chunk);
-    ChunkFold(b, args, statistic, at, scratch).run(last_work);
+    ChunkFold(b, args, statistic, at, scratch).run(meanwhile);
   };
   const std::function<void(size_t, Value)> run_from = [&](size_t first, Value chunk) {
     if (first + 1 == all.size()) return run(all[first], chunk);

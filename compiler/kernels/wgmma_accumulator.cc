@@ -142,7 +142,8 @@ void WgmmaAccumulator::start(const Vars& p, Value values) {
 
 // The assembler moves a wait above the arithmetic of its basic block, which would then no longer
 // run beside the products. The rare rescaling ends the block; hence it waits by itself.
-void WgmmaAccumulator::rescale_started(const OnlineSoftmax::Rescale& rescale) {
+void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile,
+                              const std::function<void()>& after_softmax) {
   b_.when(rescale.any, [&] {
     wait();
     if (has_integers()) end_interval();
@@ -150,11 +151,6 @@ void WgmmaAccumulator::rescale_started(const OnlineSoftmax::Rescale& rescale) {
     if (!inner_.empty() && !has_integers()) scale(inner_, target_is_packed(), rescale.factors);
     row_sum_.rescale(rescale, true);
   });
-}
-
-void WgmmaAccumulator::finish(const OnlineSoftmax::Rescale& rescale, Value key_tile,
-                              const std::function<void()>& after_softmax) {
-  rescale_started(rescale);
   if (after_softmax) after_softmax();
   finish(key_tile);
 }

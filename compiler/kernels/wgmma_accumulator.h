@@ -42,8 +42,6 @@ class WgmmaAccumulator {
   void finish(const OnlineSoftmax::Rescale& rescale, ir::Value key_tile,
               const std::function<void()>& after_softmax);
   void finish(ir::Value key_tile);
-  // Waits and rescales, where any row needs it, ahead of finish().
-  void rescale_started(const OnlineSoftmax::Rescale& rescale);
 
   // After the last tile: what is left of an interval goes to O.
   void close() {

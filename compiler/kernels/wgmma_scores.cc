@@ -57,37 +57,6 @@ void WgmmaScores::start(const Scores& s, Value q_rows, const RingCursor& kv) {
   b_.emit(Op::kWgmmaCommit, {});
 }
 
-// Thread 4 g + t has the bytes 4 t .. 4 t + 3 of row g, and of row g + 8, in each 16 bytes of A,
-// and of key g in each of B: neighbouring words of a core matrix.
-void WgmmaScores::repeat(const Scores& s, Value queries, const RingCursor& kv) {
-  const DType code = qk_operand_type(block_.variant, block_.schedule);
-  const Op product = ir::mma_of(code, code, block_.variant.qk_accumulator);
-  const int row_bytes = qk_row_bytes(block_.variant, block_.schedule);
-  const int band = kCoreRows * row_bytes;
-  const Value lane = b_.mul(b_.lane(), constant(4));
-  const Value warp = b_.mul(b_.bit_and(b_.warp(), constant(kGroupWarps - 1)), constant(2 * band));
-  const Value rows = b_.add(b_.add(queries, warp), lane);
-  const Value keys = b_.add(block_.kv_ring.address(kv, WgmmaBlock::kKeys), lane);
-  const auto word = [&](Value address, int offset) {
-    return b_.emit1(Op::kLdSharedI32, {address, constant(offset)});
-  };
-  for (int tile = 0; tile < s.num_key_tiles(); ++tile) {
-    std::vector<Value> sums(4, score_zero(block_.variant));
-    for (int byte = 0; byte < row_bytes; byte += kQkStepBytes) {
-      const int offset = byte / kCoreRowBytes * kCoreBytes;
-      std::vector<Value> operands = {word(rows, offset), word(rows, offset + band),
-                                     word(rows, offset + kCoreBytes),
-                                     word(rows, offset + kCoreBytes + band)};
-      for (const int half : {0, kCoreBytes}) {
-        operands.push_back(word(keys, tile * band + offset + half));
-      }
-      operands.insert(operands.end(), sums.begin(), sums.end());
-      sums = b_.emit(product, operands);
-    }
-    for (size_t e = 0; e < sums.size(); ++e) b_.set(s.tiles[0][tile][e], sums[e]);
-  }
-}
-
 void WgmmaScores::finish(const Scores& s, int in_flight) {
   b_.wgmma_wait(in_flight, s.registers());
 }

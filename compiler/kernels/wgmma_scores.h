@@ -17,9 +17,6 @@ class WgmmaScores {
   void start(const Scores& s, ir::Value q_rows, const ir::RingCursor& kv);
   // Waits for them. in_flight: products started after these.
   void finish(const Scores& s, int in_flight);
-  // The same scores once more, for this warp alone, by mma.sync: integers, whose sums are exact.
-  // queries: the address of Q's rows.
-  void repeat(const Scores& s, ir::Value queries, const ir::RingCursor& kv);
 
  private:
   void bias(const Scores& s, const ir::RingCursor& kv);

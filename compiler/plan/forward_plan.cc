@@ -30,9 +30,6 @@ const std::string kPrepareCounters = "prepare_counters";
 
 constexpr int kElementBytes = 2;  // of Q, K and V
 
-// Rows of packed heads are divided by their tokens by a multiplication (packed_heads.cc).
-constexpr int kTokenReciprocalOf = 0x7fffffff;
-
 // Threads that a row of so many elements takes.
 int lanes_of_row(int columns) {
   return static_cast<int>(
@@ -78,6 +75,13 @@ class PlanWriter {
   }
   PlanWriter& i32(std::string name, const std::string& value) {
     return add({std::move(name), ParamType::kI32, -1, SizeExpr(value)});
+  }
+  // For kernels that divide by it (divisor.h).
+  PlanWriter& divisor(const std::string& name, const std::string& value) {
+    return i32(name, value).reciprocal(name, value);
+  }
+  PlanWriter& reciprocal(const std::string& name, const std::string& value) {
+    return i32(name + "_reciprocal", fmt::format("div({}, max(1, {}))", kReciprocalOf, value));
   }
   // From row to row of a thread, where a team's lie side by side.
   PlanWriter& pass_stride(const std::string& name, std::string_view token_axis, int columns) {
@@ -133,7 +137,7 @@ std::string packs_heads(const Schedule& schedule) {
   return fmt::format(
       "min(1, div({}, max(1, m))) * min(1, div(b * hq, num_sms * {} + 1)) * "
       "min(1, div(div({}, max(1, m) * max(1, m)), max(1, div(hq, hkv))))",
-      schedule.block_m * 3 / 4, schedule.blocks_per_sm, kTokenReciprocalOf);
+      schedule.block_m * 3 / 4, schedule.blocks_per_sm, kReciprocalOf);
 }
 
 // Of a pack: its heads, and its rows.
@@ -495,6 +499,7 @@ void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
     out.i32("padded_n", padded_tokens("n", plan.v.token_multiple));
   }
   pass_quantized(out, plan.q);
+  out.reciprocal("hkv", "hkv").reciprocal("q_tiles", num_tiles(plan.q));
   out.i32("group_heads", "div(hq, hkv)");
   pass_folded(out, plan);
   pass_query_means(out, plan);
@@ -505,7 +510,7 @@ void pass_operands(PlanWriter& out, const ForwardPlan& plan) {
 void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
   out.launch("quantize", Phase::kQuantize,
              {fmt::format("b * hkv * {}", num_head_tiles(plan)), "1", "1"}, kPrepareThreads, 0)
-      .i32("head_tiles", num_head_tiles(plan));
+      .divisor("head_tiles", num_head_tiles(plan));
   pass_operands(out, plan);
 }
 
@@ -513,23 +518,25 @@ void launch_quantize(PlanWriter& out, const ForwardPlan& plan) {
 // prepare_order.h says. All teams of a multiprocessor are one block, and attention needs a
 // multiprocessor for itself: so what `prepare` leaves free is whole multiprocessors.
 void launch_prepare(PlanWriter& out, const ForwardPlan& plan) {
-  const std::string items =
-      fmt::format("b * hkv * ({} + {})", num_statistics(plan), num_head_tiles(plan));
-  const std::string teams =
-      fmt::format("ceil_div(num_sms * {}, 100) * {}",
-                  plan.attends_by_head() ? plan.schedule.prepare_percent : 100, plan.prepare_teams);
+  const std::string statistics = num_statistics(plan), tiles = num_head_tiles(plan);
+  const std::string head_items = fmt::format("({} + {})", statistics, tiles);
+  const int percent = plan.attends_by_head() ? plan.schedule.prepare_percent : 100;
+  const std::string blocks = fmt::format("ceil_div(num_sms * {}, 100)", percent);
+  const std::string lag = fmt::format("min(b * hkv, {} + ceil_div({} * {} * {}, {}))", kLagRounds,
+                                      kItemsInWork, blocks, plan.prepare_teams, head_items);
   out.launch("prepare", Phase::kQuantize,
-             {fmt::format("min(ceil_div(num_sms * {}, 100), ceil_div({}, {}))",
-                          plan.attends_by_head() ? plan.schedule.prepare_percent : 100, items,
+             {fmt::format("min({}, ceil_div(b * hkv * {}, {}))", blocks, head_items,
                           plan.prepare_teams),
               "1", "1"},
              plan.prepare_teams * kPrepareThreads, 0)
       .from_buffer(kPrepareCounters)
       .i32("kv_heads", "b * hkv")
-      .i32("head_statistics", num_statistics(plan))
-      .i32("head_tiles", num_head_tiles(plan))
-      .i32("lag", fmt::format("min(b * hkv, {} + ceil_div({} * {}, {} + {}))", kLagRounds,
-                              kItemsInWork, teams, num_statistics(plan), num_head_tiles(plan)))
+      .divisor("head_statistics", statistics)
+      .divisor("head_tiles", tiles)
+      .divisor("head_items", head_items)
+      .i32("lag", lag)
+      .i32("lag_items", fmt::format("{} * {}", lag, statistics))
+      .i32("heads_ahead", fmt::format("b * hkv - {}", lag))
       .i32("num_chunks", kNumChunks)
       .i32("chunk_tokens", kChunkTokens);
   pass_partials(out, plan);
@@ -584,7 +591,7 @@ void pass_packs(PlanWriter& out, const Schedule& schedule) {
   out.i32("packed_heads", packed_heads(schedule))
       .i32("pack_rows", pack_rows(schedule))
       .i32("token_reciprocal",
-           fmt::format("{} * div({}, max(1, m))", packs_heads(schedule), kTokenReciprocalOf));
+           fmt::format("{} * div({}, max(1, m))", packs_heads(schedule), kReciprocalOf));
   if (schedule.wgmma) out.i32("packs", num_packs(schedule));
 }
 

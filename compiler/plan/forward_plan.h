@@ -44,6 +44,8 @@ inline constexpr int kFoldBytes = 8 * (kPrepareThreads + 4) * 4;
 inline constexpr int kMaxChunks =
     64;  // of the tokens of a (batch, head); a thread folds a channel of all
 inline constexpr int kMinChunkTokens = 128;
+// Kernels divide by a parameter by means of another, floor(kReciprocalOf / it).
+inline constexpr int kReciprocalOf = 0x7fffffff;
 
 // Quantization of Q or K: codes [b, h, tokens, padded_head_dim], contiguous, a byte each or two to
 // a byte, the first in the lower bits; with `core_matrices` tokens are padded and each head lies as

@@ -94,8 +94,7 @@ std::optional<Schedule> with_most_stages(Schedule schedule, const Variant& varia
 // - Three warpgroups of 64 rows hide each other's softmax best where the accumulators leave the
 //   registers for it, two otherwise.
 // - P V beside the next softmax pays with tiles of 64 keys at head dim 128, where they also waste
-//   less under a causal mask, and with 128 keys where a score takes fewer products. Exponentials
-//   ahead of the maxima (overlap = 2) pay on N(0, 1), and are not measured on larger scores.
+//   less under a causal mask, and with 128 keys where a score takes fewer products.
 // - 16-bit P and V at head dim 128 take long tiles: their products are long. In f16, whose sums
 //   leave the registers for it, beside the softmax; in f32 in order.
 // - Two levels with short intervals leave little to run beside the softmax: in order, with long

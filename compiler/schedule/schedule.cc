@@ -208,17 +208,6 @@ void check_packed_heads(const Variant& variant, const Requirements& require) {
           "pack_heads must be 0 with fp4: rows of Q lie with their scales, head by head");
 }
 
-// What repeating the scores of one warp is made for.
-void check_speculation(const Variant& variant, const Schedule& schedule,
-                       const Requirements& require) {
-  require(variant.qk_accumulator == DType::kS32, "overlap=2 needs integer Q and K");
-  require(!variant.p.direct_code, "overlap=2 needs exponentials: P's code is written directly");
-  require(scale_run(scale_groups_of_k(variant.k), schedule.block_n) >= kLeastScaleRun,
-          fmt::format("overlap=2 needs scales of K for at least {} keys of a tile in a row",
-                      kLeastScaleRun));
-  require(variant.smooth_q == Smoothing::kNone, "overlap=2 needs Q that is not smoothed");
-}
-
 }  // namespace
 
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
@@ -230,8 +219,7 @@ void check_schedule(const Variant& variant, const Schedule& schedule, const Targ
   if (schedule.wgmma) check_warpgroups(schedule, target, require);
   if (schedule.int4_mma) check_int4_products(variant, schedule, target, require);
   if (schedule.pack_heads) check_packed_heads(variant, require);
-  if (schedule.overlap == 2) check_speculation(variant, schedule, require);
-  require(schedule.overlap >= 0 && schedule.overlap <= 2, "overlap must be 0, 1 or 2");
+  require(schedule.overlap == 0 || schedule.overlap == 1, "overlap must be 0 or 1");
   require(schedule.num_warps >= 1 && schedule.num_warps <= 16, "warps must be 1 to 16");
   require(schedule.prepare_percent >= 1, "prepare_percent must be 1 to 100");
   require(schedule.block_m > 0 && schedule.block_m % (16 * schedule.num_warps) == 0,

@@ -27,7 +27,7 @@ struct Schedule {
   bool q_in_registers = true;  // Q's fragments are loaded once, not once per key tile
   int blocks_per_sm = 1;       // resident blocks that the register budget is set for
   // wgmma: 0: products and softmax of a key tile in order; 1: P V of a tile runs beside the softmax
-  // of the next; 2: and exponentials do not wait for a tile's maxima (online_softmax.h, speculate).
+  // of the next.
   int overlap = 0;
   bool ping_pong = false;    // wgmma: warpgroups take turns with their exponentials
   int prepare_percent = 50;  // wgmma: of the multiprocessors, where `prepare` runs beside attention

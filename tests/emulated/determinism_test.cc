@@ -2,6 +2,8 @@
 // and blocks are ordered.
 #include <fmt/format.h>
 
+#include <map>
+
 #include "runtime/device/emulated_device.h"
 #include "tests/emulated/lab.h"
 #include "tests/emulated/problem.h"
@@ -113,15 +115,19 @@ TEST_CASE("the lag between statistics and tiles does not show", "[emulated][dete
   const std::vector<Bytes> expected = run(*kernel, inputs);
   for (const int lag : {1, 3, 7}) {
     Artifact artifact = kernel->artifact();
+    const std::map<std::string_view, const char*> values = {
+        {"lag", "{}"}, {"lag_items", "{} * {}"}, {"heads_ahead", "b * hkv - {}"}};
+    std::string statistics;
     int num_changed = 0;
     for (KernelLaunch& launch : artifact.plan.launches) {
       for (KernelParam& param : launch.params) {
-        if (param.name != "lag") continue;
-        param.value = SizeExpr(std::to_string(lag));
+        if (param.name == "head_statistics") statistics = param.value.text();
+        if (!values.contains(param.name)) continue;
+        param.value = SizeExpr(fmt::format(fmt::runtime(values.at(param.name)), lag, statistics));
         ++num_changed;
       }
     }
-    REQUIRE(num_changed == 1);
+    REQUIRE(num_changed == 3);
     for (const int num_sms : {1, 5, 132}) {
       CAPTURE(lag, num_sms);
       const emulator::Options options{.async = emulator::AsyncOrder::kRandom, .num_threads = 8};

@@ -17,11 +17,6 @@ constexpr std::string_view kTypes[] = {"input = f16",
                                        "p = e4m3 range 448; v = e4m3 per channel; smooth_v = mean",
                                        "input = bf16; pv_accumulator = f32 + f32 every 64"};
 
-// 2 is for exponentials alone.
-int overlap_for(std::string_view types, int wanted) {
-  return types.find("direct") == types.npos ? wanted : std::min(wanted, 1);
-}
-
 // Masks, with types, numbers of warpgroups and orders of the steps dealt out among them.
 struct Form {
   std::string body;
@@ -32,7 +27,7 @@ std::vector<Form> forms() {
   std::vector<Form> result;
   for (size_t i = 0; i < std::size(kMasks); ++i) {
     const std::string_view types = kTypes[(i + i / 4) % 4];
-    const int overlap = overlap_for(types, static_cast<int>((i + i / 3) % 3));
+    const int overlap = static_cast<int>((i + i / 3) % 2);
     const int num_warps = 4 + 4 * static_cast<int>(i % 3);
     result.push_back(
         {fmt::format("head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}", kMasks[i], types),
@@ -107,8 +102,7 @@ TEST_CASE("wgmma: key tiles of every size, one to three warpgroups", "[emulated]
           fmt::format("head_dim = 32; lse = on; smooth_k = mean; mask = {}; {}",
                       kMasks[(i + i / 6) % std::size(kMasks)], types);
       const bool is_two_level = block_n % 64 == 0 && i % 4 == 3;
-      const bool overlaps = i / 3 % 2 == 0 && (!is_two_level || block_n == 64);
-      const int overlap = overlaps ? overlap_for(types, 1 + static_cast<int>(i / 6 % 2)) : 0;
+      const int overlap = i / 3 % 2 == 0 && (!is_two_level || block_n == 64) ? 1 : 0;
       const bool ping_pong = num_warps > 4 && i % 2 == 1;
       const Schedule schedule =
           wgmma_schedule(num_warps, block_n, overlap, 2 + static_cast<int>(i % 3), ping_pong);
@@ -184,7 +178,7 @@ TEST_CASE("wgmma: heads in groups", "[emulated][wgmma]") {
 TEST_CASE("wgmma: rows without keys are zero", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
-  for (const int overlap : {0, 1, 2}) {
+  for (const int overlap : {0, 1}) {
     const Variant variant = variant_of("head_dim = 64; lse = on; mask = causal(bottom_right)");
     const auto kernel = lab.kernel(make_request(variant, wgmma_schedule(8, 64, overlap)));
     const reference::ProblemShape shape = {.b = 1, .hq = 2, .hkv = 2, .m = 300, .n = 30};

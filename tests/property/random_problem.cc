@@ -83,7 +83,6 @@ std::string quantized(Draw& draw, const std::string& type) {
 struct Body {
   std::string input, text;  // text: everything but P, V and how they add up
   int64_t d, dv;
-  bool may_speculate;  // integer Q and K, no scales of single keys, Q not smoothed
 };
 
 Body body(Draw& draw, DrawType type_of_codes) {
@@ -100,11 +99,8 @@ Body body(Draw& draw, DrawType type_of_codes) {
   const std::string type = type_of_codes(draw);
   text += fmt::format("; lse = {}", draw.one_in(3) ? "off" : "on");
   text += fmt::format("; q = {}", quantized(draw, type));
-  const std::string k = quantized(draw, type);
-  text += "; k = " + k;
-  result.may_speculate = type.starts_with("int") && !k.ends_with("per token");
+  text += fmt::format("; k = {}", quantized(draw, type));
   if (draw.one_in(4)) {
-    result.may_speculate = false;
     text += fmt::format("; smooth_q = mean per block({})", 64 * (1 + draw.below(4)));
   }
   text += fmt::format("; smooth_k = {}", draw.one_in(3) ? "none" : "mean");
@@ -126,7 +122,7 @@ Schedule wgmma_schedule_for(Draw& draw, const Body& body) {
   const auto block_n = static_cast<int>(kStep * (1 + draw.below(steps)));
   const bool fits_three = std::max<int64_t>(block_n, body.dv) <= kMostKeysOfThree;
   const auto num_warps = static_cast<int>(4 * (1 + draw.below(fits_three ? 3 : 2)));
-  const auto overlap = static_cast<int>(draw.below(body.may_speculate ? 3 : 2));
+  const auto overlap = static_cast<int>(draw.below(2));
   Schedule schedule = wgmma_schedule(num_warps, block_n, overlap);
   schedule.ping_pong = num_warps > 4 && draw.one_in(2);
   return schedule;

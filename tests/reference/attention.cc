@@ -76,7 +76,7 @@ class OffsetGrid {
     const auto keys = factors_.keys.begin();
     const double largest =
         factors_.row * std::numbers::log2e * *std::max_element(keys + begin, keys + end);
-    if (largest > grid_) grid_ = std::ldexp(2.0, std::ilogb(largest));
+    if (largest > grid_) grid_ = std::ldexp(4.0, std::ilogb(largest));
   }
   // The maximum, in natural units, whose o is on the grid.
   double maximum(double max) const {

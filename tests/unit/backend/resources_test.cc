@@ -272,32 +272,6 @@ TEST_CASE("schedules at the edge of the registers of products", "[resources]") {
   }
 }
 
-// Where exponentials run ahead of the maxima, a branch starts a tile again, with all its registers.
-TEST_CASE("exponentials ahead of the maxima do not spill", "[resources]") {
-  const Toolchain* toolchain = find_toolchain();
-  if (!toolchain) return;
-  const Target& target = find_target("sm_90a");
-  constexpr std::string_view kThreeLong = "warps=12 block_m=192 block_n=128 stages=4",
-                             kTwo = "warps=8 block_m=128 block_n=64 stages=3",
-                             kThree = "warps=12 block_m=192 block_n=64 stages=5";
-  for (const auto& [head_dim, tiles] :
-       {std::pair(64, kThreeLong), std::pair(128, kThree), std::pair(256, kTwo)}) {
-    const std::string text = fmt::format(
-        "ahead {{ head_dim = {}; q = int8 per thread(32); k = int8 per thread(64); "
-        "smooth_k = mean; p = e4m3 range 16; v = e4m3; smooth_v = mean; mask = causal(top_left); "
-        "rescale_threshold = 4 }}",
-        head_dim);
-    const Variant variant = resolve_variants("<test>", text).front();
-    const Schedule schedule = parse_schedule(fmt::format("{} overlap=2 ping_pong=0", tiles),
-                                             default_schedule(variant, target));
-    INFO(text << print_schedule(schedule));
-    const Artifact artifact = compile({variant, &target, schedule, true}, *toolchain);
-    for (const KernelResources& kernel : artifact.resources) {
-      CHECK(kernel.spill_store_bytes + kernel.spill_load_bytes + kernel.stack_bytes == 0);
-    }
-  }
-}
-
 TEST_CASE("a kernel whose registers its warpgroups cannot share out is refused") {
   const Schedule three{.wgmma = true, .num_warps = 12}, one{.wgmma = true, .num_warps = 4};
   const auto with = [](int registers) {

@@ -311,7 +311,7 @@ TEST_CASE("bench refuses the emulator, and what is wrong with a command line bef
       {" --dist gauss",
        "no input distribution is called 'gauss'; there are normal, biased_k, biased_qk, outlier_v, "
        "sink, "
-       "zero, constant, fp16_max"},
+       "zero, constant, fp16_max, growing"},
   };
   for (const Case& c : cases) {
     const Outcome outcome =

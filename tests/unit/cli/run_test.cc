@@ -116,7 +116,7 @@ TEST_CASE("wrong data are user errors that say what to change") {
        "no input distribution is called 'gauss'; there are normal, biased_k, biased_qk, outlier_v, "
        "sink, "
        "zero, "
-       "constant, fp16_max"},
+       "constant, fp16_max, growing"},
       {" --input /nonexistent", "cannot open /nonexistent: No such file or directory"},
       {" --device tpu",
        "device 'tpu' is not known: use 'auto', 'cuda', 'cuda:N', 'emulator' or 'emulator:TARGET'"},

@@ -122,6 +122,7 @@ TEST_CASE("without smoothing: the operands, then attention") {
   CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
   CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
   CHECK(params_of(plan, "quantize") == Strings{"head_tiles",
+                                               "head_tiles_reciprocal",
                                                "k",
                                                "k_stride_b",
                                                "k_stride_h",
@@ -144,6 +145,8 @@ TEST_CASE("without smoothing: the operands, then attention") {
                                                "q_codes",
                                                "q_scales",
                                                "q_scales_stride_h",
+                                               "hkv_reciprocal",
+                                               "q_tiles_reciprocal",
                                                "group_heads"});
   CHECK(params_of(plan, "attention") == kAttentionParams);
   CHECK(plan.find_launch("statistics") == nullptr);
@@ -187,8 +190,14 @@ TEST_CASE("K is smoothed by one launch that takes its sums and quantizes") {
   CHECK(params_of(plan, "prepare") == Strings{"prepare_counters",
                                               "kv_heads",
                                               "head_statistics",
+                                              "head_statistics_reciprocal",
                                               "head_tiles",
+                                              "head_tiles_reciprocal",
+                                              "head_items",
+                                              "head_items_reciprocal",
                                               "lag",
+                                              "lag_items",
+                                              "heads_ahead",
                                               "num_chunks",
                                               "chunk_tokens",
                                               "k_partial_sums",
@@ -214,6 +223,8 @@ TEST_CASE("K is smoothed by one launch that takes its sums and quantizes") {
                                               "q_codes",
                                               "q_scales",
                                               "q_scales_stride_h",
+                                              "hkv_reciprocal",
+                                              "q_tiles_reciprocal",
                                               "group_heads",
                                               "k_mean"});
   CHECK(bytes_of(plan, "k_partial_sums") == 2 * 4 * 8 * 64 * 4);  // ceil(1000 / 128) chunks
