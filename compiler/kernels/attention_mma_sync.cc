@@ -78,7 +78,8 @@ class AttentionKernel {
 
     const ir::FragmentReader k_reader(b_, k_tile(variant_, schedule_),
                                       ir::FragmentReader::Order::kChunksFirst, false);
-    OnlineSoftmax softmax(b_, variant_, num_row_tiles_, variant_.row_sum == RowSum::kExact);
+    OnlineSoftmax softmax(b_, plan_, num_row_tiles_, variant_.row_sum == RowSum::kExact,
+                          largest_factors(tile, row_factors));
     ValueAccumulator o(b_, variant_, num_row_tiles_, padded_value_head_dim(variant_) / kMmaColumns);
     load_q_fragments();
     for (const TileRun& run : regions.runs()) {
@@ -109,6 +110,17 @@ class AttentionKernel {
   }
   Value v_scales_of(Value slot) {
     return b_.add(k_scales_of(slot), constant(k_scale_tile_bytes(variant_, schedule_)));
+  }
+
+  OnlineSoftmax::LargestFactors largest_factors(const QueryTile& tile,
+                                                const std::vector<Value>& row_factors) {
+    if (!plan_.k.finds_largest_scale) return {};
+    return [this, tile, row_factors] {
+      const Value scale = load_largest_key_scale(b_, args_, tile);
+      std::vector<Value> largest;
+      for (const Value factor : row_factors) largest.push_back(b_.fmul(factor, scale));
+      return largest;
+    };
   }
 
   Value first_head() {

@@ -90,7 +90,17 @@ class WgmmaAttention {
     const KeyScales key_scales = KeyScales::shared(b_, block_.plan.k.groups, schedule_.block_n);
     std::optional<MeanScores> mean_scores;
     if (block_.plan.mean_scores.exists) mean_scores.emplace(MeanScores::shared(b_));
-    OnlineSoftmax softmax(b_, variant_, 1, variant_.row_sum == RowSum::kExact);
+    OnlineSoftmax::LargestFactors largest_factors;
+    if (block_.plan.k.finds_largest_scale) {
+      largest_factors = [&] {
+        const Value scale =
+            b_.emit1(Op::kLdSharedF32, {words, constant(block_.largest_key_scale_bytes())});
+        std::vector<Value> largest;
+        for (const Value factor : rows.factors()) largest.push_back(b_.fmul(factor, scale));
+        return largest;
+      };
+    }
+    OnlineSoftmax softmax(b_, block_.plan, 1, variant_.row_sum == RowSum::kExact, largest_factors);
     const Value ones = block_.ones ? ones_descriptor(b_, b_.shr(block_.ones, 4)) : Value{};
     WgmmaAccumulator o(b_, variant_, schedule_.block_n, ones);
 

@@ -1,5 +1,6 @@
 #include "compiler/kernels/online_softmax.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -15,11 +16,10 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Largest m, in log2 units, at which t + o may be one multiply-add: o is off by 2^-24 of it.
-constexpr float kLargestFoldedMaximum = 0x1p16f;
-// Largest grid of o, for each log2 unit: P of the reference may be smaller than its range by that.
-constexpr float kCoarsestGrid = 0x1p-4f;
-// exact_factor_ of a row that one multiply-add is not enough for, whatever the factor.
-constexpr float kNoFactor = -1;
+constexpr double kLargestFoldedMaximum = 0x1p16;
+// Largest factor that o may have a grid for: P of the reference may be smaller than its range by
+// twice that, in log2 units.
+constexpr double kLargestGriddedFactor = 0x1p-4;
 // Bits of an f32 that are its exponent; those of its mantissa that a factor has not.
 constexpr int32_t kExponentBits = 0x7f800000, kDroppedBits = 3;
 
@@ -27,25 +27,49 @@ constexpr int32_t kExponentBits = 0x7f800000, kDroppedBits = 3;
 constexpr double kCodesPerLog2 = 8, kCodeOfOne = 56;
 constexpr double kLeastF16 = 0x1p-24;
 
+// The largest factor, a power of 2, at which one multiply-add is enough for any score.
+float largest_folded_factor(const ForwardPlan& plan) {
+  const double largest_score = double{plan.q.code_max} * plan.k.code_max * plan.q.head_dim;
+  const double factor = std::min(kLargestGriddedFactor, kLargestFoldedMaximum / largest_score);
+  return static_cast<float>(std::exp2(std::floor(std::log2(factor))));
+}
+
 }  // namespace
 
-OnlineSoftmax::OnlineSoftmax(ir::Builder& b, const Variant& variant, int num_row_tiles, bool sums_p)
+OnlineSoftmax::OnlineSoftmax(ir::Builder& b, const ForwardPlan& plan, int num_row_tiles,
+                             bool sums_p, LargestFactors largest_factors)
     : b_(b),
-      writes_codes_(variant.p.direct_code),
+      writes_codes_(plan.variant.p.direct_code),
       unit_(writes_codes_ ? static_cast<float>(kCodesPerLog2 * kLeastF16) : 1.0f),
-      range_log2_(std::log2(variant.p.range)),
-      threshold_(static_cast<float>(variant.rescale_threshold) * unit_),
+      range_log2_(std::log2(plan.variant.p.range)),
+      threshold_(static_cast<float>(plan.variant.rescale_threshold) * unit_),
       one_(writes_codes_ ? static_cast<float>((kCodeOfOne + kCodeOffset) * kLeastF16) : 0.0f),
       range_offset_(writes_codes_
                         ? static_cast<float>(
                               (kCodesPerLog2 * range_log2_ + kCodeOfOne + kCodeOffset) * kLeastF16)
                         : static_cast<float>(range_log2_)),
-      sums_p_(sums_p) {
+      largest_folded_(largest_folded_factor(plan)),
+      sums_p_(sums_p),
+      largest_factors_(std::move(largest_factors)) {
   for (int row = 0; row < rows_of_thread(num_row_tiles); ++row) {
     offset_.push_back(b.var(constant_f32(kInfinity)));
     sum_.push_back(b.var(constant_f32(0)));
-    exact_factor_.push_back(b.var(constant_f32(0)));
   }
+  limit_of_one_ = constant_f32(threshold_ + range_offset_);
+  if (!largest_factors_) return;
+  Value any;
+  for (const Value far : far_rows(largest_factors_())) any = any ? b.either(any, far) : far;
+  any = b.emit1(Op::kAnySync, {any});
+  limit_of_one_ = b.select(any, constant_f32(-kInfinity), limit_of_one_);
+}
+
+// By row of the thread: those that one multiply-add is not enough for.
+std::vector<Value> OnlineSoftmax::far_rows(const std::vector<Value>& largest_factors) const {
+  std::vector<Value> far;
+  for (const Value c : largest_factors) {
+    far.push_back(b_.emit1(Op::kLtF32, {constant_f32(largest_folded_), c}));
+  }
+  return far;
 }
 
 Value OnlineSoftmax::quad_reduce(Value value, Op op) const {
@@ -55,7 +79,7 @@ Value OnlineSoftmax::quad_reduce(Value value, Op op) const {
   return value;
 }
 
-OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantization,
+OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantization, bool biased,
                                               bool masked) const {
   Factors result;
   for (const Value row_factor : dequantization.row_factors) {
@@ -63,10 +87,12 @@ OnlineSoftmax::Factors OnlineSoftmax::factors(const Dequantization& dequantizati
     std::vector<Value> runs;
     for (const Value key : dequantization.key_factors) runs.push_back(b_.fmul(row, key));
     if (runs.empty()) runs.push_back(row);
-    // A masked score is -inf: a factor of 0 (a group of zeros) would make it NaN.
     for (Value& c : runs) {
-      const Value bits = b_.bit_and(b_.emit1(Op::kBitsF32, {c}), constant(~kDroppedBits));
-      c = b_.emit1(Op::kF32Bits, {bits});
+      if (biased) {
+        const Value bits = b_.bit_and(b_.emit1(Op::kBitsF32, {c}), constant(~kDroppedBits));
+        c = b_.emit1(Op::kF32Bits, {bits});
+      }
+      // A masked score is -inf: a factor of 0 (a group of zeros) would make it NaN.
       if (masked) c = b_.fmax(c, constant_f32(std::numeric_limits<float>::min()));
     }
     result.push_back(runs);
@@ -101,88 +127,69 @@ Value OnlineSoftmax::tile_max(const Scores& scores, int row,
   return result;
 }
 
-Value OnlineSoftmax::limit(Value offset) const {
-  return b_.fsub(constant_f32(threshold_ + range_offset_), offset);
-}
-
-Value OnlineSoftmax::is_far(size_t row) const {
-  return b_.emit1(Op::kLtF32, {b_.get(exact_factor_[row]), constant_f32(0)});
-}
-Value OnlineSoftmax::offset(size_t row) const {
-  const Value o = b_.get(offset_[row]);
-  return b_.select(is_far(row), b_.fadd(o, constant_f32(range_offset_)), o);
-}
-
 void OnlineSoftmax::renew_references(const Scores& scores, const std::vector<Value>& tile_max,
-                                     const Exponents& exponents, const Rescale& rescale) {
+                                     const std::vector<Value>& largest_factors,
+                                     const std::vector<Value>& far, const Rescale& rescale) {
   for (size_t row = 0; row < offset_.size(); ++row) {
-    const Value before = offset(row);
     const Value row_max = quad_reduce(tile_max[row], Op::kMaxF32);
-    const Value grown = b_.emit1(Op::kLtF32, {limit(before), row_max});
-    const Value next = b_.select(grown, b_.fsub(constant_f32(range_offset_), row_max), before);
-    if (may_be_far(scores)) {
-      const Value m = b_.select(grown, row_max, reference(row));
-      const Value grid = scores.is_biased() ? grid_of(row, exponents[row]) : constant_f32(0);
-      // Tiles of which a row sees no key are there for others: they must change nothing.
-      b_.when(b_.emit1(Op::kLtF32, {constant_f32(-kInfinity), row_max}),
-              [&] { set_reference(row, m, next, grid); });
+    const auto renew_near = [&] {
+      const Value before = b_.get(offset_[row]);
+      const Value limit = b_.fsub(constant_f32(threshold_ + range_offset_), before);
+      const Value grown = b_.emit1(Op::kLtF32, {limit, row_max});
+      Value o = b_.fsub(constant_f32(range_offset_), row_max);
+      if (scores.is_biased()) o = on_grid(o, largest_factors[row]);
+      rescale_row(row, grown, b_.fsub(o, before), rescale);
+      b_.set(offset_[row], b_.select(grown, o, before));
+    };
+    if (far.empty()) {
+      renew_near();
     } else {
-      b_.set(offset_[row], next);
+      b_.when(
+          far[row], [&] { renew_far(row, row_max, rescale); }, renew_near);
     }
-    const Value after = offset(row);
-    const Value factor = b_.select(b_.emit1(Op::kLtF32, {after, before}),
-                                   b_.ex2(in_log2_units(b_.fsub(after, before))), constant_f32(1));
-    if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
-    b_.set(rescale.factors[row], factor);
   }
 }
 
-// That of the largest factor so far: coarser than it need be, so that factors that change little
-// from tile to tile change no grid.
-Value OnlineSoftmax::grid_of(size_t row, const std::vector<Exponent>& runs) const {
-  Value largest;
-  for (const Exponent& run : runs) {
-    const Value c = b_.get(run.factor);
-    largest = largest ? b_.fmax(largest, c) : c;
-  }
-  largest = quad_reduce(largest, Op::kMaxF32);
-  const Value exponent = b_.bit_and(b_.emit1(Op::kBitsF32, {largest}), constant(kExponentBits));
-  const Value of_largest = b_.fmul(b_.emit1(Op::kF32Bits, {exponent}), constant_f32(4));
-  const Value before = b_.fmax(b_.get(exact_factor_[row]), constant_f32(0));
-  return b_.select(b_.emit1(Op::kLtF32, {before, largest}), of_largest, before);
+void OnlineSoftmax::rescale_row(size_t row, Value grown, Value exponent, const Rescale& rescale) {
+  const Value factor = b_.select(grown, b_.ex2(in_log2_units(exponent)), constant_f32(1));
+  if (sums_p_) b_.set(sum_[row], b_.fmul(b_.get(sum_[row]), factor));
+  b_.set(rescale.factors[row], factor);
 }
 
-// o is the multiple of the grid next below `offset`. A row that is far keeps -m in its place, of
-// which o would lose bits.
-void OnlineSoftmax::set_reference(size_t row, Value m, Value offset, Value grid) {
+// The multiple next below of the grid of a row's largest factor.
+Value OnlineSoftmax::on_grid(Value offset, Value largest_factor) const {
   constexpr float kRounding = kScoreBias;  // x + kRounding - x is x rounded to an integer
-  const Value is_coarse = b_.emit1(Op::kLtF32, {constant_f32(kCoarsestGrid * unit_), grid});
-  const Value is_large = b_.emit1(
-      Op::kLtF32, {constant_f32(kLargestFoldedMaximum * unit_), b_.emit1(Op::kAbsF32, {m})});
-  const Value far = b_.either(is_coarse, is_large);
+  const Value exponent =
+      b_.bit_and(b_.emit1(Op::kBitsF32, {largest_factor}), constant(kExponentBits));
+  const Value grid = b_.fmul(b_.emit1(Op::kF32Bits, {exponent}), constant_f32(2 * unit_));
   const Value shift = b_.fmul(grid, constant_f32(kRounding));
   const Value nearest = b_.fsub(b_.fadd(offset, shift), shift);
   const Value is_above = b_.emit1(Op::kLtF32, {offset, nearest});
-  const Value below = b_.select(is_above, b_.fsub(nearest, grid), nearest);
-  b_.set(offset_[row], b_.select(far, b_.fneg(m), below));
-  b_.set(exact_factor_[row], b_.select(far, constant_f32(kNoFactor), grid));
+  return b_.select(is_above, b_.fsub(nearest, grid), nearest);
 }
 
-// m, of which only a row that is far has every bit.
-Value OnlineSoftmax::reference(size_t row) const {
+// A row that is far keeps -m in the place of o, which would lose bits of it.
+void OnlineSoftmax::renew_far(size_t row, Value row_max, const Rescale& rescale) {
+  const Value before = b_.fneg(b_.get(offset_[row]));
+  const Value limit = b_.fadd(before, constant_f32(threshold_));
+  const Value grown = b_.emit1(Op::kLtF32, {limit, row_max});
+  const Value m = b_.select(grown, row_max, before);
+  rescale_row(row, grown, b_.fsub(before, m), rescale);
+  b_.set(offset_[row], b_.fneg(m));
+}
+
+// While no key was seen, any finite number gives P = 0.
+Value OnlineSoftmax::known_offset(size_t row, bool masked) const {
   const Value o = b_.get(offset_[row]);
-  return b_.select(is_far(row), b_.fneg(o), b_.fsub(constant_f32(range_offset_), o));
+  if (!masked) return o;
+  const Value none = b_.emit1(Op::kEqF32, {o, constant_f32(kInfinity)});
+  return b_.select(none, constant_f32(0), o);
 }
 
-// What is added to a score, the scores' bias taken off. While no key was seen, any finite number
-// gives P = 0.
+// What is added to a score, the scores' bias taken off.
 void OnlineSoftmax::renew_offsets(const Exponents& exponents, bool biased, bool masked) const {
   for (size_t row = 0; row < offset_.size(); ++row) {
-    Value o = b_.get(offset_[row]);
-    if (masked) {
-      const Value none = b_.emit1(Op::kEqF32, {o, constant_f32(kInfinity)});
-      o = b_.select(none, constant_f32(0), o);
-    }
+    const Value o = known_offset(row, masked);
     for (const Exponent& run : exponents[row]) {
       b_.set(run.offset, biased ? b_.fma(constant_f32(-kScoreBias), b_.get(run.factor), o) : o);
     }
@@ -192,8 +199,8 @@ void OnlineSoftmax::renew_offsets(const Exponents& exponents, bool biased, bool 
 // t - m of a row that is far, in two roundings, as m itself was made: the largest is exactly 0, and
 // none is above the threshold.
 void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
-                                       const std::vector<Exponent>& runs) const {
-  const Value m = b_.fneg(b_.get(offset_[row]));
+                                       const std::vector<Exponent>& runs, bool masked) const {
+  const Value m = b_.fneg(known_offset(row, masked));
   const int run_tiles = scores.num_key_tiles() / static_cast<int>(runs.size());
   for (int tile = 0; tile < scores.num_key_tiles(); ++tile) {
     const Value factor = b_.get(runs[tile / run_tiles].factor);
@@ -212,51 +219,32 @@ void OnlineSoftmax::subtract_reference(Scores& scores, size_t row,
   }
 }
 
-// Without a bias too large scores are a matter of codes alone, which have no infinity to saturate
-// at.
-bool OnlineSoftmax::may_be_far(const Scores& scores) const {
-  return scores.is_biased() || writes_codes_;
-}
-
-// Whether o is not exact for a factor of the row.
-Value OnlineSoftmax::has_larger_factor(size_t row, const std::vector<Exponent>& runs) const {
-  Value any;
-  for (const Exponent& run : runs) {
-    const Value larger = b_.emit1(Op::kLtF32, {b_.get(exact_factor_[row]), b_.get(run.factor)});
-    any = any ? b_.either(any, larger) : larger;
-  }
-  return any;
-}
-
-// Whether a row's reference does not do for its exponents.
-Value OnlineSoftmax::is_outgrown(const Scores& scores, size_t row, Value tile_max,
-                                 const std::vector<Exponent>& runs) const {
-  const Value grown = b_.emit1(Op::kLtF32, {limit(b_.get(offset_[row])), tile_max});
-  if (!may_be_far(scores)) return grown;
-  return b_.either(grown, scores.is_biased() ? has_larger_factor(row, runs) : is_far(row));
-}
-
-// The rare cases behind one branch: maxima that were outgrown, and factors or offsets that are too
-// large. A row outgrew its limit if any thread's keys did, so threads need to meet in the rare case
-// alone. Rows are independent of one another: which ones share a warp changes no bit.
+// The rare cases behind one branch: maxima that were outgrown, and rows that are far, which go
+// there with every tile. A row outgrew its limit if any thread's keys did, so threads need to meet
+// in the rare case alone. Rows are independent of one another: which ones share a warp changes no
+// bit.
 OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Value>& tile_max,
                                             const Exponents& exponents, bool masked,
                                             const std::function<void()>& before_exponentials) {
   Rescale rescale;
   for (size_t row = 0; row < offset_.size(); ++row) {
-    const Value outgrown = is_outgrown(scores, row, tile_max[row], exponents[row]);
-    rescale.any = rescale.any ? b_.either(rescale.any, outgrown) : outgrown;
+    const Value limit = b_.fsub(limit_of_one_, b_.get(offset_[row]));
+    const Value grown = b_.emit1(Op::kLtF32, {limit, tile_max[row]});
+    rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
     rescale.factors.push_back(b_.var(constant_f32(1)));
   }
   rescale.any = b_.emit1(Op::kAnySync, {rescale.any});
   // In front of the branch, which the assembler moves no arithmetic across.
   if (before_exponentials) before_exponentials();
   b_.when(rescale.any, [&] {
-    renew_references(scores, tile_max, exponents, rescale);
-    if (!may_be_far(scores)) return;
+    std::vector<Value> largest;
+    if (largest_factors_) largest = largest_factors_();
+    const std::vector<Value> far = far_rows(largest);
+    renew_references(scores, tile_max, largest, far, rescale);
+    if (far.empty()) return;
     renew_offsets(exponents, scores.is_biased(), masked);
-    for (size_t row = 0; row < offset_.size(); ++row) {
-      b_.when(is_far(row), [&] { subtract_reference(scores, row, exponents[row]); });
+    for (size_t row = 0; row < far.size(); ++row) {
+      b_.when(far[row], [&] { subtract_reference(scores, row, exponents[row], masked); });
     }
   });
   return rescale;
@@ -297,7 +285,7 @@ OnlineSoftmax::Exponents OnlineSoftmax::exponents(const Factors& factors) const 
 OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization& dequantization,
                                            bool masked,
                                            const std::function<void()>& before_exponentials) {
-  const Factors of_scores = factors(dequantization, masked);
+  const Factors of_scores = factors(dequantization, scores.is_biased(), masked);
   std::vector<Value> maxima;
   for (const std::vector<Value>& row : of_scores) {
     maxima.push_back(tile_max(scores, static_cast<int>(maxima.size()), row));
@@ -305,9 +293,9 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
   const Exponents of_p = exponents(of_scores);
   // The branch changes them for scores that are too large; else they can wait for it, and take no
   // registers meanwhile.
-  if (may_be_far(scores)) renew_offsets(of_p, scores.is_biased(), masked);
+  if (largest_factors_) renew_offsets(of_p, scores.is_biased(), masked);
   Rescale rescale = renew(scores, maxima, of_p, masked, before_exponentials);
-  if (!may_be_far(scores)) renew_offsets(of_p, scores.is_biased(), masked);
+  if (!largest_factors_) renew_offsets(of_p, scores.is_biased(), masked);
   for (size_t row = 0; row < offset_.size(); ++row) exponentials(scores, row, of_p[row]);
   return rescale;
 }
@@ -317,9 +305,11 @@ Value OnlineSoftmax::in_log2_units(Value t) const {
 }
 
 std::vector<Value> OnlineSoftmax::row_offset() const {
-  std::vector<Value> result;
+  std::vector<Value> far, result;
+  if (largest_factors_) far = far_rows(largest_factors_());
   for (size_t row = 0; row < offset_.size(); ++row) {
-    const Value o = offset(row);
+    Value o = b_.get(offset_[row]);
+    if (!far.empty()) o = b_.select(far[row], b_.fadd(o, constant_f32(range_offset_)), o);
     result.push_back(one_ == 0 ? o : in_log2_units(b_.fsub(o, constant_f32(one_))));
   }
   return result;

@@ -9,8 +9,10 @@
 //
 // Scores that are kBiased become exponents by one multiply-add, (bias + x) c + (o - bias c). Its
 // addend must be exact, as its error would be common to the keys of a tile: c has 22 bits and bias
-// two, and o is kept a multiple of 4 2^floor(log2 c) for the largest c so far, next below log2
-// range - m. So bias c is a multiple of it too, and the difference has no more than 24 bits.
+// two, and o is a multiple of a grid, next below log2 range - m: of 2 2^floor(log2 c) for the
+// largest c of the row, that of any key. So bias c is a multiple of as much or less, and the
+// difference has no more than 24 bits. Rows whose largest c is too large for that, or for codes of
+// any scores, are far: t - m is made first.
 //
 // Where P's code is written directly there is no exponential. The code of 2^u in e4m3 is 8 (u + 7)
 // where u is an integer, and between two of them the mantissa 2^f - 1 of a fraction f is taken as
@@ -37,8 +39,13 @@ inline constexpr double kCodeOffset = 8 * (1 / std::numbers::ln2 - 1.5);
 
 class OnlineSoftmax {
  public:
-  // sums_p: whether l is kept here, of P before it is rounded.
-  OnlineSoftmax(ir::Builder& b, const Variant& variant, int num_row_tiles, bool sums_p);
+  // The largest c of each row of the thread, in log2 units; called again wherever they are needed,
+  // that they take no registers meanwhile.
+  using LargestFactors = std::function<std::vector<ir::Value>()>;
+  // sums_p: whether l is kept here, of P before it is rounded. largest_factors: where the plan of K
+  // finds its largest scale.
+  OnlineSoftmax(ir::Builder& b, const ForwardPlan& plan, int num_row_tiles, bool sums_p,
+                LargestFactors largest_factors = {});
 
   // What O and l of the last steps must be multiplied by, where any row of the warp needs it.
   struct Rescale {
@@ -64,27 +71,24 @@ class OnlineSoftmax {
   };
   using Exponents = std::vector<std::vector<Exponent>>;  // [row of the thread][run of key tiles]
 
-  Factors factors(const Dequantization& dequantization, bool masked) const;
+  Factors factors(const Dequantization& dequantization, bool biased, bool masked) const;
   Exponents exponents(const Factors& factors) const;  // their offsets are still to come
   ir::Value tile_max(const Scores& scores, int row, const std::vector<ir::Value>& factors) const;
-  bool may_be_far(const Scores& scores) const;
-  ir::Value is_far(size_t row) const;
-  ir::Value offset(size_t row) const;       // o
-  ir::Value reference(size_t row) const;    // m
-  ir::Value limit(ir::Value offset) const;  // what a maximum must exceed to become it
-  ir::Value is_outgrown(const Scores& scores, size_t row, ir::Value tile_max,
-                        const std::vector<Exponent>& runs) const;
+  std::vector<ir::Value> far_rows(const std::vector<ir::Value>& largest_factors) const;
   // What P is relative to, and the exponents. Scores that are too large change.
   Rescale renew(Scores& scores, const std::vector<ir::Value>& tile_max, const Exponents& exponents,
                 bool masked, const std::function<void()>& before_exponentials);
   void renew_references(const Scores& scores, const std::vector<ir::Value>& tile_max,
-                        const Exponents& exponents, const Rescale& rescale);
-  ir::Value grid_of(size_t row, const std::vector<Exponent>& runs) const;
-  void set_reference(size_t row, ir::Value m, ir::Value offset, ir::Value grid);
+                        const std::vector<ir::Value>& largest_factors,
+                        const std::vector<ir::Value>& far, const Rescale& rescale);
+  ir::Value on_grid(ir::Value offset, ir::Value largest_factor) const;
+  void renew_far(size_t row, ir::Value row_max, const Rescale& rescale);
+  void rescale_row(size_t row, ir::Value grown, ir::Value exponent, const Rescale& rescale);
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
-  void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs) const;
+  ir::Value known_offset(size_t row, bool masked) const;
+  void subtract_reference(Scores& scores, size_t row, const std::vector<Exponent>& runs,
+                          bool masked) const;
   void exponentials(Scores& scores, size_t row, const std::vector<Exponent>& runs);
-  ir::Value has_larger_factor(size_t row, const std::vector<Exponent>& runs) const;
   ir::Value in_log2_units(ir::Value t) const;
   ir::Value quad_reduce(ir::Value value, ir::Op op) const;
 
@@ -94,10 +98,11 @@ class OnlineSoftmax {
   double range_log2_;
   float threshold_;
   float one_, range_offset_;  // o for a P of 1 and of its range at the reference, if m is 0
+  float largest_folded_;      // c of a row that is not far
   bool sums_p_;
-  // By row of the thread. o, or of a row that is far -m; l; the largest c that o is exact for,
-  // which it is a multiple of, or below 0: the row is far.
-  std::vector<ir::Var> offset_, sum_, exact_factor_;
+  LargestFactors largest_factors_;
+  ir::Value limit_of_one_;  // what a maximum must exceed at an o of 0; -inf in warps with far rows
+  std::vector<ir::Var> offset_, sum_;  // by row of the thread: o, or of a row that is far -m; l
 };
 
 }  // namespace sagejit

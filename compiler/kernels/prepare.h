@@ -116,6 +116,7 @@ class RowQuantizer {
   void for_each_group(const std::function<void(ir::Value)>& visit) const;  // this thread's
   void quantize_with_one_scale(const class RowTile& tile) const;
   void store_single_scale(const RowTile& tile, ir::Value amax) const;
+  void raise_largest_scale(const RowTile& tile, ir::Value scale) const;
   void quantize_groups(const RowTile& tile) const;
   void store_scales(const RowTile& tile) const;
   ir::Value maximum(ir::Value turn, ir::Value group) const;  // its place

@@ -256,13 +256,22 @@ void RowQuantizer::quantize_with_one_scale(const RowTile& tile) const {
 // The one scale of a head or tensor is written with the first tile that it is of.
 void RowQuantizer::store_single_scale(const RowTile& tile, Value amax) const {
   const bool per_head = plan_.groups.per_head;
-  const Value block =
-      per_head ? tile.first_token() : b_.bit_or(tile.first_token(), tile.batch_head());
-  b_.when(b_.equal(b_.bit_or(block, b_.tid()), constant(0)), [&] {
+  b_.when(b_.equal(b_.bit_or(tile.first_token(), b_.tid()), constant(0)), [&] {
+    const Value scale = b_.fdiv(amax, constant_f32(plan_.code_max));
+    raise_largest_scale(tile, scale);
     const Value base = args_[plan_.operand + "_scales"];
     const Value address = per_head ? b_.address(base, tile.batch_head(), 4) : base;
-    b_.emit(Op::kStGlobalF32, {address, constant(0), b_.fdiv(amax, constant_f32(plan_.code_max))});
+    b_.when(b_.equal(per_head ? constant(0) : tile.batch_head(), constant(0)), [&] {
+      b_.emit(Op::kStGlobalF32, {address, constant(0), scale});
+    });
   });
+}
+
+// Bit patterns of numbers that are not negative order like unsigned integers.
+void RowQuantizer::raise_largest_scale(const RowTile& tile, Value scale) const {
+  if (!plan_.finds_largest_scale) return;
+  const Value address = b_.address(args_[plan_.operand + "_largest_scale"], tile.batch_head(), 4);
+  b_.emit(Op::kRedGlobalMaxU32, {address, constant(0), b_.emit1(Op::kBitsF32, {scale})});
 }
 
 void RowQuantizer::quantize_groups(const RowTile& tile) const {
@@ -312,8 +321,10 @@ void RowQuantizer::store_scales(const RowTile& tile) const {
         tile.first_token(), b_.mul(b_.div(group, constant(groups.groups)), constant(groups.span)));
     b_.when(b_.less(token, tile.num_tokens()), [&] {
       const Value amax = b_.emit1(Op::kLdSharedF32, {maximum(turn, group), constant(0)});
-      b_.emit(Op::kStGlobalF32, {b_.address(head_base, b_.add(first_group, group), 4), constant(0),
-                                 b_.fdiv(amax, constant_f32(plan_.code_max))});
+      const Value scale = b_.fdiv(amax, constant_f32(plan_.code_max));
+      b_.emit(Op::kStGlobalF32,
+              {b_.address(head_base, b_.add(first_group, group), 4), constant(0), scale});
+      raise_largest_scale(tile, scale);
     });
   });
 }

@@ -136,6 +136,11 @@ Value load_key_scale(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& 
   return b.emit1(Op::kLdGlobalF32, {address, constant(0)});
 }
 
+Value load_largest_key_scale(ir::Builder& b, const KernelArgs& args, const QueryTile& tile) {
+  const Value address = b.address(args["k_largest_scale"], batch_kv_head_of(b, args, tile), 4);
+  return b.emit1(Op::kLdGlobalF32, {address, constant(0)});
+}
+
 Value mean_scores_row(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                       Value batch_head, Value row) {
   const Value num_blocks = args["q_blocks"];

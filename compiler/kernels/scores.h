@@ -89,6 +89,9 @@ std::vector<ir::Value> rows_of_thread(ir::Builder& b, const QueryTile& tile, int
 ir::Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                           const QueryTile& tile, ir::Value row);
 
+// The largest scale of the K head.
+ir::Value load_largest_key_scale(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
+
 class QueryRows {
  public:
   // tokens: i32, of the rows.

@@ -55,6 +55,8 @@ struct WgmmaBlock {
   static constexpr int kRowFactorBytes = 16;
   static constexpr int kValueScaleBytes = kRowFactorBytes + kWarpgroupRows * 4;
 
+  int largest_key_scale_bytes() const { return kValueScaleBytes + value_scale_words(variant) * 4; }
+
   static constexpr int kNoTile = -1;  // no tile is left
 
   // A value that is the same in all lanes, computed here and kept: what the assembler can derive

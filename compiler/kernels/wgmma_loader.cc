@@ -170,6 +170,10 @@ class Loader {
     const int num_scales = value_scale_words(variant_);
     std::vector<Value> value_scales;
     if (num_scales <= kPortion) value_scales = load_value_scales(work, 0, num_scales);
+    Value largest_key_scale;
+    if (plan_.k.finds_largest_scale) {
+      largest_key_scale = load_largest_key_scale(b_, args_, work.tile);
+    }
     const int row_bytes = qk_row_bytes(variant_, schedule_);
     const Value head = operand_address("q_codes", work.pack, "padded_m", row_bytes);
     for (int i = 0; i < block_.num_consumers; ++i) {
@@ -187,6 +191,9 @@ class Loader {
       b_.when(b_.equal(b_.lane(), constant(0)), [&] {
         b_.emit(Op::kStSharedV4, {words, constant(WgmmaBlock::kPlaceBytes), work.tile.batch,
                                   work.tile.head, work.tile.kv_head, first_row});
+        if (!largest_key_scale) return;
+        b_.emit(Op::kStSharedF32,
+                {words, constant(block_.largest_key_scale_bytes()), largest_key_scale});
       });
       block_.q_ring.fill(q, {{b_.add64(head, offset_of(first_row, row_bytes)), {}}});
       q.advance();

@@ -28,6 +28,9 @@ const std::string kTileCounters = "tile_counters";
 // (batch, K head): i32 each.
 const std::string kPrepareCounters = "prepare_counters";
 
+// f32 [b, hkv].
+const std::string kLargestKeyScale = "k_largest_scale";
+
 constexpr int kElementBytes = 2;  // of Q, K and V
 
 // Threads that a row of so many elements takes.
@@ -173,6 +176,7 @@ QuantizePlan quantize_plan(const Variant& v, const Schedule& schedule, bool is_q
   plan.tile_rows = span * std::max(1, rows / span);
   plan.subtract_mean = (is_q ? v.smooth_q : v.smooth_k) == Smoothing::kMean;
   plan.mean_span = is_q ? v.smooth_q_span : 0;
+  plan.finds_largest_scale = !is_q && needs_largest_key_scale(v, schedule);
   plan.rotates = v.hadamard;
   plan.lse_bias = is_q && v.lse && v.smooth_k == Smoothing::kMean;
   plan.core_matrices = schedule.wgmma;
@@ -271,6 +275,7 @@ const std::string kChunkTokens =
 void add_zeroed_buffers(PlanWriter& out, const ForwardPlan& plan) {
   if (plan.schedule.wgmma) out.buffer(kTileCounters, "8", plan.prepares_at_once());
   if (plan.prepares_at_once()) out.buffer(kPrepareCounters, "(1 + 2 * b * hkv) * 4", true);
+  if (plan.k.finds_largest_scale) out.buffer(kLargestKeyScale, "b * hkv * 4", true);
   for (const QuantizePlan* operand : {&plan.q, &plan.k}) {
     if (!operand->finds_amax_first()) continue;
     out.buffer(operand->operand + "_amax",
@@ -458,6 +463,7 @@ void pass_quantized(PlanWriter& out, const QuantizePlan& plan) {
   if (!plan.packed_heads.empty()) out.i32("packed_heads", plan.packed_heads);
   if (plan.finds_amax_first()) out.from_buffer(name + "_amax");
   if (plan.lse_bias) out.from_buffer("lse_bias");
+  if (plan.finds_largest_scale) out.from_buffer(kLargestKeyScale);
   if (plan.clears_counters) out.from_buffer(kTileCounters);
 }
 
@@ -604,6 +610,7 @@ void add_attention(PlanWriter& out, const ForwardPlan& plan) {
       .from_buffer("k_codes")
       .from_buffer("k_scales")
       .i64("k_scales_stride_h", scales_stride(plan.k));
+  if (plan.k.finds_largest_scale) out.from_buffer(kLargestKeyScale);
   if (plan.v.is_prepared) {
     out.from_buffer("v_codes");
     if (plan.v.has_scales()) out.from_buffer("v_scales");

@@ -65,10 +65,11 @@ struct QuantizePlan {
   float code_max = 0;  // codes are within [-code_max, code_max]
   int tile_rows = 0;   // tokens a team quantizes at a time; whole spans
   bool subtract_mean = false;
-  int mean_span = 0;             // tokens that share a mean; 0: all of them
-  bool rotates = false;          // by the Hadamard matrix of size head_dim
-  bool lse_bias = false;         // also writes q . mean of K
-  bool clears_counters = false;  // also sets the attention kernel's tile counters to 0
+  int mean_span = 0;                 // tokens that share a mean; 0: all of them
+  bool rotates = false;              // by the Hadamard matrix of size head_dim
+  bool lse_bias = false;             // also writes q . mean of K
+  bool clears_counters = false;      // also sets the attention kernel's tile counters to 0
+  bool finds_largest_scale = false;  // also writes the largest scale of each head
   bool core_matrices = false;
   int token_multiple = 1;  // codes have a multiple of this many tokens; those past the end are 0
   // Q with core_matrices: of heads that are packed (packed_heads.h) the codes lie one head's behind

@@ -210,6 +210,14 @@ void check_packed_heads(const Variant& variant, const Requirements& require) {
 
 }  // namespace
 
+bool needs_largest_key_scale(const Variant& variant, const Schedule& schedule) {
+  if (variant.q.type == DType::kE2M1) return false;
+  const int run = scale_run(scale_groups_of_k(variant.k), schedule.block_n);
+  const bool stay_integers = variant.qk_accumulator == DType::kS32 && run >= kLeastScaleRun &&
+                             variant.smooth_q == Smoothing::kNone;
+  return stay_integers || variant.p.direct_code;
+}
+
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {
   const Requirements require(schedule);
   const int threads = schedule.num_warps * 32;

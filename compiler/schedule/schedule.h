@@ -128,10 +128,14 @@ constexpr int value_scale_words(const Variant& v) {
 constexpr int wgmma_ones_bytes(const Variant& v) {
   return v.row_sum == RowSum::kQuantized ? 8 * 32 : 0;
 }
-// Words that come with a Q tile: its place, the factors of its rows, V's scales.
+// Words that come with a Q tile: its place, the factors of its rows, V's scales, K's largest scale.
 constexpr int wgmma_query_words(const Variant& v) {
-  return 4 + kWarpgroupRows + value_scale_words(v);
+  constexpr int kVector = 4;  // what they are a multiple of
+  return kVector + kWarpgroupRows + value_scale_words(v) + kVector;
 }
+// Whether attention must know the largest scale of a K head (online_softmax.h): scores are integers
+// until they become exponents, or P's codes are written directly.
+bool needs_largest_key_scale(const Variant& variant, const Schedule& schedule);
 
 // The tiles of the mma.sync attention kernel in shared memory: codes of Q and K, a row a token; V
 // of 16 bits likewise, of 8 bits a row a channel, chunk by chunk.

@@ -65,34 +65,37 @@ struct RowFactors {
   const std::vector<double>& keys;
 };
 
-// The grid of o for the keys seen so far.
+// What o of a row is a multiple of, in base-2 units, for the largest factor of any key; 0 where one
+// multiply-add is not enough.
 class OffsetGrid {
  public:
-  OffsetGrid(const AttentionEngine& engine, const RowFactors& factors)
-      : engine_(engine), factors_(factors) {}
-
-  // One more tile, of keys [begin, end).
-  void add(int64_t begin, int64_t end) {
-    const auto keys = factors_.keys.begin();
-    const double largest =
-        factors_.row * std::numbers::log2e * *std::max_element(keys + begin, keys + end);
-    if (largest > grid_) grid_ = std::ldexp(4.0, std::ilogb(largest));
+  OffsetGrid(const AttentionEngine& engine, const RowFactors& factors) : engine_(engine) {
+    constexpr double kLargestFactor = 0x1p-4, kLargestMaximum = 0x1p16;
+    const double largest = factors.row * std::numbers::log2e *
+                           *std::max_element(factors.keys.begin(), factors.keys.end());
+    const double code =
+        GroupRule{
+            .span = 0, .groups_per_tile = 1, .whole_tensor = false, .type = engine.variant.q.type}
+            .largest_code();
+    const double limit =
+        std::min(kLargestFactor, kLargestMaximum / (code * code * engine.variant.head_dim));
+    if (largest > 0 && largest <= std::exp2(std::floor(std::log2(limit)))) {
+      grid_ = std::ldexp(2.0, std::ilogb(largest));
+    }
   }
-  // The maximum, in natural units, whose o is on the grid.
+
+  // The maximum, in natural units, whose o is on the grid next below.
   double maximum(double max) const {
-    constexpr double kCoarsest = 0x1p-4, kFarthest = 0x1p16;
+    if (grid_ == 0) return max;
     const bool codes = engine_.round_p->direct_code;
     const double top = std::log2(engine_.round_p->range) +
                        (codes ? 7 + kDirectCodeOffset / 8 : 0.0);  // o where m is 0
     const double o = top - max * std::numbers::log2e;
-    if (grid_ == 0 || grid_ > kCoarsest || std::fabs(o) > kFarthest) return max;
-    constexpr double kSlack = 1e-9;  // o may be on the grid already, but for roundings
-    return (top - std::floor(o / grid_ + kSlack) * grid_) * std::numbers::ln2;
+    return (top - std::floor(o / grid_) * grid_) * std::numbers::ln2;
   }
 
  private:
   const AttentionEngine& engine_;
-  const RowFactors& factors_;
   double grid_ = 0;
 };
 
@@ -111,15 +114,13 @@ RowSoftmax softmax_row(const AttentionEngine& engine, const RowFactors& factors,
   const double threshold =
       engine.key_tile == 0 ? 0.0 : engine.variant.rescale_threshold * std::numbers::ln2;
   double max = -std::numeric_limits<double>::infinity();
-  OffsetGrid grid(engine, factors);
+  std::optional<OffsetGrid> grid;
+  if (engine.grids_offset) grid.emplace(engine, factors);
   for (int64_t begin = range.begin; begin < range.end;) {
-    const int64_t first = begin / tile * tile, end = std::min(range.end, first + tile);
+    const int64_t end = std::min(range.end, begin / tile * tile + tile);
     const double tile_max = *std::max_element(row + begin, row + end);
     double next = tile_max > max + threshold ? tile_max : max;
-    if (engine.grids_offset) {
-      grid.add(first, std::min(engine.n, first + tile));
-      next = grid.maximum(next);
-    }
+    if (grid && next > max) next = grid->maximum(next);
     if (next > max) {  // what came before is relative to the new one
       const double factor = std::exp(max - next);
       for (int64_t j = range.begin; j < begin; ++j) row[j] *= factor;

@@ -94,6 +94,7 @@ const Strings kAttentionParams = {"q_codes",
                                   "k_codes",
                                   "k_scales",
                                   "k_scales_stride_h",
+                                  "k_largest_scale",
                                   "v",
                                   "v_stride_b",
                                   "v_stride_h",
@@ -120,7 +121,8 @@ Strings with(Strings list, const Strings& more) {
 TEST_CASE("without smoothing: the operands, then attention") {
   const ForwardPlan plan = plan_of("head_dim = 64");
   CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
-  CHECK(buffers_of(plan) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
+  CHECK(buffers_of(plan) ==
+        Strings{"k_largest_scale", "q_codes", "q_scales", "k_codes", "k_scales"});
   CHECK(params_of(plan, "quantize") == Strings{"head_tiles",
                                                "head_tiles_reciprocal",
                                                "k",
@@ -134,6 +136,7 @@ TEST_CASE("without smoothing: the operands, then attention") {
                                                "k_codes",
                                                "k_scales",
                                                "k_scales_stride_h",
+                                               "k_largest_scale",
                                                "q",
                                                "q_stride_b",
                                                "q_stride_h",
@@ -212,6 +215,7 @@ TEST_CASE("K is smoothed by one launch that takes its sums and quantizes") {
                                               "k_codes",
                                               "k_scales",
                                               "k_scales_stride_h",
+                                              "k_largest_scale",
                                               "q",
                                               "q_stride_b",
                                               "q_stride_h",
@@ -313,7 +317,8 @@ TEST_CASE("the LSE is corrected by q . mean only where K is smoothed") {
   const ForwardPlan plain = plan_of("head_dim = 64; lse = on");
   CHECK(params_of(plain, "attention") ==
         with(kAttentionParams, {"lse", "lse_stride_b", "lse_stride_h"}));
-  CHECK(buffers_of(plain) == Strings{"q_codes", "q_scales", "k_codes", "k_scales"});
+  CHECK(buffers_of(plain) ==
+        Strings{"k_largest_scale", "q_codes", "q_scales", "k_codes", "k_scales"});
 
   const ForwardPlan smoothed = plan_of("head_dim = 64; lse = on; smooth_k = mean");
   CHECK(params_of(smoothed, "attention") ==
@@ -360,7 +365,8 @@ TEST_CASE(
   CHECK(bytes_of(plan, "k_scales") == 2 * 4 * 4);
   for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
     INFO(candidate.name);
-    CHECK(candidate.zeroed == candidate.name.ends_with("_amax"));
+    CHECK(candidate.zeroed ==
+          (candidate.name.ends_with("_amax") || candidate.name == "k_largest_scale"));
   }
 }
 
@@ -382,16 +388,18 @@ TEST_CASE("what starts as zeros lies together") {
   const ForwardPlan plan = plan_of("head_dim = 64; q = int8 per head; smooth_k = mean");
   const Strings names = buffers_of(plan);
   CHECK(names[0] == "prepare_counters");
-  CHECK(names[1] == "q_amax");
+  CHECK(names[1] == "k_largest_scale");
+  CHECK(names[2] == "q_amax");
   for (size_t i = 0; i < names.size(); ++i) {
-    CHECK(plan.plan.workspace[i].zeroed == (i < 2));
+    CHECK(plan.plan.workspace[i].zeroed == (i < 3));
   }
   const ForwardPlan by_head = wgmma_plan_of("head_dim = 64; k = int8 per head; v = e4m3");
   CHECK(buffers_of(by_head)[0] == "tile_counters");
   CHECK(buffers_of(by_head)[1] == "prepare_counters");
-  CHECK(buffers_of(by_head)[2] == "k_amax");
+  CHECK(buffers_of(by_head)[2] == "k_largest_scale");
+  CHECK(buffers_of(by_head)[3] == "k_amax");
   for (size_t i = 0; i < by_head.plan.workspace.size(); ++i) {
-    CHECK(by_head.plan.workspace[i].zeroed == (i < 3));
+    CHECK(by_head.plan.workspace[i].zeroed == (i < 4));
   }
 }
 
@@ -435,13 +443,13 @@ TEST_CASE("phases, threads and shared memory of the launches") {
 TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or buffer") {
   const ForwardPlan plan = plan_of("head_dim = 64; lse = on");
   const std::vector<KernelParam>& params = plan.find_launch("attention")->params;
-  CHECK(params[0].buffer == 0);  // q_codes
-  CHECK(params[6].type == ParamType::kPointer);
-  CHECK(params[6].buffer == -1);
-  CHECK(params[6].value == SizeExpr("v"));
-  CHECK(params[9].type == ParamType::kI64);
-  CHECK(evaluate(params[9].value) == 2 * (100 + static_cast<int>(Symbol::kVStrideN)));
-  CHECK(params[14].type == ParamType::kI32);  // m
+  CHECK(params[0].buffer == 1);  // q_codes, behind K's largest scales
+  CHECK(params[7].type == ParamType::kPointer);
+  CHECK(params[7].buffer == -1);
+  CHECK(params[7].value == SizeExpr("v"));
+  CHECK(params[10].type == ParamType::kI64);
+  CHECK(evaluate(params[10].value) == 2 * (100 + static_cast<int>(Symbol::kVStrideN)));
+  CHECK(params[15].type == ParamType::kI32);  // m
   CHECK(param_of(plan, "attention", "lse_stride_b") ==
         4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
   // A row of 64 elements takes eight threads.
@@ -456,8 +464,8 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
 TEST_CASE("with wgmma the operands are prepared, tokens padded to whole tiles") {
   const ForwardPlan plan = wgmma_plan_of("head_dim = 72; value_head_dim = 40");
   CHECK(kernels_of(plan) == Strings{"quantize", "attention"});
-  CHECK(buffers_of(plan) ==
-        Strings{"tile_counters", "q_codes", "q_scales", "k_codes", "k_scales", "v_codes"});
+  CHECK(buffers_of(plan) == Strings{"tile_counters", "k_largest_scale", "q_codes", "q_scales",
+                                    "k_codes", "k_scales", "v_codes"});
   CHECK(plan.q.token_multiple == 192);
   CHECK(plan.k.token_multiple == 128);
   CHECK(bytes_of(plan, "q_codes") == 2 * 8 * 384 * 96);
@@ -506,7 +514,8 @@ TEST_CASE("8-bit V shares the pass over K") {
   CHECK(bytes_of(plan, "v_inverses") == 2 * 4 * 64 * 4);
   CHECK(bytes_of(plan, "v_partial_amax") == 2 * 4 * 8 * 64 * 4);
   for (const WorkspaceBuffer& candidate : plan.plan.workspace) {
-    CHECK(candidate.zeroed == candidate.name.ends_with("_counters"));
+    CHECK(candidate.zeroed ==
+          (candidate.name.ends_with("_counters") || candidate.name == "k_largest_scale"));
   }
   CHECK(plan.v.range == 448.0f);
   CHECK(wgmma_plan_of("head_dim = 64; v = e4m3 range 2.25").v.range == 2.25f);
@@ -565,6 +574,7 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "k_codes",
                                                 "k_scales",
                                                 "k_scales_stride_h",
+                                                "k_largest_scale",
                                                 "v_codes",
                                                 "v_scales",
                                                 "o",
@@ -592,8 +602,8 @@ TEST_CASE("the blocks of the wgmma kernel stay, one for each multiprocessor") {
                                                 "lse_stride_h",
                                                 "lse_bias"});
   const Strings half = params_of(wgmma_plan_of("head_dim = 64"), "attention");
-  CHECK(half[6] == "v_codes");
-  CHECK(half[7] == "o");
+  CHECK(half[7] == "v_codes");
+  CHECK(half[8] == "o");
 }
 
 TEST_CASE("the last heads keep the multiprocessors busy, and the L2 cache theirs") {
