@@ -116,10 +116,7 @@ class AttentionKernel {
                                                 const std::vector<Value>& row_factors) {
     if (!plan_.k.finds_largest_scale) return {};
     return [this, tile, row_factors] {
-      const Value scale = load_largest_key_scale(b_, args_, tile);
-      std::vector<Value> largest;
-      for (const Value factor : row_factors) largest.push_back(b_.fmul(factor, scale));
-      return largest;
+      return sagejit::largest_factors(b_, row_factors, load_largest_key_scale(b_, args_, tile));
     };
   }
 

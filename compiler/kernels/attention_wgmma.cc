@@ -95,9 +95,7 @@ class WgmmaAttention {
       largest_factors = [&] {
         const Value scale =
             b_.emit1(Op::kLdSharedF32, {words, constant(block_.largest_key_scale_bytes())});
-        std::vector<Value> largest;
-        for (const Value factor : rows.factors()) largest.push_back(b_.fmul(factor, scale));
-        return largest;
+        return sagejit::largest_factors(b_, rows.factors(), scale);
       };
     }
     OnlineSoftmax softmax(b_, block_.plan, 1, variant_.row_sum == RowSum::kExact, largest_factors);

@@ -15,8 +15,9 @@ using ir::Var;
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Largest m, in log2 units, at which t + o may be one multiply-add: o is off by 2^-24 of it.
-constexpr double kLargestFoldedMaximum = 0x1p16;
+// Largest m, in log2 units, at which t + o may be one multiply-add: m and o are off by up to 2^-10
+// each then, and P of up to 255.35 is still rounded to 255.
+constexpr double kLargestFoldedMaximum = 0x1p15;
 // Largest factor that o may have a grid for: P of the reference may be smaller than its range by
 // twice that, in log2 units.
 constexpr double kLargestGriddedFactor = 0x1p-4;
@@ -26,6 +27,13 @@ constexpr int32_t kExponentBits = 0x7f800000, kDroppedBits = 3;
 // e4m3's codes, for each log2 unit and at 2^0.
 constexpr double kCodesPerLog2 = 8, kCodeOfOne = 56;
 constexpr double kLeastF16 = 0x1p-24;
+
+// o of a reference of 0.
+float offset_of_range(const Variant& variant) {
+  const double range_log2 = std::log2(variant.p.range);
+  if (!variant.p.direct_code) return static_cast<float>(range_log2);
+  return static_cast<float>((kCodesPerLog2 * range_log2 + kCodeOfOne + kCodeOffset) * kLeastF16);
+}
 
 // The largest factor, a power of 2, at which one multiply-add is enough for any score.
 float largest_folded_factor(const ForwardPlan& plan) {
@@ -41,13 +49,9 @@ OnlineSoftmax::OnlineSoftmax(ir::Builder& b, const ForwardPlan& plan, int num_ro
     : b_(b),
       writes_codes_(plan.variant.p.direct_code),
       unit_(writes_codes_ ? static_cast<float>(kCodesPerLog2 * kLeastF16) : 1.0f),
-      range_log2_(std::log2(plan.variant.p.range)),
       threshold_(static_cast<float>(plan.variant.rescale_threshold) * unit_),
       one_(writes_codes_ ? static_cast<float>((kCodeOfOne + kCodeOffset) * kLeastF16) : 0.0f),
-      range_offset_(writes_codes_
-                        ? static_cast<float>(
-                              (kCodesPerLog2 * range_log2_ + kCodeOfOne + kCodeOffset) * kLeastF16)
-                        : static_cast<float>(range_log2_)),
+      range_offset_(offset_of_range(plan.variant)),
       largest_folded_(largest_folded_factor(plan)),
       sums_p_(sums_p),
       largest_factors_(std::move(largest_factors)) {
@@ -55,7 +59,7 @@ OnlineSoftmax::OnlineSoftmax(ir::Builder& b, const ForwardPlan& plan, int num_ro
     offset_.push_back(b.var(constant_f32(kInfinity)));
     sum_.push_back(b.var(constant_f32(0)));
   }
-  limit_of_one_ = constant_f32(threshold_ + range_offset_);
+  limit_of_one_ = constant_f32(keeps_maxima() ? threshold_ : threshold_ + range_offset_);
   if (!largest_factors_) return;
   Value any;
   for (const Value far : far_rows(largest_factors_())) any = any ? b.either(any, far) : far;
@@ -141,7 +145,9 @@ void OnlineSoftmax::renew_references(const Scores& scores, const std::vector<Val
       rescale_row(row, grown, b_.fsub(o, before), rescale);
       b_.set(offset_[row], b_.select(grown, o, before));
     };
-    if (far.empty()) {
+    if (keeps_maxima()) {
+      renew_far(row, row_max, rescale);
+    } else if (far.empty()) {
       renew_near();
     } else {
       b_.when(
@@ -168,7 +174,21 @@ Value OnlineSoftmax::on_grid(Value offset, Value largest_factor) const {
   return b_.select(is_above, b_.fsub(nearest, grid), nearest);
 }
 
-// A row that is far keeps -m in the place of o, which would lose bits of it.
+// A row that is far keeps -m in the place of o, which would lose bits of it. So do all rows whose
+// scores are not integers where codes have no infinity to saturate at: no factor says how large
+// such scores are, as they have the mean's in them, or K's scales.
+bool OnlineSoftmax::keeps_maxima() const {
+  return writes_codes_ && !largest_factors_;
+}
+Value OnlineSoftmax::is_large(Value tile_max) const {
+  const Value large =
+      b_.emit1(Op::kLtF32, {constant_f32(largest_maximum()), b_.emit1(Op::kAbsF32, {tile_max})});
+  // A tile without keys is none.
+  return b_.both(large, b_.emit1(Op::kLtF32, {constant_f32(-kInfinity), tile_max}));
+}
+float OnlineSoftmax::largest_maximum() const {
+  return static_cast<float>(kLargestFoldedMaximum) * unit_;
+}
 void OnlineSoftmax::renew_far(size_t row, Value row_max, const Rescale& rescale) {
   const Value before = b_.fneg(b_.get(offset_[row]));
   const Value limit = b_.fadd(before, constant_f32(threshold_));
@@ -189,7 +209,8 @@ Value OnlineSoftmax::known_offset(size_t row, bool masked) const {
 // What is added to a score, the scores' bias taken off.
 void OnlineSoftmax::renew_offsets(const Exponents& exponents, bool biased, bool masked) const {
   for (size_t row = 0; row < offset_.size(); ++row) {
-    const Value o = known_offset(row, masked);
+    Value o = known_offset(row, masked);
+    if (keeps_maxima()) o = b_.fadd(o, constant_f32(range_offset_));
     for (const Exponent& run : exponents[row]) {
       b_.set(run.offset, biased ? b_.fma(constant_f32(-kScoreBias), b_.get(run.factor), o) : o);
     }
@@ -231,6 +252,7 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
     const Value limit = b_.fsub(limit_of_one_, b_.get(offset_[row]));
     const Value grown = b_.emit1(Op::kLtF32, {limit, tile_max[row]});
     rescale.any = rescale.any ? b_.either(rescale.any, grown) : grown;
+    if (keeps_maxima()) rescale.any = b_.either(rescale.any, is_large(tile_max[row]));
     rescale.factors.push_back(b_.var(constant_f32(1)));
   }
   rescale.any = b_.emit1(Op::kAnySync, {rescale.any});
@@ -239,8 +261,11 @@ OnlineSoftmax::Rescale OnlineSoftmax::renew(Scores& scores, const std::vector<Va
   b_.when(rescale.any, [&] {
     std::vector<Value> largest;
     if (largest_factors_) largest = largest_factors_();
-    const std::vector<Value> far = far_rows(largest);
+    std::vector<Value> far = far_rows(largest);
     renew_references(scores, tile_max, largest, far, rescale);
+    for (size_t row = 0; row < offset_.size() && keeps_maxima(); ++row) {
+      far.push_back(is_large(tile_max[row]));
+    }
     if (far.empty()) return;
     renew_offsets(exponents, scores.is_biased(), masked);
     for (size_t row = 0; row < far.size(); ++row) {
@@ -293,9 +318,10 @@ OnlineSoftmax::Rescale OnlineSoftmax::step(Scores& scores, const Dequantization&
   const Exponents of_p = exponents(of_scores);
   // The branch changes them for scores that are too large; else they can wait for it, and take no
   // registers meanwhile.
-  if (largest_factors_) renew_offsets(of_p, scores.is_biased(), masked);
+  const bool may_be_far = largest_factors_ || keeps_maxima();
+  if (may_be_far) renew_offsets(of_p, scores.is_biased(), masked);
   Rescale rescale = renew(scores, maxima, of_p, masked, before_exponentials);
-  if (!largest_factors_) renew_offsets(of_p, scores.is_biased(), masked);
+  if (!may_be_far) renew_offsets(of_p, scores.is_biased(), masked);
   for (size_t row = 0; row < offset_.size(); ++row) exponentials(scores, row, of_p[row]);
   return rescale;
 }
@@ -310,6 +336,7 @@ std::vector<Value> OnlineSoftmax::row_offset() const {
   for (size_t row = 0; row < offset_.size(); ++row) {
     Value o = b_.get(offset_[row]);
     if (!far.empty()) o = b_.select(far[row], b_.fadd(o, constant_f32(range_offset_)), o);
+    if (keeps_maxima()) o = b_.fadd(o, constant_f32(range_offset_));
     result.push_back(one_ == 0 ? o : in_log2_units(b_.fsub(o, constant_f32(one_))));
   }
   return result;

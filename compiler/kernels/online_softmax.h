@@ -11,8 +11,8 @@
 // addend must be exact, as its error would be common to the keys of a tile: c has 22 bits and bias
 // two, and o is a multiple of a grid, next below log2 range - m: of 2 2^floor(log2 c) for the
 // largest c of the row, that of any key. So bias c is a multiple of as much or less, and the
-// difference has no more than 24 bits. Rows whose largest c is too large for that, or for codes of
-// any scores, are far: t - m is made first.
+// difference has no more than 24 bits where P counts, as |x| < 2^22. Rows whose largest c is too
+// large for that are far: t - m is made first, as it is of codes' other scores that are too large.
 //
 // Where P's code is written directly there is no exponential. The code of 2^u in e4m3 is 8 (u + 7)
 // where u is an integer, and between two of them the mantissa 2^f - 1 of a fraction f is taken as
@@ -82,6 +82,9 @@ class OnlineSoftmax {
                         const std::vector<ir::Value>& largest_factors,
                         const std::vector<ir::Value>& far, const Rescale& rescale);
   ir::Value on_grid(ir::Value offset, ir::Value largest_factor) const;
+  bool keeps_maxima() const;
+  ir::Value is_large(ir::Value tile_max) const;
+  float largest_maximum() const;
   void renew_far(size_t row, ir::Value row_max, const Rescale& rescale);
   void rescale_row(size_t row, ir::Value grown, ir::Value exponent, const Rescale& rescale);
   void renew_offsets(const Exponents& exponents, bool biased, bool masked) const;
@@ -95,7 +98,6 @@ class OnlineSoftmax {
   ir::Builder& b_;
   bool writes_codes_;
   float unit_;  // that t, m and the threshold are counted in, for each log2 unit
-  double range_log2_;
   float threshold_;
   float one_, range_offset_;  // o for a P of 1 and of its range at the reference, if m is 0
   float largest_folded_;      // c of a row that is not far

@@ -91,8 +91,10 @@ ir::Value head_counters(ir::Builder& b, const KernelArgs& args, ir::Value batch_
 
 // What a team does beside an item, by all threads; may be none.
 struct Meanwhile {
-  std::function<void()> loading;    // while loads are on their way, and before it waits for others
-  std::function<void()> last_work;  // once nothing is left to wait for, with still some work to do
+  // While loads are on their way, and before it waits for others; any number of times.
+  std::function<void()> loading;
+  // Exactly once: when nothing is left to wait for, with still some work to do.
+  std::function<void()> last_work;
 };
 
 void call(const std::function<void()>& work);  // if there is any

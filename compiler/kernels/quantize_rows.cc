@@ -261,9 +261,9 @@ void RowQuantizer::store_single_scale(const RowTile& tile, Value amax) const {
     raise_largest_scale(tile, scale);
     const Value base = args_[plan_.operand + "_scales"];
     const Value address = per_head ? b_.address(base, tile.batch_head(), 4) : base;
-    b_.when(b_.equal(per_head ? constant(0) : tile.batch_head(), constant(0)), [&] {
-      b_.emit(Op::kStGlobalF32, {address, constant(0), scale});
-    });
+    const auto store = [&] { b_.emit(Op::kStGlobalF32, {address, constant(0), scale}); };
+    if (per_head) return store();
+    b_.when(b_.equal(tile.batch_head(), constant(0)), store);
   });
 }
 

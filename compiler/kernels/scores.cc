@@ -141,6 +141,17 @@ Value load_largest_key_scale(ir::Builder& b, const KernelArgs& args, const Query
   return b.emit1(Op::kLdGlobalF32, {address, constant(0)});
 }
 
+std::vector<Value> largest_factors(ir::Builder& b, const std::vector<Value>& row_factors,
+                                   Value largest_key_scale) {
+  std::vector<Value> largest;
+  for (const Value factor : row_factors) {
+    // 0 times infinity is no number, which the maximum passes over.
+    largest.push_back(
+        b.fmax(b.fmul(factor, largest_key_scale), constant_f32(std::numeric_limits<float>::min())));
+  }
+  return largest;
+}
+
 Value mean_scores_row(ir::Builder& b, const ForwardPlan& plan, const KernelArgs& args,
                       Value batch_head, Value row) {
   const Value num_blocks = args["q_blocks"];

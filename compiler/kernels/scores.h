@@ -91,6 +91,10 @@ ir::Value load_row_factor(ir::Builder& b, const ForwardPlan& plan, const KernelA
 
 // The largest scale of the K head.
 ir::Value load_largest_key_scale(ir::Builder& b, const KernelArgs& args, const QueryTile& tile);
+// The largest factor that any key's score is scaled by, for each row's factor; a normal number or,
+// of a key that is infinite, infinity.
+std::vector<ir::Value> largest_factors(ir::Builder& b, const std::vector<ir::Value>& row_factors,
+                                       ir::Value largest_key_scale);
 
 class QueryRows {
  public:

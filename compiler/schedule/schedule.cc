@@ -33,7 +33,7 @@ constexpr Field kFields[] = {
     SCHEDULE_FIELD("stages", 4096, stages),
     SCHEDULE_FIELD("q_in_registers", 1, q_in_registers),
     SCHEDULE_FIELD("blocks_per_sm", 4096, blocks_per_sm),
-    SCHEDULE_FIELD("overlap", 2, overlap),
+    SCHEDULE_FIELD("overlap", 1, overlap),
     SCHEDULE_FIELD("ping_pong", 1, ping_pong),
     SCHEDULE_FIELD("prepare_percent", 100, prepare_percent),
     SCHEDULE_FIELD("int4_mma", 1, int4_mma),
@@ -213,9 +213,8 @@ void check_packed_heads(const Variant& variant, const Requirements& require) {
 bool needs_largest_key_scale(const Variant& variant, const Schedule& schedule) {
   if (variant.q.type == DType::kE2M1) return false;
   const int run = scale_run(scale_groups_of_k(variant.k), schedule.block_n);
-  const bool stay_integers = variant.qk_accumulator == DType::kS32 && run >= kLeastScaleRun &&
-                             variant.smooth_q == Smoothing::kNone;
-  return stay_integers || variant.p.direct_code;
+  return variant.qk_accumulator == DType::kS32 && run >= kLeastScaleRun &&
+         variant.smooth_q == Smoothing::kNone;
 }
 
 void check_schedule(const Variant& variant, const Schedule& schedule, const Target& target) {

@@ -134,7 +134,7 @@ constexpr int wgmma_query_words(const Variant& v) {
   return kVector + kWarpgroupRows + value_scale_words(v) + kVector;
 }
 // Whether attention must know the largest scale of a K head (online_softmax.h): scores are integers
-// until they become exponents, or P's codes are written directly.
+// until they become exponents.
 bool needs_largest_key_scale(const Variant& variant, const Schedule& schedule);
 
 // The tiles of the mma.sync attention kernel in shared memory: codes of Q and K, a row a token; V

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 
 #include "tests/emulated/judge.h"
 #include "tests/emulated/table.h"
@@ -355,7 +356,7 @@ TEST_CASE("wgmma: factors of every size", "[emulated][wgmma]") {
   Lab& lab = Lab::wgmma();
   if (!lab.ready()) return;
   std::vector<Case> cases;
-  for (const std::string_view types : {kDirect, kBytes, kHalf}) {
+  for (const std::string_view types : {kDirect, kBytes, kHalf, kSigned, kUnsigned}) {
     for (const std::string_view scale : {"1e-3", "0.7", "5", "30", "150", "900"}) {
       for (const int overlap : {0, 1}) {
         for (const std::string_view input : {"normal", "growing"}) {
@@ -371,6 +372,93 @@ TEST_CASE("wgmma: factors of every size", "[emulated][wgmma]") {
     }
   }
   run_cases(cases, lab);
+}
+
+// Maxima as large as one multiply-add may have: the largest P of a row must not be rounded to more
+// than its type has, which in uint8 were 0. Codes are 127 throughout, a score 127^2 128, and its
+// factor a little different in each row. All keys are alike: O is V's mean.
+TEST_CASE("wgmma: the largest P of large scores is in its range", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  constexpr reference::ProblemShape kShape = {
+      .b = 1, .hq = 16, .hkv = 1, .m = 64, .n = 64, .d = 128, .dv = 32};
+  Inputs inputs = make_inputs("constant", kShape, DType::kF16, 1);
+  for (int64_t h = 0; h < kShape.hq; ++h) {
+    for (int64_t i = 0; i < kShape.m; ++i) {
+      const double x = 1 + static_cast<double>(h * kShape.m + i) / 1024;  // in steps of f16
+      for (int64_t c = 0; c < kShape.d; ++c) inputs.q.set(0, h, i, c, x);
+    }
+  }
+  for (int64_t j = 0; j < kShape.n; ++j) {
+    for (int64_t c = 0; c < kShape.d; ++c) inputs.k.set(0, 0, j, c, 1);
+  }
+  inputs.v = make_inputs("normal", kShape, DType::kF16, 1).v;
+  for (const std::string_view p : {kUnsigned, kSigned, kDirect}) {
+    for (const std::string_view scale : {"60", "90", "120", "240"}) {
+      const Variant variant = variant_of(fmt::format(
+          "head_dim = 128; value_head_dim = 32; q = int8 per token; k = int8 per block(64); "
+          "scale = {}; output = f32; {}",
+          scale, p));
+      Problem problem(*lab.kernel(make_request(variant, wgmma_schedule(4, 64))), inputs);
+      problem.launch();
+      const HostTensor o = problem.o();
+      int num_wrong = 0;
+      for (int64_t h = 0; h < kShape.hq; ++h) {
+        for (int64_t i = 0; i < kShape.m; ++i) {
+          const double first = o.get(0, 0, 0, 7), error = std::fabs(o.get(0, h, i, 7) - first);
+          if (!(error <= 0.01 * std::fabs(first) + 1e-3)) ++num_wrong;
+        }
+      }
+      CAPTURE(p, scale);
+      CHECK(num_wrong == 0);
+    }
+  }
+}
+
+// No factor tells how large these scores are: what smoothing took out of Q is in them.
+TEST_CASE("wgmma: codes of large scores of smoothed Q", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  std::vector<Case> cases;
+  for (const std::string_view scale : {"1e4", "1e7", "3e9"}) {
+    cases.push_back({fmt::format("head_dim = 32; scale = {}; smooth_q = mean; "
+                                 "smooth_k = mean; p = e4m3 range 448 direct; v = e4m3 per "
+                                 "channel; row_sum = quantized",
+                                 scale),
+                     {.b = 1, .hq = 2, .hkv = 1, .m = 70, .n = 200},
+                     "biased_qk",
+                     Layout::kBhtd,
+                     wgmma_schedule(4, 64)});
+  }
+  run_cases(cases, lab);
+}
+
+// The largest scale of the head is infinite then, and a row of zeros has a factor of 0.
+TEST_CASE("wgmma: an infinity in K reaches no row that does not see it", "[emulated][wgmma]") {
+  Lab& lab = Lab::wgmma();
+  if (!lab.ready()) return;
+  constexpr int kAt = 130, kRows = 200;
+  constexpr reference::ProblemShape kShape = {
+      .b = 1, .hq = 1, .hkv = 1, .m = kRows, .n = kRows, .d = 32, .dv = 32};
+  Inputs inputs = make_inputs("normal", kShape, DType::kF16, 1);
+  inputs.k.set(0, 0, kAt, 5, std::numeric_limits<double>::infinity());
+  for (int64_t i = 0; i < 32; ++i) {
+    for (int64_t c = 0; c < kShape.d; ++c) inputs.q.set(0, 0, i, c, 0);
+  }
+  for (const std::string_view types : {kDirect, kBytes, kHalf}) {
+    const Variant variant = variant_of(
+        fmt::format("head_dim = 32; mask = causal(top_left); q = int8 per block(32); k = int8 per "
+                    "block(64); output = f32; {}",
+                    types));
+    Problem problem(*lab.kernel(make_request(variant, wgmma_schedule(8, 64))), inputs);
+    problem.launch();
+    const HostTensor o = problem.o();
+    constexpr int kFirstTouched = kAt / 64 * 64;  // keys of a scale group share the infinity
+    for (int64_t i = 0; i < kRows; ++i) {
+      CAPTURE(types, i);
+      CHECK(std::isfinite(o.get(0, 0, i, 3)) == (i < kFirstTouched));
+    }
+  }
 }
 
 TEST_CASE("wgmma: inputs that hurt", "[emulated][wgmma]") {

@@ -70,7 +70,7 @@ struct RowFactors {
 class OffsetGrid {
  public:
   OffsetGrid(const AttentionEngine& engine, const RowFactors& factors) : engine_(engine) {
-    constexpr double kLargestFactor = 0x1p-4, kLargestMaximum = 0x1p16;
+    constexpr double kLargestFactor = 0x1p-4, kLargestMaximum = 0x1p15;
     const double largest = factors.row * std::numbers::log2e *
                            *std::max_element(factors.keys.begin(), factors.keys.end());
     const double code =
