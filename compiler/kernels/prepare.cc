@@ -1,7 +1,5 @@
 #include "compiler/kernels/prepare.h"
 
-#include <bit>
-
 namespace sagejit {
 
 using ir::Builder;
@@ -12,21 +10,35 @@ using ir::Value;
 using ir::Var;
 
 RowLanes::RowLanes(Builder& b, int row_elements)
-    : lanes_per_row(
-          static_cast<int>(std::bit_ceil(static_cast<unsigned>(row_elements) / kLaneElements))),
+    : lanes_per_row(lanes_of_row(row_elements)),
+      rows_of_warp(ir::kWarpThreads / lanes_per_row),
       rows_per_pass(b.team_threads() / lanes_per_row),
-      row(b.div(b.tid(), constant(lanes_per_row))),
+      pass_rows(sagejit::pass_rows(row_elements)),
+      number(b.div(b.tid(), constant(lanes_per_row))),
       lane(b.rem(b.tid(), constant(lanes_per_row))),
       first(b.mul(lane, constant(kLaneElements))) {}
 
-std::vector<Value> load_pairs(Builder& b, Value address, Value valid) {
-  const Value condition = b.select(valid, constant(1), constant(0));
-  return b.emit(Op::kLdGlobalV4If, {address, constant(0), condition});
+Value RowLanes::first_row(Builder& b, int passes) const {
+  const Value band = b.div(number, constant(pass_rows));
+  return b.add(b.mul(band, constant(pass_rows * passes)), b.rem(number, constant(pass_rows)));
 }
 
-void Pieces::load(Value address, Value valid) {
-  words_.emplace_back();
-  for (const Value pair : load_pairs(b_, address, valid)) words_.back().push_back(b_.var(pair));
+std::vector<Value> load_pairs(Builder& b, Value address, Value valid, Value otherwise) {
+  if (!valid) return b.emit(Op::kLdGlobalV4, {address, constant(0)});
+  const Value condition = b.select(valid, constant(1), constant(0));
+  return b.emit(Op::kLdGlobalV4If,
+                {address, constant(0), condition, otherwise ? otherwise : constant(0)});
+}
+
+Pieces::Pieces(Builder& b, int count) : b_(b), words_(static_cast<size_t>(count)) {
+  for (std::vector<Var>& words : words_) {
+    for (int i = 0; i < kLaneElements / 2; ++i) words.push_back(b.var(constant(0)));
+  }
+}
+
+void Pieces::load(int piece, Value address, Value valid, Value otherwise) const {
+  const std::vector<Value> pairs = load_pairs(b_, address, valid, otherwise);
+  for (size_t i = 0; i < pairs.size(); ++i) b_.set(words_[piece][i], pairs[i]);
 }
 
 std::vector<Value> Pieces::pairs(int piece) const {
@@ -92,6 +104,10 @@ void call(const std::function<void()>& work) {
   if (work) work();
 }
 
+Value both_if_set(Builder& b, Value condition, Value optional) {
+  return optional ? b.both(condition, optional) : condition;
+}
+
 Value tid_again(Builder& b) {
   return b.bit_and(b.emit1(Op::kTidAgain, {}), constant(b.team_threads() - 1));
 }
@@ -126,16 +142,16 @@ std::vector<Value> load_f32s(Builder& b, Value address, Value valid) {
   std::vector<Value> values;
   for (const int offset : {0, 16}) {
     const std::vector<Value> words =
-        valid ? b.emit(Op::kLdGlobalV4If,
-                       {address, constant(offset), b.select(valid, constant(1), constant(0))})
+        valid ? b.emit(Op::kLdGlobalV4If, {address, constant(offset),
+                                           b.select(valid, constant(1), constant(0)), constant(0)})
               : b.emit(Op::kLdGlobalV4, {address, constant(offset)});
     for (const Value word : words) values.push_back(b.emit1(Op::kF32Bits, {word}));
   }
   return values;
 }
 
-Value reduce_row(Builder& b, const RowLanes& lanes, Value value, Op op) {
-  for (int distance = lanes.lanes_per_row / 2; distance > 0; distance /= 2) {
+Value reduce_rows(Builder& b, const RowLanes& lanes, int rows, Value value, Op op) {
+  for (int distance = rows * lanes.lanes_per_row / 2; distance > 0; distance /= 2) {
     const Value other = b.emit1(Op::kShflXorF32, {value, constant(distance)});
     value = b.emit1(op, {value, other});
   }

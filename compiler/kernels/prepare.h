@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compiler/ir/builder.h"
+#include "compiler/ir/fragment.h"
 #include "compiler/kernels/kernel_args.h"
 #include "compiler/plan/forward_plan.h"
 
@@ -13,27 +14,35 @@ namespace sagejit {
 
 inline constexpr int kLaneElements = kPieceBytes / 2;
 
-// The team's threads as rows of `lanes_per_row` threads, a power of two: each takes 8 elements of a
-// row.
+// The team's threads as rows of `lanes_per_row` threads, a power of two, each with 8 elements of a
+// row, that go over a tile of rows in passes. From pass to pass a thread's rows are 8 apart, or as
+// many as a warp has, so that groups of rows that are congruent modulo 8 (scale_groups.h) stay
+// within few warps.
 struct RowLanes {
   RowLanes(ir::Builder& b, int row_elements);
 
   int lanes_per_row;
+  int rows_of_warp;  // in a pass
   int rows_per_pass;
-  ir::Value row;    // this thread's row in a pass
-  ir::Value lane;   // its place in the row
-  ir::Value first;  // its first element of the row
+  int pass_rows;     // from a thread's row to that of the next pass
+  ir::Value number;  // of this thread's row among those of a pass
+  ir::Value lane;    // this thread's place in the row
+  ir::Value first;   // its first element of the row
+
+  // This thread's row in the first of so many passes.
+  ir::Value first_row(ir::Builder& b, int passes) const;
 };
 
-// Eight 16-bit elements at `address`, in pairs; zeros where `valid` is false, without reading.
-std::vector<ir::Value> load_pairs(ir::Builder& b, ir::Value address, ir::Value valid);
+// Eight 16-bit elements at `address`, in pairs; where `valid`, if given, is false, each of them is
+// `otherwise`, by default 0, and nothing is read.
+std::vector<ir::Value> load_pairs(ir::Builder& b, ir::Value address, ir::Value valid = {},
+                                  ir::Value otherwise = {});
 
 // What a thread has loaded: pieces of eight 16-bit elements, in pairs.
 class Pieces {
  public:
-  explicit Pieces(ir::Builder& b) : b_(b) {}
-  // One more, at `address`; zeros where `valid` is false.
-  void load(ir::Value address, ir::Value valid);
+  Pieces(ir::Builder& b, int count);
+  void load(int piece, ir::Value address, ir::Value valid = {}, ir::Value otherwise = {}) const;
   std::vector<ir::Value> pairs(int piece) const;
   // What was made of them is made anew from here on: kept, it would take more registers.
   void forget() const;
@@ -98,6 +107,7 @@ struct Meanwhile {
 };
 
 void call(const std::function<void()>& work);  // if there is any
+ir::Value both_if_set(ir::Builder& b, ir::Value condition, ir::Value optional);
 
 // Statistics of a head, first of its chunks: `place.tile` numbers those of K, where it is smoothed,
 // then those of V, where it is scaled, then the blocks of the Q that attends to it, where that is
@@ -111,7 +121,7 @@ void fold_chunks(ir::Builder& b, const KernelArgs& args, const ForwardPlan& plan
 // before the first, too.
 class RowQuantizer {
  public:
-  RowQuantizer(ir::Builder& b, const KernelArgs& args, const QuantizePlan& plan);
+  RowQuantizer(ir::Builder& b, const KernelArgs& args, const QuantizePlan& plan, ir::Value scratch);
   void run(const TilePlace& place, const Meanwhile& meanwhile) const;
 
  private:
@@ -119,14 +129,18 @@ class RowQuantizer {
   void quantize_with_one_scale(const class RowTile& tile) const;
   void store_single_scale(const RowTile& tile, ir::Value amax) const;
   void raise_largest_scale(const RowTile& tile, ir::Value scale) const;
+  void quantize_groups_of_warps(const RowTile& tile) const;
   void quantize_groups(const RowTile& tile) const;
   void store_scales(const RowTile& tile) const;
+  // Of the scales of a tile's head, the address of the group's, counted from the head's first.
+  ir::Value scale_address(const RowTile& tile, ir::Value group) const;
   ir::Value maximum(ir::Value turn, ir::Value group) const;  // its place
 
   ir::Builder& b_;
   const KernelArgs& args_;
   const QuantizePlan& plan_;
-  int num_groups_ = 0;  // of a tile
+  ir::Value scratch_;
+  int num_groups_ = 0;  // of a tile, that meet in shared memory
   ir::Value maxima_;    // in shared memory, f32 by group, for two tiles in turn
   ir::Var turn_;        // whose, in bytes
 };
@@ -139,7 +153,8 @@ void prepare_values(ir::Builder& b, const KernelArgs& args, const ValuePlan& v,
 void prepare_mean_scores(ir::Builder& b, const KernelArgs& args, const MeanScoresPlan& plan,
                          const TilePlace& place, ir::Value scratch, const Meanwhile& meanwhile);
 
-// f(value, other) folded over the lanes of a row; every lane gets the result.
-ir::Value reduce_row(ir::Builder& b, const RowLanes& lanes, ir::Value value, ir::Op op);
+// f(value, other) folded over the lanes of so many rows of a warp, side by side and a power of two;
+// each of the lanes gets the result.
+ir::Value reduce_rows(ir::Builder& b, const RowLanes& lanes, int rows, ir::Value value, ir::Op op);
 
 }  // namespace sagejit

@@ -1,4 +1,6 @@
 // Preparation of V: 8-bit codes for either attention kernel, 16-bit ones for that of wgmma.
+#include <functional>
+
 #include "compiler/kernels/generators.h"
 #include "compiler/kernels/group_scales.h"
 #include "compiler/kernels/prepare.h"
@@ -34,8 +36,20 @@ class ValueTile {
   Value first_token() const { return first_token_; }
   Value batch_head() const { return batch_head_; }
 
+  // Of a channel that has codes; unset: they all do.
+  Value channel_exists(Value channel) const {
+    if (plan_.columns == plan_.value_head_dim) return {};
+    return b_.less(channel, constant(plan_.value_head_dim));
+  }
   Value exists(Value token, Value channel) const {
-    return b_.both(b_.less(token, args_["n"]), b_.less(channel, constant(plan_.value_head_dim)));
+    return both_if_set(b_, b_.less(token, args_["n"]), channel_exists(channel));
+  }
+  // load(whether all of the tile's tokens are known to exist): most tiles' do, and are loaded with
+  // no look at them.
+  void load_tokens(const std::function<void(bool)>& load) const {
+    const Value end = b_.add(first_token_, constant(plan_.tile_tokens));
+    b_.when_uniform(
+        b_.less_equal(end, args_["n"]), [&] { load(true); }, [&] { load(false); });
   }
   // Of eight channels of a token.
   Value address(Value token, Value channel) const {
@@ -61,6 +75,9 @@ class ValueTile {
   Value batch_head_, first_token_, head_address_;
 };
 
+int passes_over(Builder& b, int count) {
+  return (count + b.team_threads() - 1) / b.team_threads();
+}
 // The team's threads go over `count` items in passes, neighbours together. visit(item, in_range);
 // in_range is unset where every thread has an item.
 template <typename Visit>
@@ -72,8 +89,9 @@ void for_each_item(Builder& b, int count, Visit visit) {
   }
 }
 
-Value both_if_set(Builder& b, Value condition, Value optional) {
-  return optional ? b.both(condition, optional) : condition;
+// Either may be unset, which is to be true.
+Value both(Builder& b, Value x, Value y) {
+  return x ? both_if_set(b, x, y) : y;
 }
 
 // Two elements of type `from` to two of type `to`.
@@ -92,10 +110,14 @@ class ValueConverter {
       : b_(b), args_(args), plan_(plan), tile_(b, args, plan, place) {}
 
   void run(const Meanwhile& meanwhile) const {
-    Pieces pieces(b_);
-    for_each_piece([&](Value, Value in_range, Value token, Value channel) {
-      const Value valid = both_if_set(b_, tile_.exists(token, channel), in_range);
-      pieces.load(tile_.address(token, channel), valid);
+    const Pieces pieces(b_, passes_over(b_, num_pieces()));
+    tile_.load_tokens([&](bool all_exist) {
+      int piece = 0;
+      for_each_piece([&](Value, Value in_range, Value token, Value channel) {
+        const Value exists =
+            all_exist ? tile_.channel_exists(channel) : tile_.exists(token, channel);
+        pieces.load(piece++, tile_.address(token, channel), both(b_, exists, in_range));
+      });
     });
     call(meanwhile.loading);
     call(meanwhile.last_work);
@@ -112,11 +134,13 @@ class ValueConverter {
   }
 
  private:
+  int num_pieces() const { return plan_.tile_tokens * plan_.columns / kLaneElements; }
+
   // visit(number, in_range, token, first channel).
   template <typename Visit>
   void for_each_piece(Visit visit) const {
     const int row_pieces = plan_.columns / kLaneElements;
-    for_each_item(b_, plan_.tile_tokens * row_pieces, [&](Value item, Value in_range) {
+    for_each_item(b_, num_pieces(), [&](Value item, Value in_range) {
       const Value band = b_.div(item, constant(row_pieces * kCoreRows));
       const Value in_tile =
           b_.add(b_.mul(band, constant(kCoreRows)), b_.rem(item, constant(kCoreRows)));
@@ -153,23 +177,20 @@ class ValueQuantizer {
 
   void run(const Meanwhile& meanwhile) {
     const std::vector<Item> all = items();
-    Pieces pieces(b_);
-    for (const Item& item : all) {
-      const Value first = tile_.address(item.tokens[0].number, item.first_channel);
-      const Value pair = b_.add64(first, args_["v_pair_stride"]);
-      const Value one = args_["v_stride_n"];
-      const Value addresses[] = {first, b_.add64(first, one), pair, b_.add64(pair, one)};
-      for (size_t i = 0; i < item.tokens.size(); ++i) {
-        pieces.load(addresses[i], item.tokens[i].exists);
+    const Pieces pieces(b_, static_cast<int>(all.size()) * kWordTokens);
+    tile_.load_tokens([&](bool all_exist) {
+      for (size_t i = 0; i < all.size(); ++i) {
+        load(all[i], pieces, static_cast<int>(i) * kWordTokens, all_exist);
       }
-    }
+    });
     call(meanwhile.loading);
     wait_for_statistics(b_, args_, tile_.batch_head());
     call(meanwhile.last_work);
     int piece = 0;
     for (const Item& item : all) {
+      load_channels(item);
       std::vector<std::vector<Value>> x;
-      for (size_t i = 0; i < item.tokens.size(); ++i) {
+      for (int i = 0; i < kWordTokens; ++i) {
         x.push_back(unpack(b_, plan_.input, pieces.pairs(piece++)));
       }
       if (item.in_range) {
@@ -183,14 +204,12 @@ class ValueQuantizer {
   }
 
  private:
-  // Four tokens, in the order of their positions, of the eight channels of a group.
-  struct Token {
-    Value number, exists;
-  };
+  // Four tokens of the eight channels of a group, the first pair's and that behind it.
+  static constexpr int kWordTokens = 2 * kPairTokens;
   struct Item {
     Value in_range;
     Value group, quad, first_channel;
-    std::vector<Token> tokens;
+    Value token;  // the first
   };
   std::vector<Item> items() const {
     std::vector<Item> items;
@@ -212,27 +231,42 @@ class ValueQuantizer {
     const Value sixteen = b_.div(item.group, constant(groups_per_row_));
     const Value in_tile =
         b_.add(b_.mul(sixteen, constant(kCoreRowBytes)), b_.mul(item.quad, constant(kPairTokens)));
-    const Value token = b_.add(tile_.first_token(), in_tile);
-    for (const int distance : {0, 1, kPairStride, kPairStride + 1}) {
-      const Value number = b_.add(token, constant(distance));
-      item.tokens.push_back(
-          {number, both_if_set(b_, tile_.exists(number, item.first_channel), in_range)});
-    }
+    item.token = b_.add(tile_.first_token(), in_tile);
     return item;
   }
 
-  // Of a word of four codes, the bytes of tokens that exist: the others are not 0 less a mean.
-  Value kept(const Item& item) const {
-    Value bytes = constant(0);
-    uint32_t byte = 0xff;
-    for (const Token& token : item.tokens) {
-      const Value mask = constant(static_cast<int32_t>(byte));
-      bytes = b_.bit_or(bytes, b_.select(token.exists, mask, constant(0)));
-      byte <<= 8;
+  // Tokens that do not exist are zeros; where a mean is subtracted NaNs, whose codes are 0.
+  void load(const Item& item, const Pieces& pieces, int piece, bool all_exist) const {
+    const Value one = args_["v_stride_n"],
+                channel_exists = tile_.channel_exists(item.first_channel);
+    const Value missing = constant(plan_.subtract_mean ? 0x7fff7fff : 0);
+    const Value otherwise =
+        channel_exists ? b_.select(channel_exists, missing, constant(0)) : missing;
+    const Value first = tile_.address(item.token, item.first_channel);
+    const Value pair = b_.add64(first, args_["v_pair_stride"]);
+    const std::pair<Value, int> tokens[] = {{first, 0},
+                                            {b_.add64(first, one), 1},
+                                            {pair, kPairStride},
+                                            {b_.add64(pair, one), kPairStride + 1}};
+    for (const auto& [address, distance] : tokens) {
+      const Value token = b_.add(item.token, constant(distance));
+      const Value exists = all_exist ? channel_exists : tile_.exists(token, item.first_channel);
+      pieces.load(piece++, address, both(b_, exists, item.in_range), otherwise);
     }
-    return bytes;
   }
 
+  // What the codes of an item's channels are made with; the same as for the item before, where that
+  // has the same channels.
+  void load_channels(const Item& item) {
+    const int groups_of_pass = b_.team_threads() / kWordsPerGroup;
+    if (!inverses_.empty() && groups_of_pass % groups_per_row_ == 0) return;
+    inverses_ = load_channels("v_inverses", plan_.columns, item.first_channel);
+    means_.assign(kLaneElements, {});
+    if (plan_.subtract_mean) {
+      const Value first = b_.add(item.first_channel, constant(plan_.columns));  // behind the scales
+      means_ = load_channels("v_scales", plan_.scales(), first);
+    }
+  }
   // Of a buffer f32 [b, hkv, row_elements], eight elements of this head's row.
   std::vector<Value> load_channels(const std::string& buffer, int row_elements, Value first) {
     const Value row = b_.address(args_[buffer], tile_.batch_head(), row_elements * 4);
@@ -240,38 +274,37 @@ class ValueQuantizer {
   }
 
   void store_words(const Item& item, const std::vector<std::vector<Value>>& x) {
-    const Value mask = plan_.subtract_mean ? kept(item) : Value{};
-    const std::vector<Value> inverses =
-        load_channels("v_inverses", plan_.columns, item.first_channel);
-    std::vector<Value> means(kLaneElements);
-    if (plan_.subtract_mean) {
-      const Value first = b_.add(item.first_channel, constant(plan_.columns));  // behind the scales
-      means = load_channels("v_scales", plan_.scales(), first);
-    }
-    // Made anew for every tile: kept, the places would take registers that other items need.
-    const Var number = b_.var(item.group);
-    b_.tie({number});
-    const Value group_number = b_.get(number);
-    const Value group =
-        b_.add(b_.add(codes_, b_.mul(group_number, constant(kCoreBytes))), b_.shl(item.quad, 2));
-    const Value turn = b_.mul(b_.rem(group_number, constant(8)), constant(kCoreRowBytes));
+    const Places places = places_of(item);
     Value nans = constant(0);
-    std::vector<Value> places;
     for (int i = 0; i < kLaneElements; ++i) {
       std::vector<Value> codes;
       for (const std::vector<Value>& token : x) {
-        const Value centred = means[i] ? b_.fsub(token[i], means[i]) : token[i];
-        codes.push_back(b_.fmul(centred, inverses[i]));
+        const Value centred = means_[i] ? b_.fsub(token[i], means_[i]) : token[i];
+        codes.push_back(b_.fmul(centred, inverses_[i]));
       }
-      Value word = pack(codes);
-      if (mask) word = b_.bit_and(word, mask);
+      const Value word = pack(codes);
       if (has_nans()) nans = b_.bit_or(nans, nan_flags(b_, word));
-      places.push_back(b_.add(group, b_.bit_xor(turn, constant(i * kCoreRowBytes))));
-      b_.emit(Op::kStSharedI32, {places.back(), constant(0), word});
+      b_.emit(Op::kStSharedI32, {place(places, i), constant(0), word});
     }
     if (!has_nans()) return;
     b_.when(b_.not_equal(b_.bit_and(nans, constant(kByteSigns)), constant(0)),
-            [&] { clear_nans(places); });
+            [&] { clear_nans(places_of(item)); });
+  }
+
+  // Where the words of an item meet in shared memory. Made anew by every call: kept, the places
+  // would take registers that other items, and the words, need.
+  struct Places {
+    Value group, turn;
+  };
+  Places places_of(const Item& item) {
+    const Var number = b_.var(item.group);
+    b_.tie({number});
+    const Value group = b_.get(number);
+    return {b_.add(b_.add(codes_, b_.mul(group, constant(kCoreBytes))), b_.shl(item.quad, 2)),
+            b_.mul(b_.rem(group, constant(8)), constant(kCoreRowBytes))};
+  }
+  Value place(const Places& places, int channel) {
+    return b_.add(places.group, b_.bit_xor(places.turn, constant(channel * kCoreRowBytes)));
   }
 
   Value pack(const std::vector<Value>& x) {
@@ -281,10 +314,11 @@ class ValueQuantizer {
   bool has_nans() const { return is_fp8(plan_.type); }
 
   // NaNs become 0, as int8 codes are: rare, and so looked for in the codes that are made.
-  void clear_nans(const std::vector<Value>& places) {
-    for (const Value place : places) {
-      const Value word = b_.emit1(Op::kLdSharedI32, {place, constant(0)});
-      b_.emit(Op::kStSharedI32, {place, constant(0), without_nans(b_, word)});
+  void clear_nans(const Places& places) {
+    for (int i = 0; i < kLaneElements; ++i) {
+      const Value address = place(places, i);
+      const Value word = b_.emit1(Op::kLdSharedI32, {address, constant(0)});
+      b_.emit(Op::kStSharedI32, {address, constant(0), without_nans(b_, word)});
     }
   }
 
@@ -315,6 +349,7 @@ class ValueQuantizer {
   int groups_per_row_;
   int num_groups_;  // of 8 channels and 16 positions, in a tile
   Value codes_;
+  std::vector<Value> inverses_, means_;  // by channel; means are unset where none is subtracted
 };
 
 // Quantizes a tile in groups of 16 tokens, fp4 with a scale for each channel of a group. A thread
@@ -331,7 +366,7 @@ class ValueGroupQuantizer {
     const int count = plan_.tile_tokens / kScaleWordElements * warps * kThreadsOfWord;
     for_each_item(b_, count, [&](Value index, Value in_range) {
       const Item item = item_of(index, in_range, warps);
-      Pieces pieces(b_);
+      const Pieces pieces(b_, kGroupElements);
       load(item, pieces);
       call(meanwhile.loading);
       call(meanwhile.last_work);
@@ -364,12 +399,14 @@ class ValueGroupQuantizer {
     return item;
   }
 
-  void load(const Item& item, Pieces& pieces) const {
+  void load(const Item& item, const Pieces& pieces) const {
     Value address = tile_.address(item.token, item.channel);
     for (int i = 0; i < kGroupElements; ++i) {
       if (i > 0) address = b_.add64(address, args_["v_stride_n"]);
       const Value token = b_.add(item.token, constant(i));
-      pieces.load(address, both_if_set(b_, tile_.exists(token, item.channel), item.in_range));
+      const Value exists = b_.both(b_.less(token, args_["n"]),
+                                   b_.less(item.channel, constant(plan_.value_head_dim)));
+      pieces.load(i, address, both_if_set(b_, exists, item.in_range));
     }
   }
 

@@ -28,9 +28,9 @@ class Items {
       : b_(b),
         args_(args),
         plan_(plan),
-        k_(b, args, plan.k),
-        q_(b, args, plan.q),
-        scratch_(b.smem("scratch", plan.scratch_bytes(), 128)) {}
+        scratch_(b.smem("scratch", plan.scratch_bytes(), 128)),
+        k_(b, args, plan.k, scratch_),
+        q_(b, args, plan.q, scratch_) {}
 
   // Tiles of a K head: those of K, of V, of the scores of Q's means, as far as there are such, then
   // those of the Q that attends to it, head by head.
@@ -108,8 +108,8 @@ class Items {
   Builder& b_;
   const KernelArgs& args_;
   const ForwardPlan& plan_;
-  RowQuantizer k_, q_;
   Value scratch_;
+  RowQuantizer k_, q_;
 };
 
 // A team takes items, one after the other, until none is left. One thread finds the next: it takes

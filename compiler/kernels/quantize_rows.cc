@@ -1,4 +1,5 @@
 #include <functional>
+#include <numeric>
 #include <optional>
 
 #include "compiler/kernels/core_rows.h"
@@ -18,6 +19,8 @@ using ir::Value;
 
 namespace {
 
+constexpr int kGroupOffsets = 8;  // scale_groups.h: tokens t and t + 8 have one scale or two spans
+
 // Where a head's or the tensor's amax lies.
 Value amax_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
                    const RowTile& tile) {
@@ -25,11 +28,32 @@ Value amax_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
   return plan.groups.per_head ? b.address(base, tile.batch_head(), 4) : base;
 }
 
+// Which rows of a thread, and of those beside it in a pass, have one scale.
+struct SharedScale {
+  int passes;     // one after the other
+  int rows;       // of a warp, side by side
+  bool of_warps;  // there are no others: each group lies within a warp
+};
+
+SharedScale shared_scale(const QuantizePlan& plan) {
+  const ScaleGroups& groups = plan.groups;
+  const int lanes = lanes_of_row(plan.padded_head_dim), step = pass_rows(plan.padded_head_dim);
+  const int rows_per_pass = kPrepareThreads / lanes;
+  const int num_passes = (plan.tile_rows + rows_per_pass - 1) / rows_per_pass;
+  const int passes = groups.span % step == 0 ? std::gcd(groups.span / step, num_passes) : 1;
+  const int rows = std::min(groups.span, kGroupOffsets / groups.groups);
+  const bool fills_tile = num_passes * rows_per_pass == plan.tile_rows;
+  const bool takes_span = groups.span == passes * step || kGroupOffsets % groups.span == 0;
+  const bool takes_rows = step == kGroupOffsets && ir::kWarpThreads / lanes % rows == 0;
+  return {passes, rows, fills_tile && takes_span && takes_rows};
+}
+
 // The group of a tile's row, counted from the tile's first group (scale_groups.h).
 Value group_of_row(Builder& b, const ScaleGroups& groups, Value row) {
   const Value run = b.mul(b.div(row, constant(groups.span)), constant(groups.groups));
   if (groups.groups == 1) return run;
-  const Value in_run = b.div(b.mul(b.rem(row, constant(8)), constant(groups.groups)), constant(8));
+  const Value in_run = b.div(b.mul(b.rem(row, constant(kGroupOffsets)), constant(groups.groups)),
+                             constant(kGroupOffsets));
   return b.add(run, in_run);
 }
 
@@ -61,18 +85,24 @@ Value row_of_token(Builder& b, KeyOrder order, Value token) {
   return b.bit_or(b.bit_and(token, constant(~0b11110)), in_block);
 }
 
-// The codes of this thread, eight a pass. Passes are whole bands of core matrices apart, and the
-// tile's first token a multiple of the keys that are permuted: in every layout they are as far
-// apart in all threads.
+// The codes of this thread, eight a pass. A thread's rows are of whole runs of keys that are
+// permuted, and the tile's first token a multiple of their number: passes are as far apart in all
+// threads.
 class CodeRows {
  public:
-  CodeRows(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile)
+  // `scratch`: shared memory, for codes that lie as core matrices.
+  CodeRows(Builder& b, const KernelArgs& args, const QuantizePlan& plan, const RowTile& tile,
+           Value scratch)
       : b_(b),
         plan_(plan),
         tile_(tile),
-        in_row_(b.less(tile.lanes().first, constant(plan.padded_head_dim))) {
-    if (tile.lanes().rows_per_pass % kCoreRows != 0) {
-      fail(ErrorKind::kInternal, "a pass is not of whole core matrices");
+        stage_(b, scratch, plan.tile_rows, plan.row_bytes()),
+        in_row_(tile.lanes().lanes_per_row * kLaneElements == plan.padded_head_dim
+                    ? Value{}
+                    : b.less(tile.lanes().first, constant(plan.padded_head_dim))) {
+    const int run = tile.lanes().pass_rows * tile.num_passes();
+    if (plan.order != KeyOrder::kByColumn && (run % kOrderedKeys != 0 || (run & (run - 1)) != 0)) {
+      fail(ErrorKind::kInternal, "a thread's rows are not of whole runs of permuted keys");
     }
     const Value row_bytes = b.zext(constant(plan.row_bytes()));
     const auto [pack_row, first_row, count] = tile.code_place();
@@ -80,7 +110,7 @@ class CodeRows {
     const Value row = b.add(first_row, tile.token(0));
     const Value first = b.mul(tile.lanes().lane, constant(kLaneElements * plan.code_bits / 8));
     if (plan.core_matrices) {
-      address_ = token_rows_address(b, pack, row, first, plan.row_bytes());
+      place_ = stage_.place(tile.row(0), first);
     } else {
       const Value placed = b.zext(row_of_token(b, plan.order, row));
       address_ = b.address(b.add64(pack, b.mul64(placed, row_bytes)), first, 1);
@@ -88,26 +118,31 @@ class CodeRows {
     if (plan.group_scales) scale_address_ = first_scales(args);
   }
 
-  // Rows outside the tensor have codes 0.
+  // Behind the last pass.
+  void finish(const KernelArgs& args) const {
+    if (!plan_.core_matrices) return;
+    b_.barrier();
+    const auto [pack_row, first_row, count] = tile_.code_place();
+    const Value pack = b_.add64(args[plan_.operand + "_codes"],
+                                b_.mul64(pack_row, b_.zext(constant(plan_.row_bytes()))));
+    const Value left = b_.sub(count, tile_.first_token());
+    const bool is_band = plan_.packed_heads.empty() && plan_.tile_rows % kCoreRows == 0;
+    stage_.store(pack, b_.add(first_row, tile_.first_token()), is_band,
+                 b_.min(left, constant(plan_.tile_rows)));
+  }
+
+  // Rows outside the tensor have codes 0: they are NaNs.
   void store(int pass, Value inverse) const {
-    const std::vector<Value> x = tile_.operand(pass);
-    const Value in_tensor = tile_.in_tensor(pass);
-    const Value factor = b_.select(in_tensor, inverse, constant_f32(0));
-    std::vector<Value> words = pack_codes(b_, plan_, x, factor);
-    if (is_fp8(plan_.type)) {  // which have a -0, of a negative number times 0
-      for (Value& word : words) word = b_.select(in_tensor, word, constant(0));
-    }
-    store_words(pass, words);
+    store_words(pass, pack_codes(b_, plan_, tile_.operand(pass), inverse));
   }
 
   // With scales of 16 elements, those of two neighbouring lanes; rows outside the tensor have
   // scales and codes 0.
   void store_groups(int pass) const {
     std::vector<Value> x = tile_.operand(pass);
-    const Value exists = tile_.in_tensor(pass);
     Value amax = constant_f32(0);
     for (Value& element : x) {
-      element = b_.select(exists, without_nan(b_, element), constant_f32(0));
+      element = without_nan(b_, element);
       amax = b_.fmax(amax, b_.emit1(Op::kAbsF32, {element}));
     }
     amax = b_.fmax(amax, b_.emit1(Op::kShflXorF32, {amax, constant(1)}));
@@ -119,15 +154,27 @@ class CodeRows {
 
  private:
   int pass_row(int pass) const {
-    return column_of_key(plan_.order, pass * tile_.lanes().rows_per_pass);
+    return column_of_key(plan_.order, pass * tile_.lanes().pass_rows);
   }
 
   void store_words(int pass, const std::vector<Value>& words) const {
-    b_.when(b_.both(tile_.has_codes(pass), in_row_), [&] {
+    if (plan_.core_matrices) return stage_words(pass, words);
+    b_.when(both_if_set(b_, tile_.has_codes(pass), in_row_), [&] {
       std::vector<Value> operands = {address_, constant(pass_row(pass) * plan_.row_bytes())};
       operands.insert(operands.end(), words.begin(), words.end());
       b_.emit(words.size() == 1 ? Op::kStGlobalI32 : Op::kStGlobalV2, operands);
     });
+  }
+
+  void stage_words(int pass, const std::vector<Value>& words) const {
+    const auto store = [&] {
+      const int offset = stage_.row_stride(pass * tile_.lanes().pass_rows);
+      b_.emit(Op::kStSharedV2, {place_, constant(offset), words[0], words[1]});
+    };
+    const Value in_tile =
+        both_if_set(b_, b_.less(tile_.row(pass), constant(plan_.tile_rows)), in_row_);
+    const Value needed = tile_.passes_fill_tile() ? in_row_ : in_tile;
+    needed ? b_.when(needed, store) : store();
   }
 
   // Of the thread's first row, the word that its lane's scale belongs to.
@@ -152,7 +199,7 @@ class CodeRows {
     }
     const Value is_first =
         b_.equal(b_.rem(tile_.lanes().lane, constant(kLanesOfWord)), constant(0));
-    b_.when(b_.both(b_.both(tile_.has_codes(pass), in_row_), is_first), [&] {
+    b_.when(both_if_set(b_, b_.both(tile_.has_codes(pass), is_first), in_row_), [&] {
       b_.emit(Op::kStGlobalI32,
               {scale_address_, constant(pass_row(pass) * plan_.scale_row_bytes()), word});
     });
@@ -163,7 +210,9 @@ class CodeRows {
   Builder& b_;
   const QuantizePlan& plan_;
   const RowTile& tile_;
-  Value in_row_, address_, scale_address_;
+  CoreRowStage stage_;
+  Value in_row_;  // this lane has codes; unset: every lane
+  Value address_, place_, scale_address_;
 };
 
 void clear_counters(Builder& b, const KernelArgs& args, const RowTile& tile) {
@@ -179,7 +228,7 @@ void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int
   const std::vector<Value> x = tile.elements(pass);
   Value dot = constant_f32(0);
   for (int i = 0; i < kLaneElements; ++i) dot = b.fma(x[i], key_mean[i], dot);
-  dot = reduce_row(b, tile.lanes(), dot, Op::kAddF32);
+  dot = reduce_rows(b, tile.lanes(), 1, dot, Op::kAddF32);
   b.when(b.both(tile.in_tensor(pass), b.equal(tile.lanes().lane, constant(0))), [&] {
     const Value row = b.add64(b.mul64(b.zext(tile.batch_head()), b.zext(tile.num_tokens())),
                               b.zext(tile.token(pass)));
@@ -192,9 +241,10 @@ void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int
 
 // Largest magnitudes of a tile's scale groups meet in shared memory: bit patterns of non-negative
 // floats order like integers, so integer maxima do, in any order.
-RowQuantizer::RowQuantizer(Builder& b, const KernelArgs& args, const QuantizePlan& plan)
-    : b_(b), args_(args), plan_(plan), turn_(b.var(constant(0))) {
-  if (plan.group_scales || plan.groups.is_dynamic()) return;
+RowQuantizer::RowQuantizer(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
+                           Value scratch)
+    : b_(b), args_(args), plan_(plan), scratch_(scratch), turn_(b.var(constant(0))) {
+  if (plan.group_scales || plan.groups.is_dynamic() || shared_scale(plan).of_warps) return;
   num_groups_ = plan.tile_rows / plan.groups.span * plan.groups.groups;
   maxima_ = b.smem(plan.operand + "_maxima", 2 * num_groups_ * 4);
   for_each_group([&](Value group) {
@@ -233,10 +283,12 @@ void RowQuantizer::run(const TilePlace& place, const Meanwhile& meanwhile) const
   const bool biases_first = plan_.lse_bias && !plan_.subtract_mean;
   if (biases_first) store_lse_biases(), tile.forget_elements();
   if (plan_.group_scales) {
-    const CodeRows codes(b_, args_, plan_, tile);
+    const CodeRows codes(b_, args_, plan_, tile, scratch_);
     for (int pass = 0; pass < tile.num_passes(); ++pass) codes.store_groups(pass);
   } else if (plan_.groups.is_dynamic()) {
     quantize_with_one_scale(tile);
+  } else if (shared_scale(plan_).of_warps) {
+    quantize_groups_of_warps(tile);
   } else {
     quantize_groups(tile);
   }
@@ -249,8 +301,9 @@ void RowQuantizer::quantize_with_one_scale(const RowTile& tile) const {
       b_.emit1(Op::kLdGlobalF32, {amax_address(b_, args_, plan_, tile), constant(0)});
   store_single_scale(tile, amax);
   const Value inverse = inverse_scale(b_, plan_, amax);
-  const CodeRows codes(b_, args_, plan_, tile);
+  const CodeRows codes(b_, args_, plan_, tile, scratch_);
   for (int pass = 0; pass < tile.num_passes(); ++pass) codes.store(pass, inverse);
+  codes.finish(args_);
 }
 
 // The one scale of a head or tensor is written with the first tile that it is of.
@@ -274,10 +327,46 @@ void RowQuantizer::raise_largest_scale(const RowTile& tile, Value scale) const {
   b_.emit(Op::kRedGlobalMaxU32, {address, constant(0), b_.emit1(Op::kBitsF32, {scale})});
 }
 
+// No thread waits for those of other warps.
+void RowQuantizer::quantize_groups_of_warps(const RowTile& tile) const {
+  const SharedScale shared = shared_scale(plan_);
+  const RowLanes& lanes = tile.lanes();
+  const int num_passes = tile.num_passes(), span = plan_.groups.span;
+  const auto amax_from = [&](int first) {
+    return tile.rows_amax(first, first + shared.passes, shared.rows);
+  };
+  // A pass alone is quantized as it is found; more are unpacked anew for their codes.
+  std::vector<Value> maxima;
+  if (shared.passes > 1) {
+    for (int first = 0; first < num_passes; first += shared.passes) {
+      maxima.push_back(amax_from(first));
+    }
+    tile.forget_elements();
+  }
+  // The first of the lanes that share a scale stores it, if the span begins with a token.
+  const Value row_of_group = b_.rem(lanes.number, constant(shared.rows));
+  const Value is_first = b_.equal(b_.bit_or(lanes.lane, row_of_group), constant(0));
+  const Value token = tile.token(0);
+  const Value begin = b_.sub(token, b_.rem(token, constant(std::min(span, kGroupOffsets))));
+  const Value tokens_left = b_.sub(tile.num_tokens(), begin);
+  const Value scales = scale_address(tile, group_of_row(b_, plan_.groups, token));
+  const CodeRows codes(b_, args_, plan_, tile, scratch_);
+  for (int first = 0; first < num_passes; first += shared.passes) {
+    const Value amax = maxima.empty() ? amax_from(first) : maxima[first / shared.passes];
+    const int row = first * lanes.pass_rows;
+    b_.when(b_.both(is_first, b_.greater(tokens_left, constant(row))), [&] {
+      const Value scale = b_.fdiv(amax, constant_f32(plan_.code_max));
+      b_.emit(Op::kStGlobalF32, {scales, constant(row / span * plan_.groups.groups * 4), scale});
+      raise_largest_scale(tile, scale);
+    });
+    const Value inverse = inverse_scale(b_, plan_, amax);
+    for (int pass = first; pass < first + shared.passes; ++pass) codes.store(pass, inverse);
+  }
+  codes.finish(args_);
+}
+
 void RowQuantizer::quantize_groups(const RowTile& tile) const {
-  // Passes are multiples of 8 rows apart: a thread's rows within a span have the same group.
-  const int rows = tile.lanes().rows_per_pass;
-  const int together = plan_.groups.span % rows == 0 ? plan_.groups.span / rows : 1;
+  const int together = shared_scale(plan_).passes;
   const auto group_of = [&](int pass) {
     const Value row = b_.min(tile.row(pass), constant(plan_.tile_rows - 1));
     return group_of_row(b_, plan_.groups, row);
@@ -295,13 +384,20 @@ void RowQuantizer::quantize_groups(const RowTile& tile) const {
   b_.barrier();
   store_scales(tile);
   tile.forget_elements();
-  const CodeRows codes(b_, args_, plan_, tile);
+  const CodeRows codes(b_, args_, plan_, tile, scratch_);
   for (int first = 0; first < tile.num_passes(); first += together) {
     const Value amax = b_.emit1(Op::kLdSharedF32, {maximum(turn, group_of(first)), constant(0)});
     const Value inverse = inverse_scale(b_, plan_, amax);
     for (int pass = first; pass < end_of(first); ++pass) codes.store(pass, inverse);
   }
+  codes.finish(args_);
   b_.set(turn_, b_.sub(constant(num_groups_ * 4), turn));
+}
+
+Value RowQuantizer::scale_address(const RowTile& tile, Value group) const {
+  const Value stride = args_[plan_.operand + "_scales_stride_h"];
+  const Value first = b_.mul64(b_.mul64(b_.zext(tile.batch_head()), stride), b_.zext(constant(4)));
+  return b_.address(b_.add64(args_[plan_.operand + "_scales"], first), group, 4);
 }
 
 // scales[group] = amax / code_max for the groups whose tokens exist. Nobody reads the other turn's
@@ -309,10 +405,6 @@ void RowQuantizer::quantize_groups(const RowTile& tile) const {
 void RowQuantizer::store_scales(const RowTile& tile) const {
   const ScaleGroups& groups = plan_.groups;
   const Value turn = b_.get(turn_), other = b_.sub(constant(num_groups_ * 4), turn);
-  const Value head_base = b_.add64(
-      args_[plan_.operand + "_scales"],
-      b_.mul64(b_.mul64(b_.zext(tile.batch_head()), args_[plan_.operand + "_scales_stride_h"]),
-               b_.zext(constant(4))));
   const Value first_group =
       b_.mul(b_.div(tile.first_token(), constant(groups.span)), constant(groups.groups));
   for_each_group([&](Value group) {
@@ -323,7 +415,7 @@ void RowQuantizer::store_scales(const RowTile& tile) const {
       const Value amax = b_.emit1(Op::kLdSharedF32, {maximum(turn, group), constant(0)});
       const Value scale = b_.fdiv(amax, constant_f32(plan_.code_max));
       b_.emit(Op::kStGlobalF32,
-              {b_.address(head_base, b_.add(first_group, group), 4), constant(0), scale});
+              {scale_address(tile, b_.add(first_group, group)), constant(0), scale});
       raise_largest_scale(tile, scale);
     });
   });

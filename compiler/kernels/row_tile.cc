@@ -19,8 +19,11 @@ RowTile::RowTile(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
       place_(place),
       first_token_(b.mul(place.tile, constant(plan.tile_rows))),
       num_tokens_(args[names_of(plan).tokens]),
-      in_row_(b.less(lanes_.first, constant(plan.head_dim))),
-      pieces_(b) {}
+      first_row_(lanes_.first_row(b, num_passes())),
+      in_row_(lanes_.lanes_per_row * kLaneElements == plan.head_dim
+                  ? Value{}
+                  : b.less(lanes_.first, constant(plan.head_dim))),
+      pieces_(b, num_passes()) {}
 
 RowTile::CodePlace RowTile::code_place() const {
   const Value padded = plan_.token_multiple > 1
@@ -43,26 +46,38 @@ Value RowTile::batch_head() const {
 }
 
 Value RowTile::row(int pass) const {
-  return b_.add(lanes_.row, constant(pass * lanes_.rows_per_pass));
+  return b_.add(first_row_, constant(pass * lanes_.pass_rows));
 }
 Value RowTile::token(int pass) const {
   return b_.add(first_token_, row(pass));
 }
 
 Value RowTile::before(Value end, int pass) const {
-  const Value exists = b_.less(token(pass), end);
-  if ((pass + 1) * lanes_.rows_per_pass <= plan_.tile_rows) return exists;
+  const Value exists = b_.greater(b_.sub(end, token(0)), constant(pass * lanes_.pass_rows));
+  if (passes_fill_tile()) return exists;
   return b_.both(exists, b_.less(row(pass), constant(plan_.tile_rows)));
 }
 
-void RowTile::load() {
+// Most tiles lie within the tensor: theirs are loaded with no look at the rows, and before all
+// else, which compilers hold back the last loads for where one block has them all.
+void RowTile::load() const {
+  if (!passes_fill_tile()) return load_passes(false);
+  const Value end = b_.add(first_token_, constant(plan_.tile_rows));
+  b_.when_uniform(
+      b_.less_equal(end, num_tokens_), [&] { load_passes(true); }, [&] { load_passes(false); });
+}
+
+void RowTile::load_passes(bool all_exist) const {
   const std::string tokens(names_of(plan_).tokens);
   const RowPlace first{place_.batch, place_.head, token(0)};
   Value address = b_.address(row_address(b_, args_, plan_.operand, tokens, first), lanes_.first,
                              bits_of(plan_.input) / 8);
+  const Value nan = constant(0x7fff7fff);  // a pair of f16 or bf16
+  const Value otherwise = in_row_ ? b_.select(in_row_, nan, constant(0)) : nan;
   for (int pass = 0; pass < num_passes(); ++pass) {
     if (pass > 0) address = b_.add64(address, args_[plan_.operand + "_pass_stride"]);
-    pieces_.load(address, b_.both(in_tensor(pass), in_row_));
+    const Value valid = all_exist ? in_row_ : both_if_set(b_, in_tensor(pass), in_row_);
+    pieces_.load(pass, address, valid, otherwise);
   }
 }
 
@@ -76,12 +91,16 @@ std::vector<Value> RowTile::load_key_mean() const {
   return load_f32s(b_, b_.address(row, lanes_.first, 4), in_row_);
 }
 
-// Passes of the same number share their mean in every thread.
+// Passes of the same number share their mean in every thread: its rows lie in a run of the tile
+// that is a multiple or a part of a mean's, or for all that is known each in another block.
 int RowTile::block_of(int pass) const {
   if (plan_.mean_span == 0 || plan_.mean_span % plan_.tile_rows == 0) return 0;
+  const int run = num_passes() * lanes_.pass_rows;
+  const bool begins_with_block = plan_.tile_rows % plan_.mean_span == 0;
+  if (begins_with_block && plan_.mean_span % run == 0) return 0;
   const bool is_aligned =
-      plan_.mean_span % lanes_.rows_per_pass == 0 && plan_.tile_rows % plan_.mean_span == 0;
-  return is_aligned ? pass * lanes_.rows_per_pass / plan_.mean_span : pass;
+      begins_with_block && run % plan_.mean_span == 0 && plan_.mean_span % lanes_.pass_rows == 0;
+  return is_aligned ? pass * lanes_.pass_rows / plan_.mean_span : pass;
 }
 
 const std::vector<Value>& RowTile::mean(int pass) const {
@@ -132,29 +151,66 @@ void RowTile::rotate(std::vector<Value>& x) const {
   for (Value& element : x) element = b_.fmul(element, norm);
 }
 
-Value RowTile::rows_amax(int first_pass, int end_pass) const {
+Value RowTile::rows_amax(int first_pass, int end_pass, int rows) const {
   Value amax = constant_f32(0);
-  for (int pass = first_pass; pass < end_pass; ++pass) {
-    amax =
-        b_.fmax(amax, plan_.subtract_mean || plan_.rotates ? operand_amax(pass) : plain_amax(pass));
+  if (plan_.rotates) {
+    for (int pass = first_pass; pass < end_pass; ++pass) amax = b_.fmax(amax, rotated_amax(pass));
+  } else {
+    amax = b_.fmax(amax, plan_.subtract_mean ? centred_amax(first_pass, end_pass)
+                                             : plain_amax(first_pass, end_pass));
   }
-  return reduce_row(b_, lanes_, amax, Op::kMaxF32);
+  return reduce_rows(b_, lanes_, rows, amax, Op::kMaxF32);
 }
 
-// Of this thread's elements of a pass; 0 outside the tensor.
-Value RowTile::plain_amax(int pass) const {
-  Value largest;
-  for (const Value pair : pieces_.pairs(pass)) {
-    const Value magnitudes = pair_abs(b_, pair);
-    largest = largest ? pair_max(b_, plan_.input, largest, magnitudes) : magnitudes;
+// Of this thread's elements; NaN if there is nothing else. Extremes take fewer operations than
+// magnitudes.
+Value RowTile::plain_amax(int first_pass, int end_pass) const {
+  Value highest, lowest;
+  for (int pass = first_pass; pass < end_pass; ++pass) {
+    for (const Value pair : pieces_.pairs(pass)) {
+      highest = highest ? pair_max(b_, plan_.input, highest, pair) : pair;
+      lowest = lowest ? pair_min(b_, plan_.input, lowest, pair) : pair;
+    }
   }
-  const std::vector<Value> last = unpack(b_, plan_.input, {largest});
-  return b_.fmax(last[0], last[1]);
+  Value amax;
+  for (const Value x : unpack(b_, plan_.input, {highest, lowest})) {
+    const Value magnitude = b_.emit1(Op::kAbsF32, {x});
+    amax = amax ? b_.fmax(amax, magnitude) : magnitude;
+  }
+  return amax;
 }
-Value RowTile::operand_amax(int pass) const {
+
+// As rounding is monotone, the largest |x - mean| of a channel is that of its highest or its lowest
+// element, which pairs find.
+Value RowTile::centred_amax(int first_pass, int end_pass) const {
+  Value amax;
+  for (int first = first_pass, end; first < end_pass; first = end) {
+    std::vector<Value> highest = pieces_.pairs(first), lowest = highest;
+    for (end = first + 1; end < end_pass && block_of(end) == block_of(first); ++end) {
+      const std::vector<Value> pairs = pieces_.pairs(end);
+      for (size_t i = 0; i < pairs.size(); ++i) {
+        highest[i] = pair_max(b_, plan_.input, highest[i], pairs[i]);
+        lowest[i] = pair_min(b_, plan_.input, lowest[i], pairs[i]);
+      }
+    }
+    const std::vector<Value>& subtracted = mean(first);
+    std::vector<std::vector<Value>> both = {highest};
+    if (end > first + 1) both.push_back(lowest);
+    for (const std::vector<Value>& extremes : both) {
+      const std::vector<Value> x = unpack(b_, plan_.input, extremes);
+      for (int i = 0; i < kLaneElements; ++i) {
+        const Value magnitude = b_.emit1(Op::kAbsF32, {b_.fsub(x[i], subtracted[i])});
+        amax = amax ? b_.fmax(amax, magnitude) : magnitude;
+      }
+    }
+  }
+  return amax;
+}
+
+Value RowTile::rotated_amax(int pass) const {
   Value amax = constant_f32(0);
   for (const Value x : operand(pass)) amax = b_.fmax(amax, b_.emit1(Op::kAbsF32, {x}));
-  return b_.select(in_tensor(pass), amax, constant_f32(0));
+  return amax;
 }
 
 }  // namespace sagejit

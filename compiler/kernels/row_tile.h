@@ -16,6 +16,8 @@ class RowTile {
   int num_passes() const {
     return (plan_.tile_rows + lanes_.rows_per_pass - 1) / lanes_.rows_per_pass;
   }
+  // No thread has rows past the tile's.
+  bool passes_fill_tile() const { return num_passes() * lanes_.rows_per_pass == plan_.tile_rows; }
   const RowLanes& lanes() const { return lanes_; }
   ir::Value first_token() const { return first_token_; }
   ir::Value num_tokens() const { return num_tokens_; }
@@ -36,8 +38,9 @@ class RowTile {
   ir::Value in_tensor(int pass) const { return before(num_tokens_, pass); }
   ir::Value has_codes(int pass) const { return before(code_place().count, pass); }
 
-  // A piece for each pass; zeros outside the tensor.
-  void load();
+  // A piece for each pass. Rows outside the tensor are NaNs, which are in no maximum and whose
+  // codes are 0; elements past the head_dim are 0.
+  void load() const;
   // Until the means of the K head and of the Q that attends to it are there; loads the first that
   // is subtracted.
   void wait_for_means() const;
@@ -48,17 +51,19 @@ class RowTile {
   std::vector<ir::Value> elements(int pass) const {
     return unpack(b_, plan_.input, pieces_.pairs(pass));
   }
-  // x as it is quantized: where it is smoothed, x - mean; where it is rotated, H times that; of a
-  // row outside the tensor, anything. All lanes of a warp.
+  // x as it is quantized: where it is smoothed, x - mean; where it is rotated, H times that. All
+  // lanes of a warp.
   std::vector<ir::Value> operand(int pass) const;
-  // The largest magnitude of that over whole rows of the tensor, those of some passes; every lane
-  // of a row gets it.
-  ir::Value rows_amax(int first_pass, int end_pass) const;
+  // The largest magnitude of that over whole rows, those of some passes and of so many rows of a
+  // warp, side by side; every lane of them gets it.
+  ir::Value rows_amax(int first_pass, int end_pass, int rows = 1) const;
   void forget_elements() const { pieces_.forget(); }
 
  private:
-  ir::Value plain_amax(int pass) const;
-  ir::Value operand_amax(int pass) const;
+  ir::Value plain_amax(int first_pass, int end_pass) const;
+  ir::Value centred_amax(int first_pass, int end_pass) const;
+  ir::Value rotated_amax(int pass) const;
+  void load_passes(bool all_exist) const;
   void rotate(std::vector<ir::Value>& x) const;
   ir::Value before(ir::Value end, int pass) const;
   int block_of(int pass) const;
@@ -70,7 +75,8 @@ class RowTile {
   RowLanes lanes_;
   TilePlace place_;
   ir::Value first_token_, num_tokens_;
-  ir::Value in_row_;  // this lane has elements
+  ir::Value first_row_;
+  ir::Value in_row_;  // this lane has elements; unset: every lane
   Pieces pieces_;
   // The mean of the last pass that asked for one, and of which block it is: most rows of a thread
   // share it.

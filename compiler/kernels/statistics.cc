@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <functional>
 #include <limits>
 
@@ -139,33 +140,46 @@ class ChunkFold {
     return found;
   }
 
-  // All rows of a pass are loaded before the first is folded.
+  // Most runs of rows lie within the chunk: where it matters, theirs are folded with no look at
+  // each.
   void fold_rows(const std::function<void()>& loading) {
-    const std::string_view tokens = statistic_.operand == "q" ? "m" : "n";
-    const Value in_row = b_.less(lanes_.first, constant(statistic_.row_elements));
-    const Value step = constant(kChunkPieces * lanes_.rows_per_pass);
-    b_.loop(place_.begin, place_.end, step, [&](Value first) {
-      const Value row = b_.add(first, lanes_.row);
-      const RowPlace place{place_.batch, place_.head, row};
-      Value address = b_.address(row_address(b_, args_, statistic_.operand, tokens, place),
-                                 lanes_.first, bits_of(statistic_.input) / 8);
-      Pieces pieces(b_);
-      std::vector<Value> exist;
-      for (int i = 0; i < kChunkPieces; ++i) {
-        if (i > 0) address = b_.add64(address, args_[statistic_.operand + "_pass_stride"]);
-        const Value token = b_.add(row, constant(i * lanes_.rows_per_pass));
-        exist.push_back(b_.both(b_.less(token, place_.end), in_row));
-        pieces.load(address, exist.back());
-      }
-      call(loading);
-      for (int i = 0; i < kChunkPieces; ++i) {
-        for (size_t f = 0; f < folds_.size(); ++f) fold_row(f, pieces.pairs(i), exist[i]);
-      }
+    const bool matters = std::any_of(statistic_.folds.begin(), statistic_.folds.end(),
+                                     [](const Fold& fold) { return !takes_zeros(fold.kind); });
+    const Value rows = constant(kChunkPieces * lanes_.rows_per_pass);
+    b_.loop(place_.begin, place_.end, rows, [&](Value first) {
+      if (!matters) return fold_run(first, false, loading);
+      b_.when_uniform(
+          b_.less_equal(b_.add(first, rows), place_.end), [&] { fold_run(first, true, loading); },
+          [&] { fold_run(first, false, loading); });
     });
   }
 
-  // Rows past the chunk's end are zeros, which change neither a sum that starts at +0 nor a
-  // magnitude; other folds must know.
+  // All rows of a thread are loaded before the first is folded.
+  void fold_run(Value first, bool all_exist, const std::function<void()>& loading) {
+    const std::string_view tokens = statistic_.operand == "q" ? "m" : "n";
+    const Value in_row = lanes_.lanes_per_row * kLaneElements == statistic_.row_elements
+                             ? Value{}
+                             : b_.less(lanes_.first, constant(statistic_.row_elements));
+    const Value row = b_.add(first, lanes_.first_row(b_, kChunkPieces));
+    const RowPlace place{place_.batch, place_.head, row};
+    Value address = b_.address(row_address(b_, args_, statistic_.operand, tokens, place),
+                               lanes_.first, bits_of(statistic_.input) / 8);
+    const Pieces pieces(b_, kChunkPieces);
+    std::vector<Value> exist;
+    for (int i = 0; i < kChunkPieces; ++i) {
+      if (i > 0) address = b_.add64(address, args_[statistic_.operand + "_pass_stride"]);
+      const Value token = b_.add(row, constant(i * lanes_.pass_rows));
+      exist.push_back(all_exist ? in_row : both_if_set(b_, b_.less(token, place_.end), in_row));
+      pieces.load(i, address, exist.back());
+    }
+    call(loading);
+    for (int i = 0; i < kChunkPieces; ++i) {
+      for (size_t f = 0; f < folds_.size(); ++f) fold_row(f, pieces.pairs(i), exist[i]);
+    }
+  }
+
+  // What is outside the chunk and its rows is zero, which changes neither a sum that starts at +0
+  // nor a magnitude; other folds must know. `exists`, if unset, is true.
   void fold_row(size_t fold, const std::vector<Value>& pairs, Value exists) {
     const FoldKind kind = statistic_.folds[fold].kind;
     const DType type = statistic_.input;
@@ -177,7 +191,7 @@ class ChunkFold {
     }
     for (size_t i = 0; i < pairs.size(); ++i) {
       Value pair = kind == FoldKind::kAmax ? pair_abs(b_, pairs[i]) : pairs[i];
-      if (!takes_zeros(kind)) pair = b_.select(exists, pair, neutral_pair(kind, type));
+      if (exists && !takes_zeros(kind)) pair = b_.select(exists, pair, neutral_pair(kind, type));
       const auto extreme = kind == FoldKind::kLowest ? pair_min : pair_max;
       b_.set(folded[i], extreme(b_, type, b_.get(folded[i]), pair));
     }
@@ -256,7 +270,7 @@ class HeadFold {
   // in flight together; where there are fewer chunks, the last one comes again and counts for
   // nothing.
   std::vector<Value> fold(const std::vector<Fold>& folds, int channels) {
-    constexpr int kInFlight = 24;
+    constexpr int kInFlight = 18;
     const int step = kInFlight / static_cast<int>(folds.size());
     const Value num_chunks = args_["num_chunks"];
     const Value row_bytes = b_.zext(constant(channels * 4));

@@ -33,12 +33,6 @@ const std::string kLargestKeyScale = "k_largest_scale";
 
 constexpr int kElementBytes = 2;  // of Q, K and V
 
-// Threads that a row of so many elements takes.
-int lanes_of_row(int columns) {
-  return static_cast<int>(
-      std::bit_ceil(static_cast<unsigned>(columns) * kElementBytes / kPieceBytes));
-}
-
 // Builds the launch list; a buffer is named before the launches that use it.
 class PlanWriter {
  public:
@@ -86,11 +80,10 @@ class PlanWriter {
   PlanWriter& reciprocal(const std::string& name, const std::string& value) {
     return i32(name + "_reciprocal", fmt::format("div({}, max(1, {}))", kReciprocalOf, value));
   }
-  // From row to row of a thread, where a team's lie side by side.
+  // From one row of a thread to the next.
   PlanWriter& pass_stride(const std::string& name, std::string_view token_axis, int columns) {
-    const int lanes = lanes_of_row(columns);
     return i64(name + "_pass_stride", fmt::format("{}.stride_{} * {}", name, token_axis,
-                                                  kPrepareThreads / lanes * kElementBytes));
+                                                  pass_rows(columns) * kElementBytes));
   }
   // A tensor [b, heads, tokens, d]: its address and its strides in bytes.
   PlanWriter& tensor(const std::string& name, std::string_view token_axis, int element_bytes) {
@@ -674,6 +667,16 @@ void check_family(const Variant& v, const Schedule& schedule, const Target& targ
 
 }  // namespace
 
+int lanes_of_row(int columns) {
+  return static_cast<int>(
+      std::bit_ceil(static_cast<unsigned>(columns) * kElementBytes / kPieceBytes));
+}
+
+int pass_rows(int columns) {
+  constexpr int kGroupOffsets = 8, kWarpThreads = 32;  // scale_groups.h
+  return std::max(kGroupOffsets, kWarpThreads / lanes_of_row(columns));
+}
+
 OperandNames names_of(const QuantizePlan& plan) {
   return plan.operand == "q" ? OperandNames{"hq", "m"} : OperandNames{"hkv", "n"};
 }
@@ -685,9 +688,10 @@ int ForwardPlan::num_pieces() const {
 
 int ForwardPlan::scratch_bytes() const {
   const int folds = std::max(k.subtract_mean || q.subtract_mean ? 1 : 0, v.num_folds());
-  const int codes = v.is_scaled ? v.tile_tokens * v.columns : 0;
+  const int values = v.is_scaled ? v.tile_tokens * v.columns : 0;
   const int means = mean_scores.exists ? (kMeanScoreRows + 1) * mean_scores.head_dim * 4 : 0;
-  return std::max({folds * kFoldBytes, codes, means});
+  const int rows = std::max(k.stage_bytes(), q.stage_bytes());
+  return std::max({folds * kFoldBytes, values, means, rows});
 }
 
 const KernelLaunch* ForwardPlan::find_launch(std::string_view kernel) const {

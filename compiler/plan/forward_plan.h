@@ -47,6 +47,11 @@ inline constexpr int kMinChunkTokens = 128;
 // Kernels divide by a parameter by means of another, floor(kReciprocalOf / it).
 inline constexpr int kReciprocalOf = 0x7fffffff;
 
+// How threads lie over rows of so many elements (RowLanes in kernels/prepare.h): those of a row, a
+// power of two, and the rows from one of a thread's to its next.
+int lanes_of_row(int columns);
+int pass_rows(int columns);
+
 // Quantization of Q or K: codes [b, h, tokens, padded_head_dim], contiguous, a byte each or two to
 // a byte, the first in the lower bits; with `core_matrices` tokens are padded and each head lies as
 // kTokenRows of core_matrix.h says. Else with `order` token t lies in row column_of_key(order, t).
@@ -77,6 +82,8 @@ struct QuantizePlan {
   std::string packed_heads;
 
   int row_bytes() const { return padded_head_dim * code_bits / 8; }
+  // Of a tile's codes, where they meet in shared memory to be stored as core matrices.
+  int stage_bytes() const { return core_matrices ? (tile_rows + 7) / 8 * 8 * row_bytes() : 0; }
   int scale_row_bytes() const { return padded_head_dim / kGroupElements; }  // with group_scales
   // amax is found by a launch of its own.
   bool finds_amax_first() const { return !group_scales && groups.is_dynamic(); }

@@ -120,7 +120,7 @@ TEST_CASE("predicated loads, extremes of pairs and barriers of teams read back")
   constexpr std::string_view kText = R"(kernel @k(p: i64) threads 64 min_blocks 1 {
   %0:i64 = param @p
   %1:i32 = tid
-  %2:i32, %3:i32, %4:i32, %5:i32 = ld.global.v4.b32.if %0, 16, %1
+  %2:i32, %3:i32, %4:i32, %5:i32 = ld.global.v4.b32.if %0, 16, %1, %1
   %6:i32 = max.f16x2 %2, %3
   %7:i32 = min.f16x2 %2, %3
   %8:i32 = max.bf16x2 %4, %5

@@ -73,13 +73,13 @@ TEST_CASE("a load under a condition reads nothing where it is 0") {
   // Only thread 0's address is one of `data`.
   const Value condition = b.select(b.equal(b.tid(), constant(0)), constant(1), constant(0));
   std::vector<Value> operands = {b.address(out, b.tid(), 16), constant(0)};
-  for (const Value word :
-       b.emit(Op::kLdGlobalV4If, {b.address(data, b.tid(), 1 << 20), constant(16), condition})) {
+  for (const Value word : b.emit(Op::kLdGlobalV4If, {b.address(data, b.tid(), 1 << 20),
+                                                     constant(16), condition, constant(7)})) {
     operands.push_back(word);
   }
   b.emit(Op::kStGlobalV4, operands);
   const test::IrProgram program(b.finish(80), *nvrtc);
-  std::vector<uint32_t> words = {1, 2, 3, 4, 5, 6, 7, 8}, found(32 * 4, 9), expected(32 * 4, 0);
+  std::vector<uint32_t> words = {1, 2, 3, 4, 5, 6, 7, 8}, found(32 * 4, 9), expected(32 * 4, 7);
   std::iota(expected.begin(), expected.begin() + 4, 5);
   const test::MemoryRange memory[] = {test::range(words, "data", false), test::range(found, "out")};
   program.run(test::Params(words, found), memory);

@@ -452,12 +452,13 @@ TEST_CASE("strides reach the kernels in bytes, addresses from their tensor or bu
   CHECK(params[15].type == ParamType::kI32);  // m
   CHECK(param_of(plan, "attention", "lse_stride_b") ==
         4 * (100 + static_cast<int>(Symbol::kLseStrideB)));
-  // A row of 64 elements takes eight threads.
+  // From a row to the one congruent modulo 8, unless a warp has more rows.
+  CHECK((pass_rows(256) == 8 && pass_rows(32) == 8 && pass_rows(16) == 16 && pass_rows(8) == 32));
   CHECK(param_of(plan, "quantize", "k_pass_stride") ==
-        2 * (256 / 8) * (100 + static_cast<int>(Symbol::kKStrideN)));
+        2 * 8 * (100 + static_cast<int>(Symbol::kKStrideN)));
   const ForwardPlan wgmma = wgmma_plan_of("head_dim = 64; v = e4m3");
   const int v_stride = 100 + static_cast<int>(Symbol::kVStrideN);
-  CHECK(param_of(wgmma, "prepare", "v_pass_stride") == 2 * (256 / 8) * v_stride);
+  CHECK(param_of(wgmma, "prepare", "v_pass_stride") == 2 * 8 * v_stride);
   CHECK(param_of(wgmma, "prepare", "v_pair_stride") == 2 * 8 * v_stride);
 }
 
