@@ -32,10 +32,9 @@ constexpr const char* kTriple = "nvptx64-nvidia-cuda";
 // PTX has registers without end, and whoever allocates those of the GPU sees all of the kernel:
 // what LLVM moves to spare some only ties the assembler's hands. Of the shipped kernels, some of
 // which are sized to their last register, none spills without these passes, and some do with them
-// (ptxas 13.0). The machine scheduler, which is off at this level, brings what instruction
-// selection has spread nearer to the order of the IR: 1..2 % in the Hopper kernels at d = 64.
-constexpr const char* kOptions[] = {"sagejit", "-disable-lsr", "-disable-machine-sink",
-                                    "-enable-misched"};
+// (ptxas 13.0). -enable-misched would gain 1..2 % in Hopper kernels, but moves what makes fragments
+// behind the wgmma.fence that must follow it.
+constexpr const char* kOptions[] = {"sagejit", "-disable-lsr", "-disable-machine-sink"};
 
 // Options are LLVM's only way to switch these off, and are the whole process's: of this shared
 // object's LLVM, which nobody else sees.
@@ -104,8 +103,8 @@ std::unique_ptr<llvm::TargetMachine> make_machine(const std::string& cpu,
 }
 
 // What code generation wants of its input and does not do itself: registers instead of variables,
-// and nothing twice. Unrolling and hoisting are left to the assembler, which allocates the
-// registers.
+// and nothing twice. Unrolling, hoisting and scheduling are left to the assembler, which allocates
+// the registers.
 void simplify(llvm::Module& module, llvm::TargetMachine& machine) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
