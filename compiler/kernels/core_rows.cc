@@ -12,14 +12,6 @@ using ir::constant;
 using ir::Op;
 using ir::Value;
 
-Value token_rows_address(Builder& b, Value head, Value token, Value byte, int row_bytes) {
-  const Value band = b.div(token, constant(kCoreRows));  // of 8 tokens
-  const Value in_core = b.add(b.mul(b.rem(token, constant(kCoreRows)), constant(kCoreRowBytes)),
-                              b.rem(byte, constant(kCoreRowBytes)));
-  const Value core = b.mul(b.div(byte, constant(kCoreRowBytes)), constant(kCoreBytes));
-  return b.address(b.address(head, band, kCoreRows * row_bytes), b.add(core, in_core), 1);
-}
-
 // Of a row in the band, in the core matrix `core` of those side by side.
 Value CoreRowStage::turned(Value row, Value core) const {
   const int cores = row_bytes_ / kCoreRowBytes;
@@ -50,7 +42,7 @@ void CoreRowStage::store(Value head, Value first, bool first_is_band, Value coun
     const Value bands = b_.div(place, constant(kCoreRows));
     const Value bytes = b_.add(b_.mul(moved, constant(kCoreRowBytes)),
                                b_.mul(bands, constant(row_stride(kCoreRows))));
-    target = b_.add64(target, b_.emit1(Op::kSextI64, {bytes}));
+    target = b_.add64(target, b_.sext(bytes));
   }
   for (int unit = 0; unit < units; unit += b_.team_threads()) {
     const Value number = b_.add(b_.tid(), constant(unit));

@@ -5,11 +5,6 @@
 
 namespace sagejit {
 
-// Of byte `byte` (i32) of row `token` (i32) of a head laid out as kTokenRows, whose first byte is
-// at `head` (i64).
-ir::Value token_rows_address(ir::Builder& b, ir::Value head, ir::Value token, ir::Value byte,
-                             int row_bytes);
-
 // A tile's rows as core matrices in shared memory, where a team's threads bring them together: a
 // warp's pieces of a few rows are far apart in such a layout, and stored as they are would take
 // many transactions. Rows of core matrices are turned, by their column of the tile, so that neither

@@ -11,7 +11,6 @@ using ir::Var;
 
 RowLanes::RowLanes(Builder& b, int row_elements)
     : lanes_per_row(lanes_of_row(row_elements)),
-      rows_of_warp(ir::kWarpThreads / lanes_per_row),
       rows_per_pass(b.team_threads() / lanes_per_row),
       pass_rows(sagejit::pass_rows(row_elements)),
       number(b.div(b.tid(), constant(lanes_per_row))),

@@ -22,7 +22,6 @@ struct RowLanes {
   RowLanes(ir::Builder& b, int row_elements);
 
   int lanes_per_row;
-  int rows_of_warp;  // in a pass
   int rows_per_pass;
   int pass_rows;     // from a thread's row to that of the next pass
   ir::Value number;  // of this thread's row among those of a pass
@@ -37,6 +36,10 @@ struct RowLanes {
 // `otherwise`, by default 0, and nothing is read.
 std::vector<ir::Value> load_pairs(ir::Builder& b, ir::Value address, ir::Value valid = {},
                                   ir::Value otherwise = {});
+
+// A pair of NaNs, f16 or bf16: what rows outside a tensor hold where maxima pass them over and
+// their codes are 0.
+inline constexpr int32_t kNanPair = 0x7fff7fff;
 
 // What a thread has loaded: pieces of eight 16-bit elements, in pairs.
 class Pieces {

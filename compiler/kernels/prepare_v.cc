@@ -239,7 +239,7 @@ class ValueQuantizer {
   void load(const Item& item, const Pieces& pieces, int piece, bool all_exist) const {
     const Value one = args_["v_stride_n"],
                 channel_exists = tile_.channel_exists(item.first_channel);
-    const Value missing = constant(plan_.subtract_mean ? 0x7fff7fff : 0);
+    const Value missing = constant(plan_.subtract_mean ? kNanPair : 0);
     const Value otherwise =
         channel_exists ? b_.select(channel_exists, missing, constant(0)) : missing;
     const Value first = tile_.address(item.token, item.first_channel);

@@ -35,6 +35,7 @@ struct SharedScale {
   bool of_warps;  // there are no others: each group lies within a warp
 };
 
+// Not of groups that are dynamic.
 SharedScale shared_scale(const QuantizePlan& plan) {
   const ScaleGroups& groups = plan.groups;
   const int lanes = lanes_of_row(plan.padded_head_dim), step = pass_rows(plan.padded_head_dim);
@@ -239,8 +240,8 @@ void store_lse_bias(Builder& b, const KernelArgs& args, const RowTile& tile, int
 
 }  // namespace
 
-// Largest magnitudes of a tile's scale groups meet in shared memory: bit patterns of non-negative
-// floats order like integers, so integer maxima do, in any order.
+// Largest magnitudes of scale groups that do not lie within a warp meet in shared memory: bit
+// patterns of non-negative floats order like integers, so integer maxima do, in any order.
 RowQuantizer::RowQuantizer(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
                            Value scratch)
     : b_(b), args_(args), plan_(plan), scratch_(scratch), turn_(b.var(constant(0))) {
@@ -371,7 +372,7 @@ void RowQuantizer::quantize_groups(const RowTile& tile) const {
     const Value row = b_.min(tile.row(pass), constant(plan_.tile_rows - 1));
     return group_of_row(b_, plan_.groups, row);
   };
-  const auto end_of = [&](int pass) { return std::min(pass + together, tile.num_passes()); };
+  const auto end_of = [&](int pass) { return pass + together; };
   const Value turn = b_.get(turn_);
   const Value is_first_lane = b_.equal(tile.lanes().lane, constant(0));
   for (int pass = 0; pass < tile.num_passes(); pass += together) {

@@ -58,8 +58,8 @@ Value RowTile::before(Value end, int pass) const {
   return b_.both(exists, b_.less(row(pass), constant(plan_.tile_rows)));
 }
 
-// Most tiles lie within the tensor: theirs are loaded with no look at the rows, and before all
-// else, which compilers hold back the last loads for where one block has them all.
+// Most tiles lie within the tensor: theirs are loaded with no look at the rows. In a block of their
+// own, loads are not held back by assemblers for work on the first of them.
 void RowTile::load() const {
   if (!passes_fill_tile()) return load_passes(false);
   const Value end = b_.add(first_token_, constant(plan_.tile_rows));
@@ -72,7 +72,7 @@ void RowTile::load_passes(bool all_exist) const {
   const RowPlace first{place_.batch, place_.head, token(0)};
   Value address = b_.address(row_address(b_, args_, plan_.operand, tokens, first), lanes_.first,
                              bits_of(plan_.input) / 8);
-  const Value nan = constant(0x7fff7fff);  // a pair of f16 or bf16
+  const Value nan = constant(kNanPair);
   const Value otherwise = in_row_ ? b_.select(in_row_, nan, constant(0)) : nan;
   for (int pass = 0; pass < num_passes(); ++pass) {
     if (pass > 0) address = b_.add64(address, args_[plan_.operand + "_pass_stride"]);

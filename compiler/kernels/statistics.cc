@@ -78,9 +78,9 @@ Value finite_mean(Builder& b, Value sum, Value count) {
   return b.select(is_finite, mean, constant_f32(0));
 }
 
-// A team folds a chunk of tokens of one (batch, head). Threads take rows in turn; what they have
-// meets in shared memory and is folded in order of the threads, so that sums do not depend on
-// timing.
+// A team folds a chunk of tokens of one (batch, head). Threads take rows as RowLanes says; what
+// they have meets in shared memory and is folded in order of the threads, so that sums do not
+// depend on timing.
 class ChunkFold {
  public:
   ChunkFold(Builder& b, const KernelArgs& args, const Statistic& statistic, const ChunkPlace& place,
@@ -140,12 +140,14 @@ class ChunkFold {
     return found;
   }
 
-  // Most runs of rows lie within the chunk: where it matters, theirs are folded with no look at
-  // each.
+  // Where a chunk is whole runs of rows, most exist, and where it matters are folded with no look
+  // at each.
   void fold_rows(const std::function<void()>& loading) {
-    const bool matters = std::any_of(statistic_.folds.begin(), statistic_.folds.end(),
+    const int run = kChunkPieces * lanes_.rows_per_pass;
+    const bool matters = run <= kMinChunkTokens &&
+                         std::any_of(statistic_.folds.begin(), statistic_.folds.end(),
                                      [](const Fold& fold) { return !takes_zeros(fold.kind); });
-    const Value rows = constant(kChunkPieces * lanes_.rows_per_pass);
+    const Value rows = constant(run);
     b_.loop(place_.begin, place_.end, rows, [&](Value first) {
       if (!matters) return fold_run(first, false, loading);
       b_.when_uniform(
@@ -270,7 +272,7 @@ class HeadFold {
   // in flight together; where there are fewer chunks, the last one comes again and counts for
   // nothing.
   std::vector<Value> fold(const std::vector<Fold>& folds, int channels) {
-    constexpr int kInFlight = 18;
+    constexpr int kInFlight = 18;  // 24 are too many for the registers of some kernels
     const int step = kInFlight / static_cast<int>(folds.size());
     const Value num_chunks = args_["num_chunks"];
     const Value row_bytes = b_.zext(constant(channels * 4));

@@ -227,11 +227,11 @@ ValuePlan value_plan(const Variant& v, const Schedule& schedule) {
   return plan;
 }
 
-// As many as registers allow without spilling, and shared memory: a thread holds its part of a tile
-// while the maxima are found, and where rows end within it, whether each piece exists; a rotation,
-// and smoothed Q whose LSE is asked for, take more too. The assembler of sm_120 takes more
-// registers for the same, and so does that of sm_90 where every token has a scale and V is scaled
-// too; and, made by LLVM, that of smoothed Q in short rows.
+// As many as were found to do without spilling, and shared memory: a thread holds its part of a
+// tile while the maxima are found; rows that end within a row of threads, a rotation, and smoothed
+// Q whose LSE is asked for, take more. The assembler of sm_120 takes more registers for the same,
+// and so does that of sm_90 where every token has a scale and V is scaled too; and, made by LLVM,
+// that of smoothed Q in short rows.
 int prepare_teams(const ForwardPlan& plan) {
   const int loads = plan.num_pieces();
   const int teams = loads <= 8 ? 3 : loads <= 16 ? 2 : 1;

@@ -337,6 +337,28 @@ TEST_CASE("operands of the wgmma kernel in every granularity", "[emulated][opera
   }
 }
 
+// Rows of 6, 8, 12 and 16 core matrices, whose tiles meet in shared memory; groups within a warp
+// and of several; runs of rows that are no power of two.
+TEST_CASE("operands of the wgmma kernel in rows of every length", "[emulated][operands]") {
+  Fixture f;
+  if (!f.ready()) return;
+  for (const auto& [d, scales] : std::initializer_list<std::pair<int, std::string_view>>{
+           {96, "q = int8 per token; k = int8 per thread(64)"},
+           {128, "q = int8 per thread(48); k = int8 per token"},
+           {192, "q = int8 per thread(32); k = int8 per block(64)"},
+           {256, "q = int8 per thread(128); k = int8 per token"}}) {
+    f.use(fmt::format("head_dim = {}; v = e4m3; smooth_k = mean; {}", d, scales));
+    for (const std::string_view input : {"normal", "biased_k", "zero", "fp16_max"}) {
+      CAPTURE(d, scales, input);
+      check_operands(
+          f,
+          make_inputs(input, {.b = 1, .hq = 2, .hkv = 1, .m = 75, .n = 203, .d = d, .dv = d},
+                      f.variant.input, 7),
+          Layout::kPadded);
+    }
+  }
+}
+
 TEST_CASE("rotated operands of the wgmma kernel", "[emulated][operands][hadamard]") {
   Fixture f;
   if (!f.ready()) return;
