@@ -22,6 +22,11 @@ Value RowLanes::first_row(Builder& b, int passes) const {
   return b.add(b.mul(band, constant(pass_rows * passes)), b.rem(number, constant(pass_rows)));
 }
 
+Value RowLanes::within(Builder& b, int elements) const {
+  if (lanes_per_row * kLaneElements == elements) return {};
+  return b.less(first, constant(elements));
+}
+
 std::vector<Value> load_pairs(Builder& b, Value address, Value valid, Value otherwise) {
   if (!valid) return b.emit(Op::kLdGlobalV4, {address, constant(0)});
   const Value condition = b.select(valid, constant(1), constant(0));
@@ -103,8 +108,9 @@ void call(const std::function<void()>& work) {
   if (work) work();
 }
 
-Value both_if_set(Builder& b, Value condition, Value optional) {
-  return optional ? b.both(condition, optional) : condition;
+Value both_if_set(Builder& b, Value x, Value y) {
+  if (!x || !y) return x ? x : y;
+  return b.both(x, y);
 }
 
 Value tid_again(Builder& b) {

@@ -30,6 +30,8 @@ struct RowLanes {
 
   // This thread's row in the first of so many passes.
   ir::Value first_row(ir::Builder& b, int passes) const;
+  // This thread's elements are among so many of a row; unset: every thread's are.
+  ir::Value within(ir::Builder& b, int elements) const;
 };
 
 // Eight 16-bit elements at `address`, in pairs; where `valid`, if given, is false, each of them is
@@ -110,7 +112,8 @@ struct Meanwhile {
 };
 
 void call(const std::function<void()>& work);  // if there is any
-ir::Value both_if_set(ir::Builder& b, ir::Value condition, ir::Value optional);
+// Both conditions; one that is unset is true.
+ir::Value both_if_set(ir::Builder& b, ir::Value x, ir::Value y);
 
 // Statistics of a head, first of its chunks: `place.tile` numbers those of K, where it is smoothed,
 // then those of V, where it is scaled, then the blocks of the Q that attends to it, where that is

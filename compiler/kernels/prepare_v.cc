@@ -89,11 +89,6 @@ void for_each_item(Builder& b, int count, Visit visit) {
   }
 }
 
-// Either may be unset, which is to be true.
-Value both(Builder& b, Value x, Value y) {
-  return x ? both_if_set(b, x, y) : y;
-}
-
 // Two elements of type `from` to two of type `to`.
 Value convert_pair(Builder& b, DType from, DType to, Value pair) {
   if (from == to) return pair;
@@ -116,7 +111,7 @@ class ValueConverter {
       for_each_piece([&](Value, Value in_range, Value token, Value channel) {
         const Value exists =
             all_exist ? tile_.channel_exists(channel) : tile_.exists(token, channel);
-        pieces.load(piece++, tile_.address(token, channel), both(b_, exists, in_range));
+        pieces.load(piece++, tile_.address(token, channel), both_if_set(b_, exists, in_range));
       });
     });
     call(meanwhile.loading);
@@ -251,7 +246,7 @@ class ValueQuantizer {
     for (const auto& [address, distance] : tokens) {
       const Value token = b_.add(item.token, constant(distance));
       const Value exists = all_exist ? channel_exists : tile_.exists(token, item.first_channel);
-      pieces.load(piece++, address, both(b_, exists, item.in_range), otherwise);
+      pieces.load(piece++, address, both_if_set(b_, exists, item.in_range), otherwise);
     }
   }
 

@@ -19,8 +19,6 @@ using ir::Value;
 
 namespace {
 
-constexpr int kGroupOffsets = 8;  // scale_groups.h: tokens t and t + 8 have one scale or two spans
-
 // Where a head's or the tensor's amax lies.
 Value amax_address(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
                    const RowTile& tile) {
@@ -98,9 +96,7 @@ class CodeRows {
         plan_(plan),
         tile_(tile),
         stage_(b, scratch, plan.tile_rows, plan.row_bytes()),
-        in_row_(tile.lanes().lanes_per_row * kLaneElements == plan.padded_head_dim
-                    ? Value{}
-                    : b.less(tile.lanes().first, constant(plan.padded_head_dim))) {
+        in_row_(tile.lanes().within(b, plan.padded_head_dim)) {
     const int run = tile.lanes().pass_rows * tile.num_passes();
     if (plan.order != KeyOrder::kByColumn && (run % kOrderedKeys != 0 || (run & (run - 1)) != 0)) {
       fail(ErrorKind::kInternal, "a thread's rows are not of whole runs of permuted keys");

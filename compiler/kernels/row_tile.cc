@@ -20,9 +20,7 @@ RowTile::RowTile(Builder& b, const KernelArgs& args, const QuantizePlan& plan,
       first_token_(b.mul(place.tile, constant(plan.tile_rows))),
       num_tokens_(args[names_of(plan).tokens]),
       first_row_(lanes_.first_row(b, num_passes())),
-      in_row_(lanes_.lanes_per_row * kLaneElements == plan.head_dim
-                  ? Value{}
-                  : b.less(lanes_.first, constant(plan.head_dim))),
+      in_row_(lanes_.within(b, plan.head_dim)),
       pieces_(b, num_passes()) {}
 
 RowTile::CodePlace RowTile::code_place() const {

@@ -159,9 +159,7 @@ class ChunkFold {
   // All rows of a thread are loaded before the first is folded.
   void fold_run(Value first, bool all_exist, const std::function<void()>& loading) {
     const std::string_view tokens = statistic_.operand == "q" ? "m" : "n";
-    const Value in_row = lanes_.lanes_per_row * kLaneElements == statistic_.row_elements
-                             ? Value{}
-                             : b_.less(lanes_.first, constant(statistic_.row_elements));
+    const Value in_row = lanes_.within(b_, statistic_.row_elements);
     const Value row = b_.add(first, lanes_.first_row(b_, kChunkPieces));
     const RowPlace place{place_.batch, place_.head, row};
     Value address = b_.address(row_address(b_, args_, statistic_.operand, tokens, place),

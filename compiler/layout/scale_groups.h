@@ -14,6 +14,9 @@
 
 namespace sagejit {
 
+inline constexpr int kGroupOffsets =
+    8;  // tokens so far apart have one scale, or those of two spans
+
 struct ScaleGroups {
   int span = 0;
   int groups = 1;
@@ -22,7 +25,7 @@ struct ScaleGroups {
   bool is_dynamic() const { return span == 0; }  // needs a pass over the data before quantizing
 
   constexpr int index(int token) const {
-    return span == 0 ? 0 : token / span * groups + token % 8 * groups / 8;
+    return span == 0 ? 0 : token / span * groups + token % kGroupOffsets * groups / kGroupOffsets;
   }
 };
 

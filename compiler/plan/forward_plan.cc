@@ -673,7 +673,7 @@ int lanes_of_row(int columns) {
 }
 
 int pass_rows(int columns) {
-  constexpr int kGroupOffsets = 8, kWarpThreads = 32;  // scale_groups.h
+  constexpr int kWarpThreads = 32;
   return std::max(kGroupOffsets, kWarpThreads / lanes_of_row(columns));
 }
 
