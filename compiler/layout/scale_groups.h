@@ -14,8 +14,8 @@
 
 namespace sagejit {
 
-inline constexpr int kGroupOffsets =
-    8;  // tokens so far apart have one scale, or those of two spans
+// Tokens so far apart have one scale, or those of two spans.
+inline constexpr int kGroupOffsets = 8;
 
 struct ScaleGroups {
   int span = 0;
